@@ -1,0 +1,9 @@
+"""Errors that a user can mend: bad files, flags, values. Entry points print them as one line."""
+
+
+class UserError(ValueError):
+    """A mistake in the input, not in the program.
+
+    The message names the file, field or value, says what was found and what was expected, and
+    tells what to do. Entry points print it as ``error: ...`` and exit with code 2.
+    """

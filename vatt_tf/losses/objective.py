@@ -1,0 +1,141 @@
+"""The training objective: weighted contrastive losses over the pairs of modalities."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import gin
+from keras import ops
+
+from vatt_tf.errors import UserError
+from vatt_tf.losses.contrastive import DENOMINATORS, contrastive_loss
+
+Spaces = Mapping[str, Mapping[str, Any]]
+
+
+@gin.configurable("contrastive_loss")
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """How the losses of the modality pairs are computed and added up.
+
+    Attributes:
+        temperature: Divides the cosines (paper: 0.07).
+        denominator: ``"joint"`` counts the positive once (paper, eq. 4 and 5),
+            ``"joint_positive_twice"`` is the released code, ``"symmetric"`` uses two softmaxes.
+        video_audio: Weight of the video-audio NCE.
+        video_text: Weight of the video-text MIL-NCE (lambda of eq. 6).
+        average: Divide the weighted sum by the sum of the weights, as the released code does; the
+            paper adds.
+    """
+
+    temperature: float = 0.07
+    denominator: str = "joint"
+    video_audio: float = 1.0
+    video_text: float = 1.0
+    average: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise UserError(
+                f"contrastive_loss.temperature={self.temperature!r}: expected a number above 0"
+            )
+        if self.denominator not in DENOMINATORS:
+            raise UserError(
+                f"contrastive_loss.denominator={self.denominator!r}: expected one of "
+                f"{', '.join(DENOMINATORS)}"
+            )
+        weights = (self.video_audio, self.video_text)
+        if min(weights) < 0 or max(weights) <= 0:
+            raise UserError(
+                f"contrastive_loss weights video_audio={self.video_audio!r}, "
+                f"video_text={self.video_text!r}: expected none below 0 and one above 0"
+            )
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str, float], ...]:
+        """(anchor modality, candidate modality, weight) of every pair that counts."""
+        pairs = (
+            ("video", "audio", self.video_audio),
+            ("video", "text", self.video_text),
+        )
+        return tuple(pair for pair in pairs if pair[2] > 0)
+
+
+def find_space(spaces: Spaces, first: str, second: str) -> str:
+    """Name of the space in which two modalities meet.
+
+    Raises:
+        UserError: If no space holds both.
+    """
+    for name, members in spaces.items():
+        if first in members and second in members:
+            return name
+    held = {name: sorted(members) for name, members in spaces.items()}
+    raise UserError(
+        f"no common space holds both {first} and {second} (spaces: {held}); choose another "
+        "common_space.kind or set the weight of this pair to 0"
+    )
+
+
+def objective(
+    spaces: Spaces,
+    all_spaces: Spaces,
+    masks: Mapping[str, Any],
+    all_masks: Mapping[str, Any],
+    config: ObjectiveConfig,
+    row_offset: Any = 0,
+) -> tuple[Any, dict[str, Any]]:
+    """This replica's share of the loss of the whole batch.
+
+    The shares of all replicas add up to the loss, and the gradients of the shares add up to its
+    gradient. Each pair is averaged over the clips of the WHOLE batch that have both modalities
+    (the released code normalises on each replica by itself, which makes the loss depend on how
+    the batch is split).
+
+    Args:
+        spaces: Local embeddings by space and modality: ``[b, d]``, text ``[b, p, d]``.
+        all_spaces: The same of the whole batch, gathered over the replicas.
+        masks: Local masks by modality: video and audio ``[b]``, text ``[b, p]``.
+        all_masks: The same of the whole batch.
+        config: Weights, temperature, denominator.
+        row_offset: Index of the first local row in the whole batch.
+
+    Returns:
+        The total (float32 scalar) and the losses of the pairs (``{"video_audio": scalar, ...}``).
+    """
+    losses = {}
+    total = ops.zeros((), "float32")
+    for first, second, weight in config.pairs:
+        name = find_space(spaces, first, second)
+        loss, _ = contrastive_loss(
+            spaces[name][first],
+            _with_candidates(spaces[name][second]),
+            all_spaces[name][first],
+            _with_candidates(all_spaces[name][second]),
+            anchor_mask=masks[first],
+            candidate_mask=_with_candidate_axis(masks[second]),
+            all_anchor_mask=all_masks[first],
+            all_candidate_mask=_with_candidate_axis(all_masks[second]),
+            row_offset=row_offset,
+            temperature=config.temperature,
+            denominator=config.denominator,
+        )
+        valid = ops.logical_and(
+            all_masks[first] > 0, ops.any(_with_candidate_axis(all_masks[second]) > 0, axis=-1)
+        )
+        count = ops.maximum(ops.sum(ops.cast(valid, "float32")), 1.0)
+        losses[f"{first}_{second}"] = ops.sum(loss) / count
+        total = total + weight * losses[f"{first}_{second}"]
+    if config.average:
+        total = total / sum(weight for _, _, weight in config.pairs)
+    return total, losses
+
+
+def _with_candidates(embedding: Any) -> Any:
+    return embedding if len(embedding.shape) == 3 else embedding[:, None, :]
+
+
+def _with_candidate_axis(mask: Any) -> Any:
+    return mask if len(mask.shape) == 2 else mask[:, None]
