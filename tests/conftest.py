@@ -1,0 +1,23 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import pytest
+
+# Quiet and reproducible: set before TensorFlow is imported anywhere.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> pathlib.Path:
+    """Folder of reference material and real data beside the checkout; skips when absent."""
+    path = CHECKOUT.parent / "shared"
+    if not path.is_dir():
+        pytest.skip(f"needs the reference material in {path}, which is not there")
+    return path

@@ -1,0 +1,141 @@
+"""The documentation says what the code does: links, files, flags and parameters exist."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+COMMANDS = ("prepare", "train", "evaluate")
+
+# Top-level folders and files of the checkout; data/ and runs/ are written by the program.
+PATH = re.compile(
+    r"(?<![\w/.$}-])(?:(?:vatt_tf|gin_configs|tests|docs|tools|examples)/[\w./-]*\w"
+    r"|setup\.py|pyproject\.toml|constraints\.txt|Makefile|CONTRIBUTING\.md|LICENSE)(?![\w*<{/])"
+)
+FLAG = re.compile(r"(?<![\w-])--([A-Za-z][\w-]*)")
+# Flags of other programs that the documents name.
+OTHER_FLAGS = {"editable", "upgrade", "durations", "logdir", "help"}
+# Options of Apache Beam that `prepare --runner=beam` hands on.
+BEAM_FLAGS = {"direct_num_workers", "direct_running_mode", "project", "region", "temp_location"}
+
+
+def identify(path: pathlib.Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@functools.cache
+def flags_of(command: str) -> frozenset[str]:
+    printed = subprocess.run(
+        [sys.executable, "-m", f"vatt_tf.{command}", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return frozenset(FLAG.findall(printed))
+
+
+def commands_in(text: str) -> list[str]:
+    """Lines of the shell blocks, continuation lines joined."""
+    blocks = re.findall(r"```(?:bash|sh|console)\n(.*?)```", text, flags=re.DOTALL)
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+
+
+def anchors_of(text: str) -> set[str]:
+    """Anchors of a document's headings, made as the usual Markdown viewers make them."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    headings = re.findall(r"^#+\s+(.*?)\s*#*$", prose, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", item.lower()).replace(" ", "-") for item in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=identify)
+def test_links(path):
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (path.parent / name).resolve() if name else path
+        assert linked.exists(), f"{identify(path)} links {target}, which does not exist"
+        assert linked.is_relative_to(ROOT), f"{identify(path)} links {target}, outside the project"
+        if anchor:
+            known = anchors_of(linked.read_text(encoding="utf-8"))
+            assert anchor in known, f"{identify(path)} links {target}; headings: {sorted(known)}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=identify)
+def test_named_files_exist(path):
+    missing = [
+        name
+        for name in PATH.findall(path.read_text(encoding="utf-8"))
+        if not (ROOT / name).exists()
+    ]
+    assert not missing, f"{identify(path)} names files that do not exist: {missing}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=identify)
+def test_named_flags_exist(path):
+    text = path.read_text(encoding="utf-8")
+    for line in commands_in(text):
+        match = re.search(r"(?:-m vatt_tf\.|\bvatt-)(\w+)", line)
+        if match and match.group(1) in COMMANDS:
+            allowed = flags_of(match.group(1)) | BEAM_FLAGS
+            unknown = set(FLAG.findall(line)) - allowed
+            assert not unknown, f"{identify(path)}: {line.strip()}: unknown {sorted(unknown)}"
+    every = frozenset().union(*map(flags_of, COMMANDS)) | OTHER_FLAGS | BEAM_FLAGS
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    prose = re.sub(r"<!--.*?-->", "", prose, flags=re.DOTALL)
+    unknown = set(FLAG.findall(prose)) - every
+    assert not unknown, f"{identify(path)} names flags that do not exist: {sorted(unknown)}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=identify)
+def test_named_make_targets_exist(path):
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    text = path.read_text(encoding="utf-8")
+    code = "\n".join([*re.findall(r"`([^`\n]+)`", text), *commands_in(text)])
+    for name in re.findall(r"(?:^|\s)make ([a-z][\w-]*)", code, flags=re.MULTILINE):
+        assert name in targets, f"{identify(path)} names `make {name}`"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=identify)
+def test_commands_name_modules_that_exist(path):
+    for name in re.findall(r"-m (vatt_tf\.\w+)", path.read_text(encoding="utf-8")):
+        source = ROOT / name.replace(".", "/")
+        assert source.with_suffix(".py").is_file() or (source / "__main__.py").is_file(), name
+
+
+def test_index_lists_every_document():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "docs").rglob("*.md"):
+        if path.name != "README.md":
+            assert f"({path.relative_to(ROOT / 'docs').as_posix()})" in index, path.name
+
+
+@pytest.fixture(scope="module")
+def generator():
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        import generate_config_docs
+    finally:
+        sys.path.remove(str(ROOT / "tools"))
+    return generate_config_docs
+
+
+def test_configuration_is_up_to_date(generator):
+    pytest.importorskip("docstring_parser")
+    written = generator.DOCUMENT.read_text(encoding="utf-8")
+    assert written == generator.render(), "run `make docs` and commit docs/configuration.md"
+
+
+def test_every_parameter_is_documented(generator):
+    pytest.importorskip("docstring_parser")
+    missing = generator.undocumented()
+    assert not missing, f"add to the docstrings (Args or Attributes): {missing}"
