@@ -1,0 +1,1 @@
+"""Evaluation: metrics, embeddings of a data set, retrieval, zero-shot classes, the run report."""
