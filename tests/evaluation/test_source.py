@@ -1,0 +1,50 @@
+"""Which records ``--data`` means."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from vatt_tf.errors import UserError
+from vatt_tf.evaluation.source import find_source
+
+
+def prepared(tmp_path, **splits):
+    manifest = {
+        "splits": {name: {"records": n} for name, n in splits.items()},
+        "labels": ["a", "b"],
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    for name in splits:
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+def test_root_gives_val_else_test(tmp_path):
+    found = find_source(str(prepared(tmp_path, train=10, test=4, val=3)))
+    assert (found.split, found.records, found.labels) == ("val", 3, ("a", "b"))
+    assert found.path == str(tmp_path / "val")
+
+
+def test_empty_val_is_passed_over_and_a_split_can_be_named(tmp_path):
+    root = prepared(tmp_path, train=10, val=0, test=4)
+    assert find_source(str(root)).split == "test"
+    named = find_source(str(root / "train"))
+    assert (named.split, named.records, named.labels) == ("train", 10, ("a", "b"))
+    assert named.data_source().path == str(root / "train")
+
+
+def test_folders_without_manifest_are_taken_as_they_are(tmp_path):
+    assert find_source(str(tmp_path)).path == str(tmp_path)
+    assert find_source(str(tmp_path / "*-of-*")).split is None
+
+
+def test_mistakes(tmp_path):
+    with pytest.raises(UserError, match=r"no such folder; make one with .*vatt_tf\.prepare"):
+        find_source(str(tmp_path / "absent"))
+    with pytest.raises(UserError, match=r"none of the held-out splits.*it has: train"):
+        find_source(str(prepared(tmp_path, train=10)))
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match="not a readable manifest"):
+        find_source(str(tmp_path))

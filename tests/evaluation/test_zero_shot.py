@@ -1,0 +1,117 @@
+"""Zero-shot classes: prompts files, matching of names, accuracy."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score
+
+from tests.evaluation.test_retrieval import make_set, unit
+from vatt_tf.errors import UserError
+from vatt_tf.evaluation import zero_shot
+
+VECTORS = {"cat": [1, 0, 0], "dog": [0, 1, 0], "bird": [0, 0, 1]}
+
+
+class FakeModel:
+    """Text of the fake tokenizer is already an embedding."""
+
+    def encode(self, inputs, training=False):
+        return inputs
+
+    def project(self, features, training=False):
+        return {"vt": features}
+
+
+def tokenizer(strings):
+    return np.array([VECTORS[s.split()[-1]] for s in strings], np.float32)
+
+
+def write(tmp_path, text, encoding="utf-8"):
+    path = tmp_path / "prompts.txt"
+    path.write_text(text, encoding=encoding)
+    return path
+
+
+def test_three_forms_of_prompts(tmp_path):
+    names = write(tmp_path, "# classes\nblack_cat\n\ndog\n")
+    assert zero_shot.read_prompts(names) == {"black_cat": ["black cat"], "dog": ["dog"]}
+    lines = write(tmp_path, "cat\ta cat\ncat\tthe cat\ndog\ta dog\n")
+    assert zero_shot.read_prompts(lines) == {"cat": ["a cat", "the cat"], "dog": ["a dog"]}
+    as_json = write(tmp_path, json.dumps({"cat": ["a cat", "the cat"], "dog": "a dog"}))
+    assert zero_shot.read_prompts(as_json) == {"cat": ["a cat", "the cat"], "dog": ["a dog"]}
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "0 class found"),
+        ("cat\n", "1 class found"),
+        ("{not json", "not valid JSON"),
+        ("[1, 2]", "found a list"),
+        ('{"cat": [], "dog": "x"}', "label 'cat' has"),
+        ("cat\ta cat\ndog\n", "line 2: found 'dog'"),
+        ("cat\t\ndog\ta dog", "line 1"),
+        ("cat\ncat\n", "line 2: class 'cat' comes twice"),
+    ],
+)
+def test_bad_prompts_name_the_place(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        zero_shot.read_prompts(write(tmp_path, text))
+
+
+def test_missing_and_non_utf8_prompts(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        zero_shot.read_prompts(tmp_path / "absent.txt")
+    with pytest.raises(UserError, match="UTF-8"):
+        zero_shot.read_prompts(write(tmp_path, "café\nthé\n", encoding="latin-1"))
+
+
+def test_labels_are_matched_by_name():
+    prompts = {"Black Cat": ["x"], "dog": ["y"]}
+    assert zero_shot.match_labels(prompts, ["dog", "black_cat"]) == ["dog", "Black Cat"]
+    with pytest.raises(UserError, match="without prompts: 'bird'.*not have: 'dog'.*The data has"):
+        zero_shot.match_labels({"cat": ["x"], "dog": ["y"]}, ["cat", "bird"])
+    with pytest.raises(UserError, match="name one class twice"):
+        zero_shot.match_labels({"cat": ["x"], "CAT": ["y"]}, ["cat"])
+
+
+def test_accuracy_against_scikit_learn():
+    rng = np.random.default_rng(0)
+    names = sorted(VECTORS)
+    truth = rng.integers(0, 3, 50)
+    video = unit(np.array([VECTORS[names[i]] for i in truth]) + 0.7 * rng.normal(size=(50, 3)))
+    clips = make_set({"vt": {"video": video, "text": video}}, ["c"] * 50, truth)
+    clips.label_text = [names[i] for i in truth]
+    clips.label_text[0] = ""  # a clip without a label is left out
+    prompts = {"Bird": ["bird"], "cat": ["a cat", "the cat"], "dog": ["dog"]}
+    block = zero_shot.zero_shot_metrics(
+        clips, FakeModel(), tokenizer, labels=names, prompts=prompts
+    )
+    classes = np.array([VECTORS[name] for name in names], np.float32)
+    guess = np.argmax(video @ classes.T, axis=1)
+    assert block["top1"] == pytest.approx(accuracy_score(truth[1:], guess[1:]))
+    assert block["top5"] == 1.0 and block["pool_size"] == 49 and block["classes"] == 3
+    assert block["chance"] == {"top1": pytest.approx(1 / 3), "top5": 1.0}
+    assert sum(part["clips"] for part in block["per_class"].values()) == 49
+    assert block["prompts"]["bird"] == ["bird"]
+    json.dumps(block, allow_nan=False)
+    assert "49 clips with a label, 3 classes; 1 clips without" in zero_shot.format_zero_shot(block)
+    # Without prompts the label names are the prompts.
+    default = zero_shot.zero_shot_metrics(clips, FakeModel(), tokenizer)
+    assert default["top1"] == pytest.approx(block["top1"])
+
+
+def test_data_that_cannot_be_classified():
+    eye = np.eye(3, dtype=np.float32)
+    unlabelled = make_set({"vt": {"video": eye, "text": eye}}, "abc")
+    with pytest.raises(UserError, match="labelled clips with video"):
+        zero_shot.zero_shot_metrics(unlabelled, FakeModel(), tokenizer)
+    no_text = make_set({"va": {"video": eye, "audio": eye}}, "abc", [0, 1, 2])
+    with pytest.raises(UserError, match="video and text in one space"):
+        zero_shot.zero_shot_metrics(no_text, FakeModel(), tokenizer)
+    labelled = make_set({"vt": {"video": eye, "text": eye}}, "abc", [0, 1, 2])
+    with pytest.raises(UserError, match="manifest does not list: 'class 2'"):
+        zero_shot.zero_shot_metrics(labelled, FakeModel(), tokenizer, labels=["class 0", "class 1"])

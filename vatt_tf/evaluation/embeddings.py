@@ -1,0 +1,256 @@
+"""Runs a model over a finite data set and collects the embeddings of every clip.
+
+The windows of a clip are averaged as the paper does for retrieval: the mean of the embeddings, then
+the L2 norm (paper A.3.3, facts A.7). The last, partly filled batch counts like any other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from vatt_tf.errors import UserError
+from vatt_tf.evaluation import metrics
+
+MODALITIES = ("video", "audio", "text")
+
+
+@dataclasses.dataclass
+class EmbeddingSet:
+    """Embeddings of a data set and what is known of its clips; row i of everything is clip i.
+
+    Attributes:
+        spaces: space name -> modality -> float32 [n, d], L2-normalised; rows of clips that lack the
+            modality are zero.
+        masks: modality -> bool [n], whether the clip has it.
+        filename: The n file names.
+        start: float32 [n], start of the clip in its file, in seconds.
+        label: int32 [n], first label index, -1 for none.
+        label_text: The n label names, "" for none.
+        caption: The n captions that were embedded (the one that overlaps the clip most).
+        strips: A few frames of each clip side by side as JPEG bytes; empty unless asked for.
+        windows: Windows averaged per clip.
+    """
+
+    spaces: dict[str, dict[str, np.ndarray]]
+    masks: dict[str, np.ndarray]
+    filename: list[str]
+    start: np.ndarray
+    label: np.ndarray
+    label_text: list[str]
+    caption: list[str]
+    strips: list[bytes] = dataclasses.field(default_factory=list)
+    windows: int = 1
+
+    def __len__(self) -> int:
+        return len(self.filename)
+
+    def space_of(self, a: str, b: str) -> str | None:
+        """Name of the first space that holds both modalities, or None."""
+        return next((name for name, part in self.spaces.items() if a in part and b in part), None)
+
+
+def embedding_function(model: Any) -> Callable[[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Compiles ``project(encode(inputs))``: dict of inputs -> space -> modality -> [B, d].
+
+    There is one graph per set of modalities and clip shape, for any number of rows.
+    """
+    import tensorflow as tf
+
+    graphs: dict[tuple, Any] = {}
+
+    def forward(inputs: dict[str, tf.Tensor]) -> dict[str, dict[str, tf.Tensor]]:
+        return model.project(model.encode(inputs, training=False), training=False)
+
+    def embed(inputs: dict[str, Any]) -> dict[str, dict[str, tf.Tensor]]:
+        tensors = {name: tf.convert_to_tensor(value) for name, value in inputs.items()}
+        key = tuple((name, t.dtype, tuple(t.shape[1:])) for name, t in sorted(tensors.items()))
+        if key not in graphs:
+            signature = {
+                n: tf.TensorSpec([None, *t.shape[1:]], t.dtype) for n, t in tensors.items()
+            }
+            graphs[key] = tf.function(forward, input_signature=[signature])
+        return graphs[key](tensors)
+
+    return embed
+
+
+def embed_batch(
+    embed: Callable[[dict[str, Any]], dict[str, dict[str, Any]]], batch: dict[str, np.ndarray]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Embeds one batch, window by window, and averages.
+
+    Args:
+        embed: See :func:`embedding_function`.
+        batch: "video" [b, windows, ...], "audio" [b, windows, ...] and "text" int32 [b, L], any of
+            them.
+
+    Returns:
+        space -> modality -> float32 [b, d], L2-normalised.
+    """
+    total: dict[str, dict[str, np.ndarray]] = {}
+
+    def add(outputs: dict[str, dict[str, Any]], weight: float) -> None:
+        for space, parts in outputs.items():
+            for modality, value in parts.items():
+                value = weight * np.asarray(value, np.float32).reshape(len(value), -1)
+                sums = total.setdefault(space, {})
+                sums[modality] = sums[modality] + value if modality in sums else value
+
+    clips = {m: batch[m] for m in ("video", "audio") if m in batch}
+    if clips:
+        windows = _different_windows(clips)
+        for w in windows:
+            add(embed({m: value[:, w] for m, value in clips.items()}), 1.0 / len(windows))
+    if "text" in batch:
+        add(embed({"text": batch["text"]}), 1.0)
+    return {
+        space: {m: metrics.l2_normalize(value) for m, value in parts.items()}
+        for space, parts in total.items()
+    }
+
+
+def _different_windows(clips: dict[str, np.ndarray]) -> range:
+    """Windows to run: all of them, or the first when clips are so short that all are the same."""
+    count = next(iter(clips.values())).shape[1]
+    for value in clips.values():
+        if any(not np.array_equal(value[:, w], value[:, 0]) for w in range(1, count)):
+            return range(count)
+    return range(1)
+
+
+def embed_dataset(
+    model: Any,
+    dataset: Iterable[dict[str, Any]],
+    *,
+    embed: Callable[[dict[str, Any]], dict[str, dict[str, Any]]] | None = None,
+    limit: int | None = None,
+    strip_frames: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> EmbeddingSet:
+    """Embeds every clip of an evaluation data set.
+
+    Args:
+        model: A :class:`vatt_tf.models.vatt.VATT`.
+        dataset: Batches of ``data.pipeline.evaluation_dataset``.
+        embed: The compiled function of the model; give it when the same model is evaluated often.
+        limit: Stop after that many clips.
+        strip_frames: Frames per clip kept as a small JPEG for the report, 0 for none.
+        progress: Called with the number of clips done after each batch.
+
+    Raises:
+        UserError: If the data set holds no clip, or an embedding is not finite.
+    """
+    embed = embed or embedding_function(model)
+    rows: dict[tuple[str, str], list[np.ndarray]] = {}
+    columns: dict[str, list] = {}
+    strips: list[bytes] = []
+    done, windows = 0, 1
+    for batch in dataset:
+        batch = {key: np.asarray(value) for key, value in batch.items()}
+        valid = np.flatnonzero(batch["valid"])
+        if limit is not None:
+            valid = valid[: limit - done]
+        if not valid.size:
+            break
+        inputs = {m: batch[m] for m in ("video", "audio") if m in batch}
+        if "text" in batch:
+            inputs["text"] = batch["text"][:, 0]
+        windows = next((v.shape[1] for m, v in inputs.items() if m != "text"), windows)
+        outputs = embed_batch(embed, inputs)
+        for space, parts in outputs.items():
+            for modality, value in parts.items():
+                rows.setdefault((space, modality), []).append(value[valid])
+        for modality in MODALITIES:
+            if modality in inputs:
+                mask = batch[f"{modality}_mask"].reshape(len(batch["valid"]), -1)[:, 0] > 0
+                columns.setdefault(modality, []).append(mask[valid])
+        for key in ("filename", "start", "label", "label_text"):
+            columns.setdefault(key, []).append(batch[key][valid])
+        columns.setdefault("caption", []).append(batch["caption"][valid, 0])
+        if strip_frames and "video" in batch:
+            strips += [frame_strip(batch["video"][i, 0], strip_frames) for i in valid]
+        done += len(valid)
+        if progress is not None:
+            progress(done)
+        if limit is not None and done >= limit:
+            break
+    if not done:
+        raise UserError("the data set to evaluate on holds no clip")
+    merged = {key: np.concatenate(parts) for key, parts in columns.items()}
+    masks = {m: merged[m] for m in MODALITIES if m in merged}
+    spaces: dict[str, dict[str, np.ndarray]] = {}
+    for (space, modality), parts in rows.items():
+        value = np.concatenate(parts)
+        present = masks[modality]
+        bad = present & ~np.isfinite(value).all(axis=1)
+        if bad.any():
+            first = int(np.flatnonzero(bad)[0])
+            raise UserError(
+                f"{modality} embeddings of {int(bad.sum())} of {done} clips are NaN or infinite "
+                f"(first: {_text(merged['filename'][first])}): the weights are broken or the run "
+                "diverged; evaluate an earlier checkpoint"
+            )
+        spaces.setdefault(space, {})[modality] = np.where(present[:, None], value, 0.0)
+    return EmbeddingSet(
+        spaces=spaces,
+        masks=masks,
+        filename=[_text(x) for x in merged["filename"]],
+        start=merged["start"].astype(np.float32),
+        label=merged["label"].astype(np.int32),
+        label_text=[_text(x) for x in merged["label_text"]],
+        caption=[_text(x) for x in merged["caption"]],
+        strips=strips,
+        windows=windows,
+    )
+
+
+def embed_strings(
+    model: Any, tokenizer: Callable[[Any], Any], strings: list[str], batch_size: int = 256
+) -> dict[str, np.ndarray]:
+    """Embeds strings: space -> float32 [n, d], L2-normalised."""
+    embed = embedding_function(model)
+    parts: dict[str, list[np.ndarray]] = {}
+    for begin in range(0, len(strings), batch_size):
+        tokens = np.asarray(tokenizer(strings[begin : begin + batch_size]))
+        for space, value in embed_batch(embed, {"text": tokens}).items():
+            if "text" in value:
+                parts.setdefault(space, []).append(value["text"])
+    return {space: np.concatenate(value) for space, value in parts.items()}
+
+
+def frame_strip(video: np.ndarray, frames: int, height: int = 72) -> bytes:
+    """Puts ``frames`` evenly spaced frames of a uint8 clip [T, H, W, 3] side by side as a JPEG."""
+    import tensorflow as tf
+
+    index = np.linspace(0, len(video) - 1, frames).round().astype(int)
+    chosen = video[index]
+    height = min(height, chosen.shape[1])
+    width = max(1, round(chosen.shape[2] * height / chosen.shape[1]))
+    small = tf.image.resize(chosen, (height, width), method="area").numpy()
+    strip = np.concatenate(list(small.round().clip(0, 255).astype(np.uint8)), axis=1)
+    return tf.io.encode_jpeg(strip, quality=80).numpy()
+
+
+def run_step(run_dir: str | pathlib.Path) -> int | None:
+    """Optimizer step of the weights that ``load_pretrained`` takes from a run or weights folder."""
+    import json
+    import re
+
+    run_dir = pathlib.Path(run_dir)
+    index = run_dir / "checkpoints" / "checkpoint"
+    if index.is_file():
+        found = re.search(r'model_checkpoint_path: ".*?-(\d+)"', index.read_text())
+        if found:
+            return int(found.group(1))
+    if (run_dir / "model.json").is_file():
+        return json.loads((run_dir / "model.json").read_text(encoding="utf-8")).get("step")
+    return None
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,147 @@
+"""Reads what a run directory says about its run: settings, curves, numbers, size."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import math
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from vatt_tf.evaluation.embeddings import MODALITIES
+
+
+@dataclasses.dataclass(frozen=True)
+class RunInfo:
+    """What a run directory says; everything may be missing.
+
+    Attributes:
+        name: Name of the folder.
+        summary: The model in a few words.
+        description: Content of model.json.
+        settings: Binding -> value of config.gin, for values that are plain literals.
+        lines: Lines of metrics.jsonl.
+        results: Content of results.json.
+        parameters: Number of weights, or None without a checkpoint.
+    """
+
+    name: str
+    summary: str
+    description: dict[str, Any]
+    settings: dict[str, Any]
+    lines: list[dict[str, Any]]
+    results: dict[str, Any]
+    parameters: int | None
+
+    @property
+    def train_lines(self) -> list[dict[str, Any]]:
+        """Lines of training, without those of evaluations."""
+        return [line for line in self.lines if line.get("kind", "train") == "train"]
+
+
+def read_run(run_dir: pathlib.Path) -> RunInfo:
+    """Reads a run directory; what is not there is left empty."""
+    description = _json(run_dir / "model.json")
+    return RunInfo(
+        name=run_dir.resolve().name,
+        summary=_model_summary(description.get("model", {}), description.get("clip", {})),
+        description=description,
+        settings=_settings(run_dir / "config.gin"),
+        lines=_metric_lines(run_dir / "metrics.jsonl"),
+        results=_json(run_dir / "results.json"),
+        parameters=_parameters(run_dir),
+    )
+
+
+def _json(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _metric_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl; a line that a crash cut short is left out."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return lines
+
+
+def _settings(path: pathlib.Path) -> dict[str, Any]:
+    """Binding -> value of config.gin, for values that are plain literals."""
+    if not path.exists():
+        return {}
+    from vatt_tf.config import bindings_in
+
+    found = {}
+    for name, value in bindings_in(path.read_text(encoding="utf-8")).items():
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            continue
+    return found
+
+
+def _parameters(run_dir: pathlib.Path) -> int | None:
+    """Number of weights, read off the shapes in the newest checkpoint or the weights file."""
+    index = run_dir / "checkpoints"
+    if index.is_dir():
+        import tensorflow as tf
+
+        newest = tf.train.latest_checkpoint(str(index))
+        if newest:
+            shapes = tf.train.load_checkpoint(newest).get_variable_to_shape_map()
+            return sum(math.prod(s) for name, s in shapes.items() if name.startswith("model/"))
+    if (run_dir / "model.weights.h5").exists():
+        import h5py
+
+        sizes: list[int] = []
+        with h5py.File(run_dir / "model.weights.h5") as file:
+            file.visititems(lambda _, x: sizes.append(getattr(x, "size", 0)))
+        return sum(sizes)
+    return None
+
+
+def _model_summary(model: dict[str, Any], clip: dict[str, Any]) -> str:
+    if not model:
+        return "video-audio-text Transformer"
+    kind = {"specific": "modality-specific", "agnostic": "modality-agnostic"}
+    towers = ("agnostic",) if model.get("kind") == "agnostic" else MODALITIES
+    sizes = [
+        f"{tower} {model[tower]['size']}" for tower in towers if "size" in model.get(tower, {})
+    ]
+    parts = [f"VATT, {kind.get(model.get('kind', ''), model.get('kind', ''))}", ", ".join(sizes)]
+    if clip:
+        parts.append(
+            f"{clip.get('frames')} frames of {clip.get('width')}x{clip.get('height')} at "
+            f"{clip.get('frame_rate'):g} fps"
+        )
+    return "; ".join(part for part in parts if part)
+
+
+def train_seconds(lines: list[dict[str, Any]]) -> float | None:
+    """Time between the log lines, without the pauses between an interruption and its resumption."""
+    times = np.array([line["time"] for line in lines if "time" in line], np.float64)
+    if len(times) < 2:
+        return None
+    gaps = np.diff(times)
+    usual = float(np.median(gaps))
+    return float(gaps[gaps <= max(20 * usual, 60)].sum() + usual)
+
+
+def chance_loss(settings: dict[str, Any]) -> float | None:
+    """Loss of one pair when all embeddings are alike (losses/contrastive.py, both directions)."""
+    batch = settings.get("BATCH_SIZE")
+    if not isinstance(batch, int) or batch < 2:
+        return None
+    kind = settings.get("contrastive_loss.denominator", "joint")
+    sizes = {"joint": 2 * batch - 1, "joint_positive_twice": 2 * batch, "symmetric": batch**2}
+    return math.log(sizes[kind]) if kind in sizes else None

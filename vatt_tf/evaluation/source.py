@@ -1,0 +1,93 @@
+"""Finds the records to evaluate on: a split of a prepared folder, or any folder of record files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from vatt_tf.errors import UserError
+
+# Held-out splits in the order of preference when only the root of the shards is given.
+HELD_OUT = ("val", "validation", "valid", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSource:
+    """Records to evaluate on.
+
+    Attributes:
+        path: Folder or glob of record files.
+        split: Name of the split, or None when the folder has no manifest.
+        records: Number of records as the manifest says, or None.
+        labels: Sorted label names of the manifest, empty without one.
+    """
+
+    path: str
+    split: str | None = None
+    records: int | None = None
+    labels: tuple[str, ...] = ()
+
+    def data_source(self) -> Any:
+        """The source as the input pipeline takes it."""
+        from vatt_tf.data.sources import DataSource
+
+        return DataSource(path=self.path)
+
+
+def find_source(data: str, held_out: Sequence[str] = HELD_OUT) -> EvaluationSource:
+    """Resolves ``--data``.
+
+    Args:
+        data: Folder written by ``vatt_tf.prepare`` (its val split is taken, else test), the folder
+            of one split in it, or a folder or glob of record files without a manifest.
+        held_out: Splits to look for, best first.
+
+    Raises:
+        UserError: If nothing is there, or the prepared folder has no held-out split.
+    """
+    path = pathlib.Path(data)
+    if any(c in data for c in "*?["):
+        return EvaluationSource(data)
+    if not path.exists():
+        raise UserError(
+            f"--data={data}: no such folder; make one with "
+            "`python -m vatt_tf.prepare --videos=DIR --out=SHARDS`"
+        )
+    if (path / "manifest.json").is_file():
+        manifest = _read_manifest(path / "manifest.json")
+        splits = manifest.get("splits", {})
+        filled = [name for name, split in splits.items() if split.get("records", 1)]
+        for name in held_out:
+            if name in filled:
+                return _from_manifest(path / name, name, manifest)
+        raise UserError(
+            f"--data={data}: none of the held-out splits {', '.join(held_out)} is there (it has: "
+            f"{', '.join(filled) or 'no records'}); name the split to evaluate on, e.g. "
+            f"--data={path / (filled[0] if filled else 'val')}, or prepare with --val_fraction=0.2"
+        )
+    if (path.parent / "manifest.json").is_file():
+        manifest = _read_manifest(path.parent / "manifest.json")
+        if path.name in manifest.get("splits", {}):
+            return _from_manifest(path, path.name, manifest)
+    return EvaluationSource(str(path))
+
+
+def _from_manifest(folder: pathlib.Path, split: str, manifest: dict) -> EvaluationSource:
+    return EvaluationSource(
+        path=str(folder),
+        split=split,
+        records=manifest["splits"][split].get("records"),
+        labels=tuple(str(label) for label in manifest.get("labels", ())),
+    )
+
+
+def _read_manifest(path: pathlib.Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: not a readable manifest ({error}); prepare the data again") from (
+            error
+        )
