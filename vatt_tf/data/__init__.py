@@ -1,0 +1,1 @@
+"""From media files to batches: decoding, captions, shards, tokenizers, the input pipeline."""

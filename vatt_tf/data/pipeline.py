@@ -1,0 +1,410 @@
+"""From shards to batches: training clips in a seeded order, evaluation clips in file order.
+
+    positions -> record numbers (order.py) -> record (records.py) -> clip (sampling.py) ->
+    crop, flip, colour, noise, log-mel (video_ops.py, audio_ops.py) -> batch -> tokens
+
+Everything random is a function of (seed, global position), so a batch depends neither on where
+the stream was entered nor on the number of threads or workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from vatt_tf.data import audio_ops, order, sampling, video_ops
+from vatt_tf.data.augmentation import Augmentation, augmented_frames
+from vatt_tf.data.read_errors import check_keys
+from vatt_tf.data.records import Record, RecordTable, parse_record, require
+from vatt_tf.data.schema import ClipSpec, RecordKeys
+from vatt_tf.data.sources import DataSource, Sources, as_sources, index_source
+from vatt_tf.data.tokenizer import Tokenizer
+from vatt_tf.errors import UserError
+
+# Splits looked for when the top folder of a prepared data set is given.
+TRAINING_SPLITS = ("train",)
+EVALUATION_SPLITS = ("val", "valid", "validation", "test", "train")
+
+
+def training_dataset(
+    sources: Sources,
+    spec: ClipSpec,
+    tokenizer: Tokenizer | None,
+    augmentation: Augmentation | None = None,
+    *,
+    batch_size: int,
+    global_batch_size: int | None = None,
+    seed: int = 0,
+    start_step: int = 0,
+    num_workers: int = 1,
+    worker_index: int = 0,
+    shuffle_buffer: int = 4096,
+    keys: RecordKeys | None = None,
+    num_parallel_calls: int | None = None,
+    prefetch: int | None = None,
+) -> tf.data.Dataset:
+    """Endless batches of one worker.
+
+    Global position ``p = step * global_batch_size + row`` decides record and augmentation; this
+    worker gets the rows ``[worker_index * batch_size, (worker_index + 1) * batch_size)`` of each
+    global batch. Mixture weights are met exactly in each block of about a thousand positions, and
+    each epoch of a source holds each of its records once.
+
+    Args:
+        sources: Data sources (or paths) to mix by weight.
+        spec: Shape of a clip.
+        tokenizer: Turns captions into tokens; None leaves text out.
+        augmentation: Random changes; None: the defaults.
+        batch_size: Rows of this worker.
+        global_batch_size: Rows of all workers together (None: ``batch_size * num_workers``).
+        seed: Seed of order and augmentation.
+        start_step: First global batch; costs no reading.
+        num_workers: Workers that share a global batch.
+        worker_index: Number of this one.
+        shuffle_buffer: How far a record may move from its place in the shards; a value as large
+            as the source shuffles it completely. It costs no memory; smaller values read more
+            sequentially.
+        keys: Names of the features; None: DMVR's.
+        num_parallel_calls: Clips made at a time; None lets tf.data tune it.
+        prefetch: Batches held ready; None lets tf.data tune it.
+
+    Returns:
+        Dataset of dicts: ``video`` uint8 ``[b, T, H, W, 3]``, ``video_mask`` float32 ``[b]``,
+        ``audio`` float32 ``[b, samples, 1]`` or ``[b, mel_frames, mel_bins, 1]``, ``audio_mask``
+        float32 ``[b]``, ``text`` int32 ``[b, P, L]``, ``text_mask`` float32 ``[b, P]``, ``label``
+        int32 ``[b]`` (first label, -1 for none), ``record_id`` int64 ``[b]``. A missing modality
+        is zeros with mask 0. Audio is absent if ``spec.audio`` is ``"none"``.
+
+    Raises:
+        UserError: If there is no data, a shard is damaged, or the arguments do not fit.
+    """
+    sources, keys = as_sources(sources), keys or RecordKeys()
+    augmentation = augmentation or Augmentation()
+    global_batch_size = global_batch_size or batch_size * num_workers
+    if batch_size < 1 or batch_size * num_workers != global_batch_size:
+        raise UserError(
+            f"a global batch of {global_batch_size} is not {num_workers} workers with "
+            f"{batch_size} rows each"
+        )
+    if not 0 <= worker_index < num_workers or start_step < 0 or shuffle_buffer < 1:
+        raise UserError(
+            f"worker_index {worker_index} of {num_workers}, start_step {start_step}, "
+            f"shuffle_buffer {shuffle_buffer}: expected a worker below the number of workers, a "
+            "step from 0 on and a buffer of at least 1"
+        )
+    _check_tokens(spec, tokenizer)
+    indexes = [index_source(source, TRAINING_SPLITS) for source in sources]
+    for source, index in zip(sources, indexes, strict=True):
+        check_keys(source, index, keys)
+    table = RecordTable.build(indexes)
+    stream = order.record_stream(
+        [index.first_row for index in indexes],
+        [source.weight for source in sources],
+        seed=seed,
+        start=start_step * global_batch_size,
+        shuffle_buffer=shuffle_buffer,
+    )
+    first, rows = worker_index * batch_size, np.arange(batch_size)
+
+    def rows_of_worker(step: tf.Tensor, places: tuple[tf.Tensor, tf.Tensor]) -> tuple:
+        source, row = (part[first : first + batch_size] for part in places)
+        return step * global_batch_size + first + rows, source, row
+
+    stream = stream.batch(global_batch_size, drop_remainder=True).enumerate(start=start_step)
+    stream = stream.map(rows_of_worker).unbatch()
+
+    def clip(position: tf.Tensor, source: tf.Tensor, row: tf.Tensor) -> dict[str, tf.Tensor]:
+        record = _read(table, source, row, keys)
+        return _training_clip(record, spec, augmentation, seed, position)
+
+    dataset = stream.map(clip, num_parallel_calls=num_parallel_calls or tf.data.AUTOTUNE)
+    return _finish(dataset, batch_size, tokenizer, prefetch)
+
+
+def evaluation_dataset(
+    source: DataSource | str,
+    spec: ClipSpec,
+    tokenizer: Tokenizer | None,
+    *,
+    batch_size: int,
+    windows: int = 1,
+    keys: RecordKeys | None = None,
+    num_parallel_calls: int | None = None,
+    prefetch: int | None = None,
+) -> tf.data.Dataset:
+    """Every record of a source once, in file order, without any randomness.
+
+    Args:
+        source: Data source or path. For the top folder of a prepared data set the split ``val``
+            is read (then ``test``, then ``train``).
+        spec: Shape of a clip.
+        tokenizer: Turns captions into tokens; None leaves the tokens out.
+        batch_size: Rows of a batch; the last one is filled up with rows whose ``valid`` is False
+            and whose masks are 0.
+        windows: Clips of each record, linearly spaced over it; the centre for one (facts A.2).
+        keys: Names of the features; None: DMVR's.
+        num_parallel_calls: Records read at a time; None lets tf.data tune it.
+        prefetch: Batches held ready; None lets tf.data tune it.
+
+    Returns:
+        Finite dataset of the dicts of :func:`training_dataset` with ``video`` ``[b, windows, T,
+        H, W, 3]`` (largest centre crop of the clip's aspect ratio) and ``audio``
+        ``[b, windows, ...]``, and besides ``valid`` bool ``[b]``, ``caption`` string ``[b, P]``
+        (valid UTF-8, "" for none, the one that overlaps the record most first), ``label_text``
+        string ``[b]``, ``filename`` string ``[b]`` and ``start`` float32 ``[b]`` in seconds.
+
+    Raises:
+        UserError: If there is no data, a shard is damaged, or the arguments do not fit.
+    """
+    (source,), keys = as_sources(source), keys or RecordKeys()
+    if batch_size < 1 or windows < 1:
+        raise UserError(f"batch_size {batch_size}, windows {windows}: expected at least 1 of each")
+    _check_tokens(spec, tokenizer)
+    index = index_source(source, EVALUATION_SPLITS)
+    check_keys(source, index, keys)
+    table = RecordTable.build([index])
+    last = index.records - 1
+
+    def clip(row: tf.Tensor) -> dict[str, tf.Tensor]:
+        record = _read(table, tf.constant(0, tf.int64), tf.minimum(row, last), keys)
+        return _evaluation_clip(record, spec, windows, valid=row <= last)
+
+    # Rows past the end repeat the last record with valid = False.
+    rows = tf.data.Dataset.range(-(-index.records // batch_size) * batch_size)
+    dataset = rows.map(clip, num_parallel_calls=num_parallel_calls or tf.data.AUTOTUNE)
+    return _finish(dataset, batch_size, tokenizer, prefetch)
+
+
+def _check_tokens(spec: ClipSpec, tokenizer: Tokenizer | None) -> None:
+    if tokenizer is not None and tokenizer.max_tokens != spec.tokens:
+        raise UserError(
+            f"the tokenizer makes {tokenizer.max_tokens} tokens a caption, but the clip has "
+            f"{spec.tokens}: load it with max_tokens={spec.tokens}"
+        )
+
+
+def _read(table: RecordTable, source: tf.Tensor, row: tf.Tensor, keys: RecordKeys) -> Record:
+    serialized, record_id = table.read(source, row)
+    return parse_record(
+        serialized, record_id, keys, table.frame_rate[source], table.sample_rate[source]
+    )
+
+
+def _training_clip(
+    record: Record, spec: ClipSpec, augmentation: Augmentation, seed: int, position: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    keys = tf.random.split(order.make_seed(seed, order.AUGMENTATION, position), 5, alg="philox")
+    stride, step = _strides(record, spec)
+    stored_frames, stored_samples = tf.size(record.frames), tf.size(record.waveform)
+    offset = sampling.random_offset(stored_frames, (spec.frames - 1) * stride, keys[0])
+    span = tf.cast((spec.samples - 1) * step, tf.float64)
+    audio_offset = sampling.random_offset(stored_samples, span, keys[0])
+    frames = _video(
+        record, spec, stride, offset, lambda f: augmented_frames(f, spec, augmentation, keys[1])
+    )
+    result = {"video": frames, "video_mask": _mask(stored_frames)}
+    begin = _begin(record, offset, audio_offset)
+    if spec.audio != "none":
+
+        def noisy(waveform: tf.Tensor) -> tf.Tensor:
+            return audio_ops.add_noise(waveform, keys[2], augmentation.audio_noise)
+
+        change = noisy if augmentation.audio_noise else tf.identity
+        audio, count = _audio(record, spec, stride, step, offset, audio_offset, change)
+        result |= {"audio": audio, "audio_mask": _mask(count)}
+    window = tf.stack([begin, begin + spec.frames / spec.frame_rate])
+    return result | {
+        "caption": _captions(record, window, spec.texts, keys[3]),
+        "label": record.label,
+        "record_id": record.record_id,
+    }
+
+
+def _evaluation_clip(
+    record: Record, spec: ClipSpec, windows: int, valid: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    stride, step = _strides(record, spec)
+    stored_frames, stored_samples = tf.size(record.frames), tf.size(record.waveform)
+    video, audio, counts = [], [], []
+    for window in range(windows):
+        offset = sampling.spaced_offset(stored_frames, spec.frames * stride, window, windows)
+        extent = tf.cast(spec.samples * step, tf.float64)
+        audio_offset = sampling.spaced_offset(stored_samples, extent, window, windows)
+        video.append(_video(record, spec, stride, offset, lambda f: _centre_crop(f, spec)))
+        if spec.audio != "none":
+            clip, count = _audio(record, spec, stride, step, offset, audio_offset, tf.identity)
+            audio.append(clip)
+            counts.append(count)
+    shown = tf.cast(valid, tf.float32)
+    result = {"video": tf.stack(video), "video_mask": shown * _mask(stored_frames)}
+    if audio:
+        result |= {"audio": tf.stack(audio), "audio_mask": shown * _mask(tf.add_n(counts))}
+    captions = _captions(record, tf.stack([record.start, record.end]), spec.texts, None)
+    return result | {
+        "caption": tf.where(valid, captions, ""),
+        "label": tf.where(valid, record.label, -1),
+        "record_id": record.record_id,
+        "valid": valid,
+        "label_text": record.label_text,
+        "filename": record.filename,
+        "start": tf.cast(record.start, tf.float32),
+    }
+
+
+def _mask(count: tf.Tensor) -> tf.Tensor:
+    return tf.cast(count > 0, tf.float32)
+
+
+def _strides(record: Record, spec: ClipSpec) -> tuple[tf.Tensor, tf.Tensor]:
+    """Stored frames per clip frame (float64) and stored samples per clip sample (int64)."""
+    step = record.sample_rate // spec.sample_rate
+    require(
+        (tf.size(record.waveform) == 0) | (step * spec.sample_rate == record.sample_rate),
+        record.record_id,
+        f"has a sample rate that is no multiple of {spec.sample_rate} Hz, which the clip has: "
+        "prepare the videos with that rate or set the sample_rate of the clip",
+    )
+    return record.frame_rate / spec.frame_rate, tf.maximum(step, 1)
+
+
+def _begin(record: Record, offset: tf.Tensor, audio_offset: tf.Tensor) -> tf.Tensor:
+    """Begin of the sampled clip on the video's time line, in seconds."""
+    of_video = tf.cast(offset, tf.float64) / tf.maximum(record.frame_rate, 1e-9)
+    rate = tf.cast(tf.maximum(record.sample_rate, 1), tf.float64)
+    of_audio = tf.cast(audio_offset, tf.float64) / rate
+    return record.start + tf.where(_video_leads(record), of_video, of_audio)
+
+
+def _video_leads(record: Record) -> tf.Tensor:
+    """Whether the frames give the clip's time (a single picture has none)."""
+    stored = tf.size(record.frames)
+    return (stored > 1) | ((stored == 1) & (tf.size(record.waveform) == 0))
+
+
+def _video(
+    record: Record,
+    spec: ClipSpec,
+    stride: tf.Tensor,
+    offset: tf.Tensor,
+    transform: Callable[[tf.Tensor], tf.Tensor],
+) -> tf.Tensor:
+    """Frames of the clip as uint8 ``[T, H, W, 3]``; zeros for a record without frames.
+
+    ``transform`` turns JPEG strings ``[n]`` into uint8 frames ``[n, H, W, 3]``.
+    """
+    shape = [spec.frames, spec.height, spec.width, 3]
+
+    def decoded() -> tf.Tensor:
+        stored = tf.size(record.frames)
+        numbers = sampling.stored_frames(stored, spec.frames, stride, offset)
+        # A short record repeats frames: decode each of them once.
+        numbers, places = tf.unique(numbers)
+        return tf.gather(transform(tf.gather(record.frames, numbers)), places)
+
+    frames = tf.cond(tf.size(record.frames) > 0, decoded, lambda: tf.zeros(shape, tf.uint8))
+    return tf.ensure_shape(frames, shape)
+
+
+def _centre_crop(encoded: tf.Tensor, spec: ClipSpec) -> tf.Tensor:
+    """Largest centre box of the clip's aspect ratio, uint8 ``[n, height, width, 3]``."""
+    target = (spec.height, spec.width)
+    size = video_ops.frame_size(encoded[0])
+    box = video_ops.fitting_box(size, target)
+    return video_ops.decode_clip(encoded, size, box, target)
+
+
+def _audio(
+    record: Record,
+    spec: ClipSpec,
+    stride: tf.Tensor,
+    step: tf.Tensor,
+    offset: tf.Tensor,
+    audio_offset: tf.Tensor,
+    change: Callable[[tf.Tensor], tf.Tensor],
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Sound of the clip as the tower reads it, and how many stored samples are in it.
+
+    The sound begins at the time of the clip's first frame. Where the video repeats, because it is
+    shorter than the clip, the sound starts again with it; past its own end it is silent. A record
+    without video repeats its sound in the same way.
+    """
+    rate = tf.cast(record.sample_rate, tf.float64)
+    stored_frames = tf.cast(tf.size(record.frames), tf.float64)
+    stored_samples = tf.size(record.waveform, tf.int64)
+    per_frame = rate / tf.maximum(record.frame_rate, 1e-9)
+    video_leads = _video_leads(record)
+    start = tf.where(
+        video_leads,
+        tf.cast(tf.round(tf.cast(offset, tf.float64) * per_frame), tf.int64),
+        audio_offset,
+    )
+    last_frame = tf.cast(offset, tf.float64) + (spec.frames - 1) * stride
+    video_repeats = tf.floor(last_frame + 0.5) >= stored_frames
+    audio_repeats = stored_samples < spec.samples * step
+    period = tf.where(
+        video_leads,
+        tf.where(video_repeats, tf.cast(tf.round(stored_frames * per_frame), tf.int64), 0),
+        tf.where(audio_repeats, stored_samples, 0),
+    )
+
+    def cut() -> tuple[tf.Tensor, tf.Tensor]:
+        clip, count = sampling.audio_window(record.waveform, start, spec.samples, step, period)
+        clip = change(clip)
+        return (audio_ops.log_mel(clip, spec) if spec.audio == "log_mel" else clip), count
+
+    shape = spec.audio_shape[:-1]
+    clip, count = tf.cond(
+        stored_samples > 0, cut, lambda: (tf.zeros(shape), tf.constant(0, tf.int32))
+    )
+    return tf.ensure_shape(clip[..., tf.newaxis], spec.audio_shape), count
+
+
+def _captions(record: Record, window: tf.Tensor, count: int, key: tf.Tensor | None) -> tf.Tensor:
+    """Captions of a clip as valid UTF-8, string ``[count]``, "" where there are fewer.
+
+    With times: the ones nearest to the window. Without: the first ones or, with a ``key``, a
+    random choice (DMVR's rule, facts A.3).
+    """
+    total = tf.size(record.captions)
+
+    def near() -> tf.Tensor:
+        times = record.caption_times
+        return sampling.captions_near(times[:, 0], times[:, 1], window, count)
+
+    def any_order() -> tf.Tensor:
+        if key is None:
+            return tf.range(tf.minimum(total, count))
+        draws = tf.random.stateless_uniform([total], key, dtype=tf.float64, alg="philox")
+        return tf.argsort(draws, stable=True)[:count]
+
+    numbers = tf.cond(tf.shape(record.caption_times)[0] > 0, near, any_order)
+    chosen = tf.gather(record.captions, numbers)
+    # Invalid bytes become spaces: they must not stop the graph, and the words survive.
+    chosen = tf.strings.unicode_transcode(chosen, "UTF-8", "UTF-8", replacement_char=32)
+    chosen = tf.pad(chosen, [[0, count - tf.size(chosen)]], constant_values="")
+    return tf.ensure_shape(chosen, [count])
+
+
+def _finish(
+    dataset: tf.data.Dataset, batch_size: int, tokenizer: Tokenizer | None, prefetch: int | None
+) -> tf.data.Dataset:
+    """Batches clips and adds the tokens of their captions."""
+    dataset = dataset.batch(batch_size, drop_remainder=True)
+
+    def add_tokens(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        batch = dict(batch)
+        captions = batch["caption"] if "valid" in batch else batch.pop("caption")
+        if tokenizer is not None:
+            batch["text"] = tokenizer(captions)
+            # A caption without any token has nothing to attend to.
+            batch["text_mask"] = tf.cast(tf.reduce_any(batch["text"] != 0, -1), tf.float32)
+        return batch
+
+    dataset = dataset.map(add_tokens).prefetch(prefetch or tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    options.deterministic = True
+    # Each worker already takes its own rows: tf.distribute must not split the files again.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.with_options(options)

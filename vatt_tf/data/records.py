@@ -1,0 +1,229 @@
+"""One record: read it at its place in a shard and parse it (``tf.train.SequenceExample``)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from vatt_tf.data.schema import RecordKeys
+from vatt_tf.data.sources import SHARD_SHIFT, SOURCE_SHIFT, ShardIndex
+
+# Bytes around a record's data in a TFRecord file.
+_FRAMING_BYTES = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordTable:
+    """The places of all records of several sources as tensors.
+
+    ``row`` numbers the records of a source; ``row + base[source]`` those of all sources.
+    """
+
+    files: tf.Tensor
+    first_row: tf.Tensor
+    offsets: tf.Tensor
+    lengths: tf.Tensor
+    base: tf.Tensor
+    first_shard: tf.Tensor
+    frame_rate: tf.Tensor
+    sample_rate: tf.Tensor
+
+    @classmethod
+    def build(cls, indexes: Sequence[ShardIndex]) -> RecordTable:
+        """Joins the indexes of several sources, in their order."""
+        base = np.cumsum([0] + [index.records for index in indexes])[:-1]
+        shards = np.cumsum([0] + [len(index.files) for index in indexes])[:-1]
+        first = [index.first_row[:-1] + b for index, b in zip(indexes, base, strict=True)]
+        return cls(
+            files=tf.constant([file for index in indexes for file in index.files]),
+            first_row=tf.constant(np.concatenate(first), tf.int64),
+            offsets=tf.constant(np.concatenate([index.offsets for index in indexes])),
+            lengths=tf.constant(np.concatenate([index.lengths for index in indexes])),
+            base=tf.constant(base, tf.int64),
+            first_shard=tf.constant(shards, tf.int64),
+            frame_rate=tf.constant([index.frame_rate for index in indexes], tf.float64),
+            sample_rate=tf.constant([index.sample_rate for index in indexes], tf.int64),
+        )
+
+    def read(self, source: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the serialized record and its record id (see ``make_record_id``)."""
+        place = self.base[source] + row
+        # The last shard that begins at or before the record (empty shards share a first row).
+        shard = tf.searchsorted(self.first_row, [place], side="right")[0] - 1
+        shard = tf.cast(shard, tf.int64)
+        index = place - self.first_row[shard]
+        record_id = (
+            tf.bitwise.left_shift(source, SOURCE_SHIFT)
+            + tf.bitwise.left_shift(shard - self.first_shard[source], SHARD_SHIFT)
+            + index
+        )
+        return read_at(self.files[shard], self.offsets[place], self.lengths[place]), record_id
+
+
+def read_at(file: tf.Tensor, offset: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+    """Reads one record of a TFRecord file in one request; its checksums are verified.
+
+    Args:
+        file: String scalar.
+        offset: int64, byte where the record's header begins.
+        length: int64, bytes of the record's data.
+    """
+    # tf.data.TFRecordDataset has no offset argument; the op below it does.
+    variant = tf.raw_ops.TFRecordDatasetV2(
+        filenames=[file],
+        compression_type="",
+        buffer_size=length + _FRAMING_BYTES,
+        byte_offsets=[offset],
+    )
+    dataset = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
+    return dataset.take(1).get_single_element()
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A parsed record; what it lacks is empty, or the value in brackets.
+
+    Attributes:
+        record_id: int64.
+        frames: string ``[stored frames]``, one JPEG each.
+        waveform: float32 ``[stored samples]``.
+        captions: string ``[captions]``, as stored (bytes that may not be UTF-8).
+        caption_times: float64 ``[captions or 0, 2]``, begin and end in seconds.
+        label: int32, first label index (-1).
+        label_text: string, first label name ("").
+        filename: string ("").
+        start: float64, begin of the clip in seconds (0).
+        end: float64, end of the clip in seconds (begin + what is stored).
+        frame_rate: float64, stored frames per second.
+        sample_rate: int64, stored samples per second.
+    """
+
+    record_id: tf.Tensor
+    frames: tf.Tensor
+    waveform: tf.Tensor
+    captions: tf.Tensor
+    caption_times: tf.Tensor
+    label: tf.Tensor
+    label_text: tf.Tensor
+    filename: tf.Tensor
+    start: tf.Tensor
+    end: tf.Tensor
+    frame_rate: tf.Tensor
+    sample_rate: tf.Tensor
+
+
+def require(condition: tf.Tensor, record_id: tf.Tensor, message: str) -> None:
+    """Stops with a message that names the record (``read_errors`` turns the id into a file)."""
+    where = tf.strings.join(["record_id=", tf.strings.as_string(record_id), ";", message])
+    tf.debugging.Assert(condition, [where])
+
+
+def parse_record(
+    serialized: tf.Tensor,
+    record_id: tf.Tensor,
+    keys: RecordKeys,
+    frame_rate: tf.Tensor,
+    sample_rate: tf.Tensor,
+) -> Record:
+    """Parses a serialized ``tf.train.SequenceExample``.
+
+    Args:
+        serialized: String scalar.
+        record_id: int64, named in errors.
+        keys: Names of the features.
+        frame_rate: float64, stored frames per second of records that do not say it (0: unknown).
+        sample_rate: int64, likewise for sound.
+    """
+    text, number = tf.io.RaggedFeature(tf.string), tf.io.RaggedFeature(tf.int64)
+    real = tf.io.RaggedFeature(tf.float32)
+    context, lists = tf.io.parse_single_sequence_example(
+        serialized,
+        context_features={
+            keys.caption: text,
+            keys.caption_start: number,
+            keys.caption_end: number,
+            keys.label_index: number,
+            keys.label_text: text,
+            keys.clip_start: number,
+            keys.clip_end: number,
+            keys.filename: text,
+            keys.frame_rate: real,
+            keys.sample_rate: number,
+            keys.waveform: real,
+        },
+        sequence_features={
+            keys.image: tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True),
+            keys.waveform: real,
+        },
+        example_name=tf.strings.join(["record_id=", tf.strings.as_string(record_id), ";"]),
+    )
+    frames = lists[keys.image]
+    waveform = tf.concat([lists[keys.waveform].flat_values, context[keys.waveform]], 0)
+    has_video, has_audio = tf.size(frames) > 0, tf.size(waveform) > 0
+    require(
+        has_video | has_audio,
+        record_id,
+        f"has neither frames ({keys.image}) nor sound ({keys.waveform})",
+    )
+    frame_rate = tf.cast(_first(context[keys.frame_rate], frame_rate), tf.float64)
+    sample_rate = _first(context[keys.sample_rate], sample_rate)
+    require(
+        (frame_rate > 0) | ~has_video,
+        record_id,
+        f"does not say its frame rate ({keys.frame_rate}): set data_source.frame_rate",
+    )
+    require(
+        (sample_rate > 0) | ~has_audio,
+        record_id,
+        f"does not say its sample rate ({keys.sample_rate}): set data_source.sample_rate",
+    )
+    seconds = tf.maximum(
+        tf.math.divide_no_nan(tf.cast(tf.size(frames), tf.float64), frame_rate),
+        tf.math.divide_no_nan(
+            tf.cast(tf.size(waveform), tf.float64), tf.cast(sample_rate, tf.float64)
+        ),
+    )
+    start = _seconds(_first(context[keys.clip_start], 0))
+    end = tf.where(
+        tf.size(context[keys.clip_end]) > 0,
+        _seconds(_first(context[keys.clip_end], 0)),
+        start + seconds,
+    )
+    captions = context[keys.caption]
+    begins, ends = context[keys.caption_start], context[keys.caption_end]
+    require(
+        (tf.size(begins) == tf.size(ends))
+        & ((tf.size(begins) == 0) | (tf.size(begins) == tf.size(captions))),
+        record_id,
+        f"has another number of caption times ({keys.caption_start}, {keys.caption_end}) than "
+        f"captions ({keys.caption})",
+    )
+    timed = tf.minimum(tf.size(begins), tf.size(ends))
+    times = _seconds(tf.stack([begins[:timed], ends[:timed]], 1))
+    return Record(
+        record_id=record_id,
+        frames=frames,
+        waveform=waveform,
+        captions=captions,
+        caption_times=times,
+        label=tf.cast(_first(context[keys.label_index], -1), tf.int32),
+        label_text=_first(context[keys.label_text], ""),
+        filename=_first(context[keys.filename], ""),
+        start=start,
+        end=end,
+        frame_rate=frame_rate,
+        sample_rate=sample_rate,
+    )
+
+
+def _first(values: tf.Tensor, default: tf.Tensor | int | str) -> tf.Tensor:
+    """First of possibly no values."""
+    default = tf.cast(default, values.dtype) if values.dtype != tf.string else default
+    return tf.concat([values, tf.reshape(default, [1])], 0)[0]
+
+
+def _seconds(microseconds: tf.Tensor) -> tf.Tensor:
+    return tf.cast(microseconds, tf.float64) / 1e6

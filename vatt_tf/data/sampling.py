@@ -1,0 +1,126 @@
+"""What a clip takes from a record: which frames, which samples, which captions (facts A.2, A.3)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def stored_frames(
+    stored: tf.Tensor, frames: int, stride: tf.Tensor, offset: tf.Tensor
+) -> tf.Tensor:
+    """Stored frame nearest to each frame time of a clip; short records repeat cyclically.
+
+    Args:
+        stored: int32, frames in the record (> 0).
+        frames: Frames of the clip.
+        stride: float64, stored frame rate over the clip's frame rate; need not be whole.
+        offset: int32, stored frame that the clip begins with.
+
+    Returns:
+        int32 ``[frames]`` in ``[0, stored)``.
+    """
+    places = tf.cast(offset, tf.float64) + tf.range(frames, dtype=tf.float64) * stride
+    return tf.cast(tf.floor(places + 0.5), tf.int32) % stored
+
+
+def random_offset(length: tf.Tensor, span: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """Offset uniform in ``[0, max(length - span, 1))`` (facts A.2); int64.
+
+    Args:
+        length: Stored frames or samples.
+        span: float64, distance between the first and the last frame of a clip.
+        key: int64 ``[2]`` seed.
+    """
+    room = tf.maximum(tf.cast(length, tf.float64) - span, 1.0)
+    uniform = tf.random.stateless_uniform([], key, dtype=tf.float64, alg="philox")
+    # A room of 7.6 has the offsets 0..6: offset 7 would round to a frame past the end.
+    return tf.cast(tf.floor(uniform * tf.floor(room)), tf.int64)
+
+
+def spaced_offset(length: tf.Tensor, extent: tf.Tensor, window: int, windows: int) -> tf.Tensor:
+    """Offset of one of several linearly spaced windows; the centre for a single one (facts A.2).
+
+    Args:
+        length: Stored frames or samples.
+        extent: float64, frames (or samples) of the clip times the stride.
+        window: Number of the window.
+        windows: How many there are.
+
+    Returns:
+        int64 scalar.
+    """
+    room = tf.maximum(tf.cast(length, tf.float64) - extent, 0.0)
+    share = 0.5 if windows == 1 else window / (windows - 1)
+    return tf.cast(tf.floor(room * share), tf.int64)
+
+
+def audio_window(
+    waveform: tf.Tensor, start: tf.Tensor, samples: int, step: tf.Tensor, period: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Cuts a clip's samples out of a record's signal.
+
+    Samples past the end of the signal are zero. Where the video repeats (``period`` > 0) the
+    sound starts again with it, so that both stay in sync.
+
+    Args:
+        waveform: float32 ``[stored]``.
+        start: int64, first stored sample.
+        samples: Samples of the clip.
+        step: int64, stored samples per sample of the clip (plain decimation, facts A.2).
+        period: int64, stored samples after which the clip begins again; 0: it does not.
+
+    Returns:
+        float32 ``[samples]``, and the number of samples in it that come from the signal (int32).
+    """
+    stored = tf.size(waveform, tf.int64)
+
+    def straight() -> tuple[tf.Tensor, tf.Tensor]:
+        first = tf.minimum(start, stored)
+        piece = waveform[first : tf.minimum(stored, first + samples * step) : step]
+        count = tf.size(piece)
+        return tf.pad(piece, [[0, samples - count]]), count
+
+    def repeated() -> tuple[tf.Tensor, tf.Tensor]:
+        places = (start + tf.range(samples, dtype=tf.int64) * step) % period
+        inside = places < stored
+        piece = tf.gather(waveform, tf.minimum(places, stored - 1))
+        return tf.where(inside, piece, 0.0), tf.math.count_nonzero(inside, dtype=tf.int32)
+
+    piece, count = tf.cond(period > 0, repeated, straight)
+    return tf.ensure_shape(piece, [samples]), count
+
+
+def captions_near(start: tf.Tensor, end: tf.Tensor, window: tf.Tensor, count: int) -> tf.Tensor:
+    """Numbers of the captions nearest in time to a window (facts A.3).
+
+    Begins with the caption that overlaps the window most (the nearest one if none does) and
+    grows a contiguous run of captions, one at a time, to the side that keeps the time span
+    shorter; at the ends of the list the run grows to the other side.
+
+    Args:
+        start: float64 ``[captions]``, begin of each caption in seconds.
+        end: float64 ``[captions]``.
+        window: float64 ``[2]``, begin and end of the clip on the same time line.
+        count: Captions wanted.
+
+    Returns:
+        int32 ``[min(captions, count)]``, the best caption first, then in the order of growth.
+    """
+    total = tf.size(start)
+    by_time = tf.argsort(start, stable=True)
+    start, end = tf.gather(start, by_time), tf.gather(end, by_time)
+    # Positive: seconds of overlap; negative: minus the gap.
+    overlap = tf.minimum(end, window[1]) - tf.maximum(start, window[0])
+    best = tf.argmax(overlap, output_type=tf.int32)
+    low, high = best, best
+    chosen = [best]
+    for _ in range(count - 1):
+        left, right = tf.maximum(low - 1, 0), tf.minimum(high + 1, total - 1)
+        span_left = tf.gather(end, high) - tf.gather(start, left)
+        span_right = tf.gather(end, right) - tf.gather(start, low)
+        go_left = (low > 0) & ((high == total - 1) | (span_left < span_right))
+        low = tf.where(go_left, left, low)
+        high = tf.where(go_left, high, right)
+        # Past the last caption `right` repeats it; those are cut off below.
+        chosen.append(tf.where(go_left, low, high))
+    return tf.gather(by_time, tf.stack(chosen)[:total])

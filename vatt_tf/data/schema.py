@@ -1,0 +1,98 @@
+"""What a clip is: the keys of a stored record and the shape of a clip that a model reads."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from vatt_tf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordKeys:
+    """Names of the features in a ``tf.train.SequenceExample`` (defaults: DMVR's, facts A.1).
+
+    ``image`` is a feature list with one JPEG per step, ``waveform`` a feature list with one step
+    that holds the whole signal (a context feature of that name is read too); everything else is
+    a context feature. Times are microseconds on the time line of the whole video.
+    """
+
+    image: str = "image/encoded"
+    waveform: str = "WAVEFORM/feature/floats"
+    caption: str = "caption/string"
+    caption_start: str = "caption/start/timestamp"
+    caption_end: str = "caption/end/timestamp"
+    label_index: str = "clip/label/index"
+    label_text: str = "clip/label/text"
+    clip_start: str = "clip/start/timestamp"
+    clip_end: str = "clip/end/timestamp"
+    filename: str = "video/filename"
+    frame_rate: str = "image/frame_rate"
+    sample_rate: str = "WAVEFORM/sample_rate"
+
+
+AUDIO_INPUTS = ("waveform", "log_mel", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSpec:
+    """Shape of one clip as the towers read it.
+
+    Attributes:
+        frames: Video frames of a clip.
+        height: Frame height in pixels.
+        width: Frame width in pixels.
+        frame_rate: Frames per second of the clip (the stored rate may be higher).
+        audio: ``"waveform"``, ``"log_mel"`` or ``"none"``.
+        samples: Audio samples of a clip at ``sample_rate``.
+        sample_rate: Samples per second.
+        mel_bins: Mel bands of the log-mel input (80-7600 Hz).
+        stft_window: STFT window in samples (0.04267 s at 48 kHz).
+        stft_step: STFT step in samples (0.02134 s at 48 kHz).
+        texts: Candidate captions of a clip (P of MIL-NCE).
+        tokens: Tokens of a caption.
+
+    Raises:
+        UserError: If a field has a value that no clip can have.
+    """
+
+    frames: int = 32
+    height: int = 224
+    width: int = 224
+    frame_rate: float = 10.0
+    audio: str = "waveform"
+    samples: int = 153_600
+    sample_rate: int = 48_000
+    mel_bins: int = 80
+    stft_window: int = 2048
+    stft_step: int = 1024
+    texts: int = 5
+    tokens: int = 16
+
+    def __post_init__(self) -> None:
+        if self.audio not in AUDIO_INPUTS:
+            raise UserError(
+                f"ClipSpec.audio is {self.audio!r}; expected one of {', '.join(AUDIO_INPUTS)}"
+            )
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "audio":
+                continue
+            whole = field.name != "frame_rate"
+            allowed = int if whole else (int, float)
+            if isinstance(value, bool) or not isinstance(value, allowed) or value <= 0:
+                raise UserError(
+                    f"ClipSpec.{field.name} is {value!r}; expected a positive "
+                    f"{'whole number' if whole else 'number'}"
+                )
+
+    @property
+    def mel_frames(self) -> int:
+        """Time steps of the log-mel input (the STFT pads the end)."""
+        return -(-self.samples // self.stft_step)
+
+    @property
+    def audio_shape(self) -> tuple[int, int, int] | tuple[int, int]:
+        """Shape of a clip's audio: ``[samples, 1]`` or ``[mel_frames, mel_bins, 1]``."""
+        if self.audio == "log_mel":
+            return (self.mel_frames, self.mel_bins, 1)
+        return (self.samples, 1)

@@ -1,0 +1,309 @@
+"""Where records lie: shard files of a data source and the byte offset of every record in them.
+
+The position of each record is read once from the TFRecord headers (12 bytes a record). With it
+the pipeline can shuffle record *numbers* instead of records: no shuffle buffer full of JPEGs, no
+reading to skip to a step, and no worker reads what another one trains on. A file cut short is
+noticed here, before the first step.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import json
+import os
+import struct
+from collections.abc import Sequence
+
+import gin
+import numpy as np
+import tensorflow as tf
+
+from vatt_tf.errors import UserError
+
+HOW_TO_MAKE_SHARDS = (
+    "make shards with `python -m vatt_tf.prepare --sample --out=data/sample` (a sample set) or "
+    "`python -m vatt_tf.prepare --videos=DIR --out=DIR_FOR_SHARDS` (your own videos), then give "
+    "that folder, e.g. `python -m vatt_tf.train --gin_file=gin_configs/tiny.gin "
+    "--gin_bindings='TRAIN_DATA=\"data/sample\"'`"
+)
+
+# A record's bytes in a TFRecord file: length (uint64), checksum of the length (uint32), data,
+# checksum of the data (uint32).
+_HEADER = struct.Struct("<QI")
+_FOOTER_BYTES = 4
+_GZIP_MAGIC = b"\x1f\x8b\x08"
+
+# record id = source << 48 | shard << 24 | index of the record in the shard.
+SOURCE_SHIFT = 48
+SHARD_SHIFT = 24
+_FIELD_MASK = (1 << 24) - 1
+
+
+@gin.configurable("data_source")
+@dataclasses.dataclass(frozen=True)
+class DataSource:
+    """One set of shards.
+
+    Attributes:
+        path: Folder written by ``prepare`` (or its split folder), a glob, a file, DMVR's
+            ``name@shards`` form, or a tuple of those.
+        weight: Share of the clips in a mixture, relative to the other sources' weights.
+        frame_rate: Stored frames per second of records that do not say it themselves.
+        sample_rate: Stored samples per second of records that do not say it themselves.
+
+    Raises:
+        UserError: If a field is not usable.
+    """
+
+    path: str | tuple[str, ...] = ""
+    weight: float = 1.0
+    frame_rate: float | None = None
+    sample_rate: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.path, os.PathLike):
+            object.__setattr__(self, "path", os.fspath(self.path))
+        elif isinstance(self.path, Sequence) and not isinstance(self.path, str):
+            object.__setattr__(self, "path", tuple(os.fspath(p) for p in self.path))
+        if not self.path or not isinstance(self.path, str | tuple):
+            raise UserError(
+                f"data_source.path is {self.path!r}; expected a folder or glob of shards: "
+                f"{HOW_TO_MAKE_SHARDS}"
+            )
+        for name in ("weight", "frame_rate", "sample_rate"):
+            value = getattr(self, name)
+            if value is None and name != "weight":
+                continue
+            if not isinstance(value, int | float) or not 0 < value < float("inf"):
+                raise UserError(f"data_source.{name} is {value!r}; expected a positive number")
+
+
+Sources = DataSource | str | os.PathLike | Sequence[DataSource | str | os.PathLike]
+
+
+def as_sources(sources: Sources) -> tuple[DataSource, ...]:
+    """Returns ``DataSource`` objects for a path, a source, or a sequence of either."""
+    if isinstance(sources, DataSource | str | os.PathLike):
+        sources = (sources,)
+    found = tuple(s if isinstance(s, DataSource) else DataSource(os.fspath(s)) for s in sources)
+    if not found:
+        raise UserError(f"no data source was given: {HOW_TO_MAKE_SHARDS}")
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardIndex:
+    """Every record of a source.
+
+    Attributes:
+        files: Shard files, sorted within each path.
+        first_row: int64 ``[shards + 1]``, number of the first record of each shard.
+        offsets: int64 ``[records]``, byte where the record's header begins.
+        lengths: int64 ``[records]``, bytes of the record's data.
+        frame_rate: Stored frames per second for records that do not say it (0: unknown).
+        sample_rate: Stored samples per second for records that do not say it (0: unknown).
+    """
+
+    files: tuple[str, ...]
+    first_row: np.ndarray
+    offsets: np.ndarray
+    lengths: np.ndarray
+    frame_rate: float
+    sample_rate: int
+
+    @property
+    def records(self) -> int:
+        """How many records there are."""
+        return len(self.offsets)
+
+
+def list_shards(path: str | Sequence[str], splits: Sequence[str] = ("train",)) -> tuple[str, ...]:
+    """Finds the shard files of a folder, glob, file, ``name@shards`` table, or several of those.
+
+    Args:
+        path: See :class:`DataSource`.
+        splits: For the top folder of a prepared data set, the split folders to look for; the
+            first one that is there is taken.
+
+    Raises:
+        UserError: If there is no such folder or no shard in it.
+    """
+    if not isinstance(path, str):
+        return tuple(file for part in path for file in list_shards(part, splits))
+    gfile = tf.io.gfile
+    if gfile.isdir(path):
+        found = _shards_in(path)
+        for split in splits if not found else ():
+            found = _shards_in(os.path.join(path, split))
+            if found:
+                break
+        if not found:
+            inside = sorted(name.rstrip("/") for name in gfile.listdir(path))[:8]
+            raise UserError(
+                f"no shards in the folder {path} (looked for *.tfrecord and *-of-* there and in "
+                f"{', '.join(splits)}/; it holds {', '.join(inside) or 'nothing'}): "
+                f"{HOW_TO_MAKE_SHARDS}"
+            )
+        return tuple(found)
+    table, at, count = path.rpartition("@")
+    pattern = f"{table}*-of-*" if at and count.isdigit() else path
+    found = sorted(f for f in gfile.glob(pattern) if ".tmp-" not in f and not gfile.isdir(f))
+    if not found:
+        raise UserError(f"no shards at {path}: {HOW_TO_MAKE_SHARDS}")
+    return tuple(found)
+
+
+def _shards_in(folder: str) -> list[str]:
+    """Shard files right in a folder; half-written ones (``.tmp-``) do not count."""
+    for pattern in ("*.tfrecord", "*-of-*"):
+        files = tf.io.gfile.glob(os.path.join(folder, pattern))
+        files = sorted(f for f in files if ".tmp-" not in f and not tf.io.gfile.isdir(f))
+        if files:
+            return files
+    return []
+
+
+def index_shard(file: str) -> tuple[np.ndarray, np.ndarray]:
+    """Reads the record headers of a TFRecord file.
+
+    Returns:
+        int64 byte offsets of the records and int64 lengths of their data.
+
+    Raises:
+        UserError: If the file is cut short, compressed, or no TFRecord file.
+    """
+    offsets: list[int] = []
+    lengths: list[int] = []
+    try:
+        size = tf.io.gfile.stat(file).length
+        # Plain unbuffered reads are several times faster than GFile's, where they are possible.
+        local = "://" not in file
+        with open(file, "rb", buffering=0) if local else tf.io.gfile.GFile(file, "rb") as stream:
+            offset = 0
+            while offset < size:
+                stream.seek(offset)
+                header = stream.read(_HEADER.size)
+                if offset == 0 and header[:3] == _GZIP_MAGIC:
+                    raise UserError(f"{file} is compressed; write it as a plain TFRecord file")
+                end = size + 1
+                if len(header) == _HEADER.size:
+                    length = _HEADER.unpack(header)[0]
+                    end = offset + _HEADER.size + length + _FOOTER_BYTES
+                if end > size:
+                    raise UserError(_cut_short(file, len(offsets), offset, end, size, header))
+                offsets.append(offset)
+                lengths.append(length)
+                offset = end
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"cannot read the shard {file}: {error}") from error
+    return np.asarray(offsets, np.int64), np.asarray(lengths, np.int64)
+
+
+def _cut_short(file: str, record: int, offset: int, end: int, size: int, header: bytes) -> str:
+    """Says what is wrong with a file whose last header does not fit its size."""
+    if record == 0 and end > size + (1 << 40):
+        return f"{file} is not a TFRecord file (it begins with {header!r})"
+    need = "has half a header" if len(header) < _HEADER.size else f"needs bytes up to {end}"
+    return (
+        f"the shard {file} is cut short: record {record} at byte {offset} {need}, but the file "
+        f"ends at byte {size}; copy it again, make it again with `python -m vatt_tf.prepare`, "
+        "or take it out of the folder"
+    )
+
+
+def read_manifest(file: str) -> dict | None:
+    """Reads the ``manifest.json`` beside a shard or one folder above it, if there is one."""
+    folder = os.path.dirname(file)
+    for place in (folder, os.path.dirname(folder)):
+        manifest = os.path.join(place, "manifest.json")
+        if tf.io.gfile.exists(manifest):
+            try:
+                with tf.io.gfile.GFile(manifest, "r") as stream:
+                    content = json.load(stream)
+            except ValueError as error:
+                raise UserError(f"{manifest} is not valid JSON: {error}") from error
+            # Other programs write files of this name too; ours has a table of splits.
+            if isinstance(content, dict) and isinstance(content.get("splits"), dict):
+                return {**content, "path": manifest}
+    return None
+
+
+def index_source(source: DataSource, splits: Sequence[str] = ("train",)) -> ShardIndex:
+    """Finds every record of a source.
+
+    Raises:
+        UserError: If there is no record, a shard is damaged, or a shard holds another number of
+            records than ``manifest.json`` says.
+    """
+    files = list_shards(source.path, splits)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        tables = list(pool.map(index_shard, files))
+    counts = [len(offsets) for offsets, _ in tables]
+    if not sum(counts):
+        raise UserError(f"no records in {source.path}: all {len(files)} shards are empty")
+    if max(counts) > _FIELD_MASK or len(files) > _FIELD_MASK:
+        raise UserError(f"{source.path} has more than {_FIELD_MASK} shards or records in a shard")
+    settings = _check_manifests(files, counts)
+    frame_rate = source.frame_rate or settings.get("frame_rate") or 0.0
+    sample_rate = source.sample_rate or settings.get("sample_rate") or 0
+    return ShardIndex(
+        files=files,
+        first_row=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        offsets=np.concatenate([offsets for offsets, _ in tables]),
+        lengths=np.concatenate([lengths for _, lengths in tables]),
+        frame_rate=float(frame_rate),
+        sample_rate=int(sample_rate),
+    )
+
+
+def _check_manifests(files: Sequence[str], counts: Sequence[int]) -> dict:
+    """Compares record counts with the manifests; returns the settings of the first manifest."""
+    manifests: dict[str, dict | None] = {}
+    for file, count in zip(files, counts, strict=True):
+        folder = os.path.dirname(file)
+        if folder not in manifests:
+            manifests[folder] = read_manifest(file)
+        manifest = manifests[folder]
+        if manifest is None:
+            continue
+        root = os.path.dirname(manifest["path"])
+        for split in manifest["splits"].values():
+            for shard in split.get("shards", ()):
+                same = os.path.normpath(os.path.join(root, shard["file"])) == os.path.normpath(file)
+                if same and shard.get("records", count) != count:
+                    raise UserError(
+                        f"the shard {file} has {count} records, but {manifest['path']} says "
+                        f"{shard['records']}: it was cut or replaced; make it again with "
+                        "`python -m vatt_tf.prepare`"
+                    )
+    found = [m for m in manifests.values() if m]
+    return found[0].get("settings", {}) if found else {}
+
+
+def make_record_id(source: int, shard: int, index: int) -> int:
+    """Packs the place of a record into one int64."""
+    return source << SOURCE_SHIFT | shard << SHARD_SHIFT | index
+
+
+def split_record_id(record_id: int) -> tuple[int, int, int]:
+    """Returns ``(source, shard, index in the shard)`` of a record id."""
+    record_id = int(record_id)
+    return (
+        record_id >> SOURCE_SHIFT,
+        record_id >> SHARD_SHIFT & _FIELD_MASK,
+        record_id & _FIELD_MASK,
+    )
+
+
+def describe_record_id(record_id: int, sources: Sources, splits: Sequence[str] = ("train",)) -> str:
+    """Names a record for a person: ``train-00000-of-00004.tfrecord record 17``.
+
+    Args:
+        record_id: ``record_id`` of a batch.
+        sources: The sources that the batch was read from, in the same order.
+        splits: The splits that they were read for.
+    """
+    source, shard, index = split_record_id(record_id)
+    files = list_shards(as_sources(sources)[source].path, splits)
+    return f"{files[shard]} record {index}"

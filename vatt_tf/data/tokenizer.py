@@ -1,0 +1,266 @@
+"""Tokenizers that run inside the graph: words, WordPiece, SentencePiece (facts A.4).
+
+All of them map strings of any shape to int32 tokens, cropped or padded to ``max_tokens`` with id
+0, and can be saved inside a SavedModel. Bytes that are not UTF-8 become spaces.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from vatt_tf.data.vocabulary import (
+    FILE_NAMES,
+    WORD_SPECIALS,
+    build_vocabulary,
+    normalise_words,
+    read_words,
+)
+from vatt_tf.data.word_vectors import load_word_vectors
+from vatt_tf.errors import UserError
+
+__all__ = [
+    "SentencePieceTokenizer",
+    "Tokenizer",
+    "WordPieceTokenizer",
+    "WordTokenizer",
+    "build_vocabulary",
+    "load_tokenizer",
+    "load_word_vectors",
+]
+
+_WORDPIECE_PAD, _WORDPIECE_UNKNOWN = "[PAD]", "[UNK]"
+
+
+class Tokenizer(tf.Module):
+    """Base: strings of any shape -> int32 ``[..., max_tokens]``.
+
+    Attributes:
+        kind: ``"word"``, ``"wordpiece"`` or ``"sentencepiece"``.
+        vocab_size: Number of ids.
+        max_tokens: Tokens of a caption.
+    """
+
+    kind = ""
+
+    def __init__(self, vocab_size: int, max_tokens: int) -> None:
+        super().__init__()
+        if max_tokens < 1:
+            raise UserError(f"max_tokens is {max_tokens}; expected at least 1")
+        self.vocab_size = vocab_size
+        self.max_tokens = max_tokens
+
+    def __call__(self, strings: tf.Tensor) -> tf.Tensor:
+        """Tokenizes.
+
+        Args:
+            strings: String tensor of any shape.
+
+        Returns:
+            int32 ``[..., max_tokens]``; 0 is padding.
+        """
+        strings = tf.convert_to_tensor(strings, tf.string)
+        flat = tf.strings.unicode_transcode(
+            tf.reshape(strings, [-1]), "UTF-8", "UTF-8", replacement_char=32
+        )
+        tokens = self._tokens(flat)[:, : self.max_tokens]
+        tokens = tokens.to_tensor(default_value=0, shape=[None, self.max_tokens])
+        shape = tf.concat([tf.shape(strings), [self.max_tokens]], 0)
+        tokens = tf.reshape(tf.cast(tokens, tf.int32), shape)
+        return tf.ensure_shape(tokens, strings.shape.concatenate([self.max_tokens]))
+
+    def _tokens(self, strings: tf.Tensor) -> tf.RaggedTensor:
+        """Ragged ids ``[n, tokens]`` of valid UTF-8 strings ``[n]``."""
+        raise NotImplementedError
+
+    def save(self, folder: str | os.PathLike) -> str:
+        """Writes the vocabulary into a folder; returns the file's name."""
+        raise NotImplementedError
+
+
+class WordTokenizer(Tokenizer):
+    """The paper's: lower case, punctuation deleted, split at white space, looked up.
+
+    Args:
+        words: The vocabulary in order of id: ``<pad>`` first, ``<unk>`` anywhere.
+        max_tokens: Tokens of a caption.
+    """
+
+    kind = "word"
+
+    def __init__(self, words: Sequence[str], max_tokens: int = 16) -> None:
+        super().__init__(len(words), max_tokens)
+        self._words = tuple(words)
+        self._table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(
+                tf.constant(self._words), tf.range(len(words), dtype=tf.int64)
+            ),
+            default_value=self._words.index("<unk>"),
+        )
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The vocabulary in order of id."""
+        return self._words
+
+    def _tokens(self, strings: tf.Tensor) -> tf.RaggedTensor:
+        words = normalise_words(strings)
+        return words.with_values(self._table.lookup(words.values))
+
+    def save(self, folder: str | os.PathLike) -> str:
+        """See the base class."""
+        return _write(folder, FILE_NAMES["word"], ("\n".join(self._words) + "\n").encode())
+
+
+class WordPieceTokenizer(Tokenizer):
+    """BERT's: lower case, accents stripped, longest pieces first.
+
+    Args:
+        pieces: The vocabulary in order of id: ``[PAD]`` first, ``[UNK]`` anywhere.
+        max_tokens: Tokens of a caption.
+    """
+
+    kind = "wordpiece"
+
+    def __init__(self, pieces: Sequence[str], max_tokens: int = 16) -> None:
+        import tensorflow_text as text
+
+        super().__init__(len(pieces), max_tokens)
+        self._pieces = tuple(pieces)
+        self._tokenizer = text.FastBertTokenizer(
+            vocab=list(pieces),
+            token_out_type=tf.int32,
+            unknown_token=_WORDPIECE_UNKNOWN,
+            lower_case_nfd_strip_accents=True,
+        )
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The vocabulary in order of id."""
+        return self._pieces
+
+    def _tokens(self, strings: tf.Tensor) -> tf.RaggedTensor:
+        return self._tokenizer.tokenize(strings)
+
+    def save(self, folder: str | os.PathLike) -> str:
+        """See the base class."""
+        return _write(folder, FILE_NAMES["wordpiece"], ("\n".join(self._pieces) + "\n").encode())
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """SentencePiece with a trained model.
+
+    Args:
+        model: The serialized model; its padding id must be 0.
+        max_tokens: Tokens of a caption.
+    """
+
+    kind = "sentencepiece"
+
+    def __init__(self, model: bytes, max_tokens: int = 16) -> None:
+        import sentencepiece
+        import tensorflow_text as text
+
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        if processor.pad_id() != 0:
+            raise UserError(
+                f"the SentencePiece model has padding id {processor.pad_id()}; expected 0 (train "
+                "it with --pad_id=0 --unk_id=1 --bos_id=2 --eos_id=3)"
+            )
+        super().__init__(processor.get_piece_size(), max_tokens)
+        self._model = model
+        self._tokenizer = text.SentencepieceTokenizer(model=model, out_type=tf.int32)
+
+    def _tokens(self, strings: tf.Tensor) -> tf.RaggedTensor:
+        return self._tokenizer.tokenize(strings)
+
+    def save(self, folder: str | os.PathLike) -> str:
+        """See the base class."""
+        return _write(folder, FILE_NAMES["sentencepiece"], self._model)
+
+
+def load_tokenizer(
+    path: str | os.PathLike,
+    kind: str | None = None,
+    max_tokens: int = 16,
+    vocab_size: int | None = None,
+) -> Tokenizer:
+    """Reads a tokenizer from its file.
+
+    Args:
+        path: Vocabulary file (one entry a line, or ``index word`` lines), SentencePiece model, or
+            a folder that holds one.
+        kind: ``"word"``, ``"wordpiece"`` or ``"sentencepiece"``; None: from the file.
+        max_tokens: Tokens of a caption.
+        vocab_size: Ids that the model has room for; a larger vocabulary is an error.
+
+    Raises:
+        UserError: If there is no such file, or it is no such vocabulary.
+    """
+    path = os.fspath(path)
+    if kind is not None and kind not in FILE_NAMES:
+        raise UserError(f"tokenizer kind {kind!r}; expected one of {', '.join(FILE_NAMES)}")
+    if tf.io.gfile.isdir(path):
+        path = _file_in(path, kind)
+    if not tf.io.gfile.exists(path):
+        raise UserError(f"no tokenizer file at {path}")
+    kind = kind or _kind_of(path)
+    if kind == "sentencepiece":
+        with tf.io.gfile.GFile(path, "rb") as file:
+            model = file.read()
+        try:
+            tokenizer = SentencePieceTokenizer(model, max_tokens)
+        except (RuntimeError, OSError) as error:
+            raise UserError(f"{path} is no SentencePiece model: {error}") from error
+    elif kind == "wordpiece":
+        pieces = read_words(path, required=(_WORDPIECE_UNKNOWN,), first=_WORDPIECE_PAD)
+        tokenizer = WordPieceTokenizer(pieces, max_tokens)
+    else:
+        words = read_words(path, required=WORD_SPECIALS, first="<pad>", lower=True)
+        tokenizer = WordTokenizer(words, max_tokens)
+    if vocab_size is not None and tokenizer.vocab_size > vocab_size:
+        raise UserError(
+            f"{path} has {tokenizer.vocab_size} entries, but the model has room for {vocab_size}: "
+            "set the text tower's vocab_size or build a smaller vocabulary"
+        )
+    return tokenizer
+
+
+def _file_in(folder: str, kind: str | None) -> str:
+    """The tokenizer file of a folder."""
+    names = [FILE_NAMES[kind]] if kind else list(FILE_NAMES.values())
+    found = [n for n in names if tf.io.gfile.exists(os.path.join(folder, n))]
+    if len(found) != 1:
+        raise UserError(
+            f"{folder} holds {' and '.join(found) or 'no tokenizer file'} (looked for "
+            f"{', '.join(names)}): name the file or the kind"
+        )
+    return os.path.join(folder, found[0])
+
+
+def _kind_of(path: str) -> str:
+    """Guesses the kind of a vocabulary from its name, then from its entries."""
+    for kind, name in FILE_NAMES.items():
+        if os.path.basename(path) == name:
+            return kind
+    if path.endswith(".model"):
+        return "sentencepiece"
+    with tf.io.gfile.GFile(path, "rb") as file:
+        head = file.read(1 << 16)
+    for kind, token in (("wordpiece", _WORDPIECE_UNKNOWN), ("word", "<unk>")):
+        if re.search(rf"(^|\s){re.escape(token)}\s".encode(), head):
+            return kind
+    raise UserError(f"{path}: cannot tell which kind of tokenizer it is: give the kind")
+
+
+def _write(folder: str | os.PathLike, name: str, content: bytes) -> str:
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, name)
+    temporary = f"{path}.tmp-{os.getpid()}"
+    with open(temporary, "wb") as file:
+        file.write(content)
+    os.replace(temporary, path)
+    return name

@@ -1,0 +1,183 @@
+"""Frames of a clip: crop boxes, decoding, resizing, flip and colour jitter (facts A.5).
+
+Every random choice is made once for the whole clip from an explicit seed. All crops are boxes in
+the stored frame, found before decoding, so that only the box is decoded and resized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+
+def inception_box(
+    size: tf.Tensor,
+    key: tf.Tensor,
+    *,
+    area: tuple[float, float] = (0.08, 1.0),
+    aspect: tuple[float, float] = (0.5, 2.0),
+    min_covered: float = 0.1,
+) -> tf.Tensor:
+    """Random box of random area and aspect ratio (paper A.2.1; the whole frame if none fits).
+
+    Args:
+        size: int32 ``[2]``, height and width of the stored frames.
+        key: int64 ``[2]`` seed.
+        area: Smallest and largest share of the frame.
+        aspect: Smallest and largest width over height.
+        min_covered: Share of the frame that the box has to cover in any case.
+
+    Returns:
+        int32 ``[4]``: top, left, height, width.
+    """
+    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+        image_size=tf.concat([size, [3]], 0),
+        bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
+        seed=key,
+        min_object_covered=min_covered,
+        aspect_ratio_range=aspect,
+        area_range=area,
+        max_attempts=100,
+    )
+    return tf.concat([begin[:2], extent[:2]], 0)
+
+
+def fitting_box(
+    size: tf.Tensor,
+    target: tuple[int, int],
+    place: tf.Tensor | None = None,
+    zoom: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Largest box of the clip's aspect ratio: shortest side to the crop size, then crop.
+
+    Args:
+        size: int32 ``[2]``, height and width of the stored frames.
+        target: Height and width of the clip.
+        place: float32 ``[2]`` in [0, 1], where the box lies in the room that there is (0.5: the
+            centre, which is the default).
+        zoom: float32 ``[2]``, factors by which height and width are stretched first.
+
+    Returns:
+        int32 ``[4]``: top, left, height, width.
+    """
+    size = tf.cast(size, tf.float32)
+    goal = tf.constant(target, tf.float32)
+    zoom = tf.ones([2]) if zoom is None else zoom
+    # Scale at which the stretched frame just covers the target; back to stored pixels.
+    scale = tf.reduce_max(goal / (size * zoom))
+    box = tf.clip_by_value(tf.round(goal / (scale * zoom)), 1.0, size)
+    place = tf.fill([2], 0.5) if place is None else place
+    corner = tf.floor((size - box) * place + 0.5)
+    return tf.cast(tf.concat([tf.minimum(corner, size - box), box], 0), tf.int32)
+
+
+def vgg_box(
+    size: tf.Tensor,
+    target: tuple[int, int],
+    key: tf.Tensor,
+    *,
+    jitter: float = 0.2,
+    probability: float = 0.8,
+) -> tf.Tensor:
+    """Random crop after scale jitter: the released code's default (facts, table 1 row 4).
+
+    Height and width are stretched by independent factors in [1 - jitter, 1 + jitter] with the
+    given probability, the shortest side is brought to the crop size, and a crop is taken.
+    """
+    draws = tf.random.stateless_uniform([5], key, alg="philox")
+    factors = 1.0 + jitter * (2.0 * draws[:2] - 1.0)
+    zoom = tf.where(draws[2] < probability, factors, tf.ones([2]))
+    return fitting_box(size, target, place=draws[3:], zoom=zoom)
+
+
+def frame_size(encoded: tf.Tensor) -> tf.Tensor:
+    """Height and width of a JPEG (string scalar), int32 ``[2]``; reads its header only."""
+    return tf.io.extract_jpeg_shape(encoded)[:2]
+
+
+def decode_clip(
+    encoded: tf.Tensor,
+    size: tf.Tensor,
+    box: tf.Tensor,
+    target: tuple[int, int],
+    change: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+) -> tf.Tensor:
+    """Decodes one box of each frame of a clip, resizes it and changes it.
+
+    Frame by frame: what is worked on stays in the processor's cache.
+
+    Args:
+        encoded: JPEG strings ``[frames]``.
+        size: int32 ``[2]``, the size that all of them must have.
+        box: int32 ``[4]``: top, left, height, width.
+        target: Height and width of the clip.
+        change: Maps a resized frame, float32 ``[height, width, 3]`` in [0, 255], to another one.
+
+    Returns:
+        uint8 ``[frames, height, width, 3]``.
+    """
+
+    def frame(image: tf.Tensor) -> tf.Tensor:
+        # A box may fit into a frame of another size too, at the wrong place.
+        same = tf.reduce_all(frame_size(image) == size)
+        with tf.control_dependencies([tf.Assert(same, ["frames of different sizes"])]):
+            pixels = tf.io.decode_and_crop_jpeg(image, box, channels=3)
+        return to_uint8(change(resize(pixels, target)))
+
+    return tf.map_fn(frame, encoded, fn_output_signature=tf.TensorSpec([*target, 3], tf.uint8))
+
+
+def resize(frames: tf.Tensor, target: tuple[int, int]) -> tf.Tensor:
+    """Bilinear resize; uint8 ``[..., h, w, 3]`` -> float32 ``[..., height, width, 3]``.
+
+    Plain bilinear as in the released code; only where a side shrinks to less than half, where
+    plain bilinear would skip pixels, with antialiasing. The leading axis may be missing.
+    """
+    size = tf.shape(frames)[-3:-1]
+    shrinks = tf.reduce_any(size > 2 * tf.constant(target))
+    resized = tf.cond(
+        shrinks,
+        lambda: tf.image.resize(frames, target, antialias=True),
+        lambda: tf.image.resize(frames, target),
+    )
+    return tf.ensure_shape(resized, [*frames.shape[:-3], *target, 3])
+
+
+def colour_jitter(
+    frames: tf.Tensor,
+    key: tf.Tensor,
+    *,
+    brightness: float = 32 / 255,
+    saturation: float = 0.4,
+    contrast: float = 0.4,
+    hue: float = 0.2,
+) -> tf.Tensor:
+    """Brightness, saturation, contrast, hue by one random amount each for the clip (facts A.5).
+
+    Args:
+        frames: float32 ``[..., height, width, 3]`` in [0, 1]: a clip or one frame of it.
+        key: int64 ``[2]`` seed.
+        brightness: Largest amount added; 0 leaves it out, as for the others.
+        saturation: Factor in [1 - saturation, 1 + saturation].
+        contrast: Factor in [1 - contrast, 1 + contrast] about the mean of each frame and channel.
+        hue: Largest rotation, in turns.
+
+    Returns:
+        float32 frames clipped to [0, 1].
+    """
+    draws = 2.0 * tf.random.stateless_uniform([4], key, alg="philox") - 1.0
+    if brightness:
+        frames = tf.image.adjust_brightness(frames, brightness * draws[0])
+    if saturation:
+        frames = tf.image.adjust_saturation(frames, 1.0 + saturation * draws[1])
+    if contrast:
+        frames = tf.image.adjust_contrast(frames, 1.0 + contrast * draws[2])
+    if hue:
+        frames = tf.image.adjust_hue(frames, hue * draws[3])
+    return tf.clip_by_value(frames, 0.0, 1.0)
+
+
+def to_uint8(frames: tf.Tensor) -> tf.Tensor:
+    """Rounds float frames in [0, 255] to uint8."""
+    return tf.cast(frames + 0.5, tf.uint8)
