@@ -103,7 +103,9 @@ def test_floors():
 
 def test_constant_embeddings_give_the_log_of_the_number_of_terms():
     ones = np.ones(5, "float32")
-    loss, _ = whole_batch(np.ones((5, 3), "float32"), np.ones((5, 1, 3), "float32"), ones, ones[:, None])
+    loss, _ = whole_batch(
+        np.ones((5, 3), "float32"), np.ones((5, 1, 3), "float32"), ones, ones[:, None]
+    )
     np.testing.assert_allclose(loss, np.log(2 * 5 - 1), atol=1e-5)
 
 
@@ -138,7 +140,9 @@ def test_official_values(shared_dir, family, masks, kind):
     """Losses that the released code computed, total averaged over the weights as it does."""
     reference = np.load(shared_dir / f"reference/official_vatt/{family}/reference.npz")
     output = {
-        key.split("bridge/")[1]: reference[key] for key in reference.files if "bridge/" in key and key.startswith("output")
+        key.split("bridge/")[1]: reference[key]
+        for key in reference.files
+        if "bridge/" in key and key.startswith("output")
     }
     spaces = {
         "va": {"video": output["video/toaud"], "audio": output["audio/tovid"]},

@@ -18,7 +18,7 @@ _MASKED = -1e9
 
 
 def l2_normalize(x: Any, epsilon: float = 1e-12) -> Any:
-    """Scales the last axis to length 1 in float32 (epsilon on the squared norm, facts section 6)."""
+    """Scales the last axis to length 1 in float32 (epsilon on the squared norm)."""
     x = ops.cast(x, "float32")
     square_norm = ops.sum(ops.square(x), axis=-1, keepdims=True)
     return x * ops.rsqrt(ops.maximum(square_norm, epsilon))

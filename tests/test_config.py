@@ -1,0 +1,130 @@
+"""Gin: every shipped file parses and builds; every slip ends in one helpful line."""
+
+import pathlib
+
+import pytest
+
+from tests.conftest import CHECKOUT
+from vatt_tf import config
+from vatt_tf.errors import UserError
+
+GIN_CONFIGS = CHECKOUT / "gin_configs"
+RUN_FILES = sorted(
+    str(path.relative_to(GIN_CONFIGS))
+    for path in GIN_CONFIGS.rglob("*.gin")
+    if path.parent.name not in ("models", "runs")
+)
+
+
+@pytest.fixture(autouse=True)
+def clean_gin():
+    config.clear()
+    config.import_configurables()
+    yield
+    config.clear()
+
+
+def train_config():
+    from vatt_tf.training.config import TrainConfig
+
+    return TrainConfig()
+
+
+@pytest.mark.parametrize("name", RUN_FILES)
+def test_every_run_file_makes_a_run(name):
+    config.parse([name], [])
+    run = train_config()
+    batch, micro = run.sizes(replicas=1)
+    assert batch % micro == 0
+    assert run.clip.frames == run.model.video.frames
+    assert run.clip.audio == run.model.audio.input
+    header = (GIN_CONFIGS / name).read_text().split("\n\n")[0]
+    assert f"python -m vatt_tf.train --gin_file=gin_configs/{name}" in header
+
+
+def test_there_is_a_config_for_every_system():
+    assert {"lbs.gin", "mbs.gin", "bbs.gin", "ma_medium.gin", "tiny.gin"} <= set(RUN_FILES)
+
+
+def test_files_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("gin_configs/lbs.gin", "lbs.gin", str(GIN_CONFIGS / "lbs.gin")):
+        config.clear()
+        config.parse([name], [])
+        assert train_config().model.video.size == "large"
+
+
+def test_own_file_may_include_shipped_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("own.gin").write_text(
+        "include 'models/tiny.gin'\ninclude 'runs/pretrain.gin'\n"
+        "TRAIN_DATA = 'x'\nEVAL_DATA = None\nvideo_tower.frames = 8\n"
+    )
+    config.parse(["own.gin"], ["STEPS=3"])
+    run = train_config()
+    assert (run.steps, run.model.video.frames, run.data[0].path) == (3, 8, "x")
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("video_towr.size='base'", "did you mean video_tower"),
+        ("video_tower.sise='base'", "did you mean size"),
+        ("STEP=3", "did you mean STEPS"),
+        ("TRAIN_DATA=shards/train", "a string needs quotes"),
+        ("TRAIN_DATA=shards", "NAME='shards'"),
+        ("STEPS", "expected NAME=value"),
+        ("train.steps=[1", "train.steps=[1"),
+        ("TRAIN_DATA=%gin.REQUIRED", "TRAIN_DATA is not set"),
+    ],
+)
+def test_slips_on_the_command_line(binding, message):
+    with pytest.raises(UserError) as caught:
+        config.parse(["tiny.gin"], [binding])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("bindings", "message"),
+    [
+        (["STEPS=0"], "train.steps=0: expected a whole number of at least 1"),
+        (["STEPS='many'"], "train.steps='many'"),
+        (["BATCH_SIZE=7", "MICRO_BATCH_SIZE=2"], "expected a divisor of the 7 clips"),
+        (["video_tower.size='huge'"], "video_tower.size"),
+        (["train.precision='float16'"], "float32, mixed_bfloat16"),
+        (["EVAL_DATA=None"], "needs train.eval_data"),
+    ],
+)
+def test_bad_values(bindings, message):
+    config.parse(["tiny.gin"], bindings)
+    with pytest.raises((UserError, ValueError)) as caught:
+        train_config().sizes(replicas=1)
+    assert message in str(caught.value)
+
+
+def test_missing_file_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean lbs.gin"):
+        config.parse(["gin_configs/lbss.gin"], [])
+
+
+def test_batch_size_follows_the_replicas_unless_given():
+    config.parse(["lbs.gin"], [])
+    assert train_config().sizes(replicas=256)[0] == 2048  # the paper's
+    with pytest.raises(UserError, match="multiple of the 3 replicas"):
+        config.clear()
+        config.parse(["lbs.gin"], ["BATCH_SIZE=8"])
+        train_config().sizes(replicas=3)
+
+
+def test_unused_bindings_are_reported():
+    config.parse(["tiny.gin"], ["other/data_source.weight=2.0", "train.log_every=3"])
+    train_config()
+    unused = config.unused_bindings()
+    assert "other/data_source.weight" in unused
+    assert "train.log_every" not in unused and "STEPS" not in unused
+
+
+def test_bindings_are_compared_by_value():
+    first = config.bindings_in("a.b = 1\nSTEPS = 3\nc/a.d = %STEPS\n")
+    assert first == {"a.b": "1", "STEPS": "3", "c/a.d": "'%STEPS'"}

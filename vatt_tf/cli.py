@@ -1,0 +1,40 @@
+"""What the entry points share: flag errors and user errors are one line and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from vatt_tf.errors import UserError
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Parser whose errors name the nearest flag."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """Prints one line and exits with code 2."""
+        known = [option for action in self._actions for option in action.option_strings]
+        if message.startswith("unrecognized arguments: "):
+            word = message.split(": ", 1)[1].split()[0].split("=")[0]
+            near = difflib.get_close_matches(word, known, n=1)
+            message += f" (did you mean {near[0]}?)" if near else " (see --help)"
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def run(command: Callable[[], int]) -> int:
+    """Runs a command and turns a user's mistake into one line and exit code 2."""
+    try:
+        return command()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

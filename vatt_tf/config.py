@@ -1,0 +1,283 @@
+"""Gin configuration: search path, readable errors, the record of a run's settings.
+
+Gin fills plain functions and frozen dataclasses; Keras layers take ordinary arguments. Whatever a
+user can get wrong in a file or on the command line ends in one line that says what to write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import inspect
+import logging
+import os
+import pathlib
+import re
+import tokenize
+from collections.abc import Iterable, Iterator, Sequence
+
+import gin
+from gin import config_parser
+
+from vatt_tf import __version__
+from vatt_tf.errors import UserError
+
+# Modules whose import registers something with gin. Every name in a gin file is found here.
+_REGISTERING_MODULES = (
+    "vatt_tf.losses.objective",
+    "vatt_tf.models.config",
+    "vatt_tf.data.pipeline",
+    "vatt_tf.training.schedule",
+    "vatt_tf.training.optimizer",
+    "vatt_tf.training.config",
+)
+
+
+def import_configurables() -> None:
+    """Imports every module that registers a gin name (this imports TensorFlow)."""
+    for name in _REGISTERING_MODULES:
+        importlib.import_module(name)
+
+
+def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
+    """Reads gin files, then bindings that override them, and locks the configuration.
+
+    Args:
+        files: Paths, or names relative to ``gin_configs`` of the current folder or the package.
+        bindings: ``NAME=value`` for macros, ``configurable.parameter=value`` for the rest.
+
+    Raises:
+        UserError: One line that names the file or binding and the fix.
+    """
+    paths = [find_gin_file(name) for name in files]
+    for folder in _search_folders(paths):
+        gin.add_config_file_search_path(folder)
+    with _quiet_lookups():
+        for path in paths:
+            _translate(f"file {path}", gin.parse_config_file, path)
+    in_files = _macros_used()
+    for binding in bindings:
+        _check_binding(binding, in_files)
+        _translate(f"binding {binding!r}", gin.parse_config, binding)
+    _check_required_macros()
+    _translate("the configuration", gin.finalize)
+
+
+@contextlib.contextmanager
+def _quiet_lookups() -> Iterator[None]:
+    """Gin logs an error for every folder of the search path that lacks a file: not one."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Path not found")
+
+    logging.getLogger().addFilter(keep)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(keep)
+
+
+def find_gin_file(name: str) -> str:
+    """Absolute path of a gin file: as given, then below each ``gin_configs`` folder.
+
+    Raises:
+        UserError: If there is none; lists the shipped files of similar name.
+    """
+    candidates = [pathlib.Path(name)]
+    for root in _roots():
+        candidates += [
+            root / name,
+            root.parent / name if name.startswith("gin_configs") else root / name,
+        ]
+    for path in candidates:
+        if path.is_file():
+            return str(path.resolve())
+    shipped = sorted(
+        str(path.relative_to(root)) for root in _roots() for path in root.rglob("*.gin")
+    )
+    hint = _nearest(name.removeprefix("gin_configs/"), shipped)
+    raise UserError(
+        f"--gin_file={name}: no such file in {os.getcwd()} or in the package's gin_configs{hint}"
+    )
+
+
+def _roots() -> list[pathlib.Path]:
+    package = pathlib.Path(__file__).resolve().parent
+    roots = (pathlib.Path("gin_configs"), package / "gin_configs", package.parent / "gin_configs")
+    return [root for root in roots if root.is_dir()]
+
+
+def _search_folders(paths: Iterable[str]) -> list[str]:
+    """Folders in which ``include`` lines are looked up: the files' own first."""
+    folders: list[pathlib.Path] = []
+    for path in paths:
+        parents = pathlib.Path(path).parents
+        folders += [parent for parent in parents if parent.name == "gin_configs"][:1] or [
+            parents[0]
+        ]
+    folders += [root.resolve() for root in _roots()]
+    return [str(folder) for folder in dict.fromkeys(folders)]
+
+
+def _translate(where: str, call, *args) -> None:
+    """Runs a gin call and turns its exceptions into one line each."""
+    try:
+        call(*args)
+    except SyntaxError as error:
+        raise UserError(f"{where}: {_syntax_hint(error)}") from error
+    except (tokenize.TokenError, OSError, ImportError, RuntimeError) as error:
+        raise UserError(f"{where}: {_first_line(error)}") from error
+    except ValueError as error:
+        raise UserError(f"{where}: {_first_line(error)}{_name_hint(str(error))}") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    place = next((line for line in lines[1:] if "line" in line), "")
+    return " ".join(filter(None, [lines[0] if lines else type(error).__name__, place]))
+
+
+def _syntax_hint(error: SyntaxError) -> str:
+    message = _first_line(error)
+    token = re.search(r"Failed to parse token '([^']*)'", str(error))
+    if token:
+        word = token.group(1)
+        return (
+            f"cannot read the value {word} in line {error.lineno}; a string needs quotes: "
+            f"NAME='{word}' (on the shell: --gin_bindings=\"NAME='{word}'\")"
+        )
+    return message
+
+
+def _name_hint(message: str) -> str:
+    unknown = re.search(r"No configurable matching '([^']+)'", message)
+    if unknown:
+        return _nearest(unknown.group(1), _configurable_names())
+    parameter = re.search(
+        r"[Cc]onfigurable '([^']+)' doesn't have a parameter named '([^']+)'", message
+    )
+    if parameter:
+        return _nearest(parameter.group(2), _parameter_names(parameter.group(1)))
+    return ""
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean ...?)`` with the most similar names, or the whole list if it is short."""
+    known = sorted(set(known))
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return f" (did you mean {' or '.join(near)}?)"
+    return f" (known: {', '.join(known)})" if known else ""
+
+
+def configurables() -> dict[str, object]:
+    """Name -> function or class of everything that vatt_tf registered with gin."""
+    import_configurables()
+    found = {}
+    for selector, entry in gin.config._REGISTRY.items():  # gin offers no public listing
+        if entry.module and entry.module.split(".")[0] == "vatt_tf":
+            found[entry.name] = inspect.unwrap(entry.wrapped)
+        elif selector.split(".")[0] == "vatt_tf":
+            found[selector.rsplit(".", 1)[-1]] = inspect.unwrap(entry.wrapped)
+    return found
+
+
+def _configurable_names() -> list[str]:
+    return sorted(configurables())
+
+
+def _parameter_names(name: str) -> list[str]:
+    target = configurables().get(name.rsplit(".", 1)[-1])
+    return list(inspect.signature(target).parameters) if target else []
+
+
+class _MacroCollector(config_parser.ParserDelegate):
+    """Parser delegate that only notes which macros are mentioned."""
+
+    def __init__(self) -> None:
+        self.macros: set[str] = set()
+
+    def configurable_reference(self, scoped_configurable_name, evaluate):
+        return f"@{scoped_configurable_name}{'()' if evaluate else ''}"
+
+    def macro(self, macro_name):
+        self.macros.add(macro_name)
+        return f"%{macro_name}"
+
+
+def _macros_used() -> set[str]:
+    """Names of the macros that the parsed files refer to or define."""
+    collector = _MacroCollector()
+    text = gin.config_str(max_line_length=10_000)
+    for _ in config_parser.ConfigParser(text, collector):
+        pass
+    defined = {scope for scope, selector in gin.config._CONFIG if selector == "gin.macro"}
+    return collector.macros | defined
+
+
+def _check_binding(binding: str, macros: set[str]) -> None:
+    """Refuses a macro that no file mentions: it would change nothing."""
+    name = binding.split("=", 1)[0].strip()
+    if "=" not in binding:
+        raise UserError(f"binding {binding!r}: expected NAME=value or configurable.parameter=value")
+    if re.fullmatch(r"[A-Za-z_]\w*", name) and name not in macros:
+        raise UserError(f"binding {binding!r}: no macro {name}{_nearest(name, macros)}")
+
+
+def _check_required_macros() -> None:
+    """Refuses macros that are mentioned but nowhere set, or left at %gin.REQUIRED."""
+    defined = {
+        scope: params.get("value")
+        for (scope, selector), params in gin.config._CONFIG.items()
+        if selector == "gin.macro"
+    }
+    missing = [
+        name
+        for name in sorted(_macros_used() - {"gin.REQUIRED"})
+        if name not in defined or repr(defined[name]) == "%gin.REQUIRED"
+    ]
+    if missing:
+        options = " ".join(f'--gin_bindings="{name}=..."' for name in missing)
+        raise UserError(f"macro {', '.join(missing)} is not set; add {options}")
+
+
+def bindings_in(text: str) -> dict[str, str]:
+    """Binding -> value, as text, of everything in a gin text."""
+    found = {}
+    for statement in config_parser.ConfigParser(text, _MacroCollector()):
+        if isinstance(statement, config_parser.BindingStatement):
+            scope = f"{statement.scope}/" if statement.scope else ""
+            argument = f".{statement.arg_name}" if statement.arg_name else ""
+            found[f"{scope}{statement.selector}{argument}"] = repr(statement.value)
+    return found
+
+
+def unused_bindings() -> list[str]:
+    """``configurable.parameter`` of bindings that nothing has read so far."""
+    used = gin.config._OPERATIVE_CONFIG
+    unused = []
+    for (scope, selector), parameters in gin.config._CONFIG.items():
+        consumed = used.get((scope, selector), {})
+        for parameter in parameters:
+            if parameter not in consumed:
+                name = selector.rsplit(".", 1)[-1]
+                prefix = f"{scope}/" if scope and selector != "gin.macro" else ""
+                unused.append(scope if selector == "gin.macro" else f"{prefix}{name}.{parameter}")
+    return sorted(unused)
+
+
+def config_text() -> str:
+    """The whole configuration as given, macros and all."""
+    return f"# vatt_tf {__version__}\n{gin.config_str()}"
+
+
+def operative_text() -> str:
+    """The values that were used, defaults included."""
+    return f"# vatt_tf {__version__}\n{gin.operative_config_str()}"
+
+
+def clear() -> None:
+    """Forgets everything that was parsed (for tests and notebooks)."""
+    gin.clear_config()
+    gin.config._LOCATION_PREFIXES[1:] = []
