@@ -1,0 +1,81 @@
+"""The modality-agnostic backbone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.layers.layer_test_case import LayerTestCase
+from vatt_tf.encoders.agnostic import AgnosticEncoder
+from vatt_tf.encoders.audio import SpectrogramEncoder
+from vatt_tf.encoders.video import VideoEncoder
+
+SIZE = {"d_model": 8, "num_layers": 2, "num_heads": 2, "d_ff": 12, "d_kv": 4}
+
+
+class TestAgnosticEncoder(LayerTestCase):
+    layer_class = AgnosticEncoder
+    config = {
+        **SIZE,
+        "post_projection": 10,
+        "video": {"frames": 4, "image_size": (8, 12), "patch": (2, 4, 4)},
+        "audio": {"samples": 64, "patch": 16},
+        "text": {"vocab_size": 11, "embedding_dim": 6, "max_tokens": 5, "trainable_words": True},
+    }
+
+    def inputs(self):
+        generator = np.random.default_rng(0)
+        return {
+            "video": generator.uniform(-1, 1, (2, 4, 8, 12, 3)).astype("float32"),
+            "audio": generator.uniform(-1, 1, (2, 64, 1)).astype("float32"),
+            "text": np.array([[1, 2, 0, 0, 0], [3, 4, 5, 6, 7]], "int32"),
+        }
+
+    def test_one_transformer_whose_variables_count_once(self):
+        encoder = self.make()
+        assert encoder.video.transformer is encoder.transformer
+        assert encoder.text.transformer is encoder.transformer
+        paths = [variable.path for variable in encoder.weights]
+        assert len(paths) == len(set(paths))
+        assert sum("/transformer/block_0/attention/qkv/kernel" in path for path in paths) == 1
+
+    def test_modalities_do_not_mix(self):
+        encoder, inputs = self.make(), self.inputs()
+        alone = encoder({"audio": inputs["audio"]})
+        assert set(alone) == {"audio"}
+        together = encoder(inputs)["audio"]["features_pooled"]
+        np.testing.assert_allclose(alone["audio"]["features_pooled"], together, rtol=1e-5)
+
+    def test_a_tower_alone_is_the_same_class(self):
+        """Fine-tuning one modality: an ordinary encoder with the variables of its part."""
+        encoder, inputs = self.make(), self.inputs()
+        video = VideoEncoder(
+            **self.config["video"], **SIZE, pre_projection=True, post_projection=10, name="video"
+        )
+        video.build(inputs["video"].shape)
+        shared = {v.path.split("/", 1)[1]: v for v in encoder.transformer.weights}
+        own = {v.path.split("/", 1)[1]: v for v in encoder.video.weights}
+        for variable in video.weights:
+            name = variable.path.split("/", 1)[1]
+            variable.assign(shared[name] if name in shared else own[f"video/{name}"])
+        expected = encoder(inputs)["video"]["features_pooled"]
+        np.testing.assert_allclose(
+            video(inputs["video"])["features_pooled"], expected, rtol=1e-5, atol=1e-6
+        )
+
+    def test_spectrogram_input(self):
+        encoder = AgnosticEncoder(
+            **{
+                **self.config,
+                "audio": {"input": "log_mel", "frames": 8, "mel_bins": 6, "patch": (4, 2)},
+            }
+        )
+        encoder.build()
+        assert isinstance(encoder.audio, SpectrogramEncoder)
+        outputs = encoder({"audio": np.ones((2, 8, 6, 1), "float32")})
+        assert outputs["audio"]["features"].shape == (2, 2, 3, 10)
+
+    def test_config_of_a_sharing_tower_carries_the_transformer(self):
+        tower = self.make().video
+        again = VideoEncoder.from_config(tower.get_config())
+        again.build(self.inputs()["video"].shape)
+        assert [tuple(v.shape) for v in again.weights] == [tuple(v.shape) for v in tower.weights]

@@ -1,0 +1,98 @@
+"""The Transformer stack in its ViT and T5 styles, and the AGG token."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.layers.layer_test_case import LayerTestCase
+from vatt_tf.layers.agg_token import AggToken
+from vatt_tf.layers.random import seed_scope
+from vatt_tf.layers.transformer import Transformer, TransformerBlock
+
+T5 = {"use_bias": False, "norm": "rms_norm", "scale_scores": False}
+SIZE = {"num_heads": 2, "d_kv": 4, "d_ff": 12, "dropout_rate": 0.1}
+
+
+def tokens():
+    return np.random.default_rng(0).normal(size=(2, 5, 8)).astype("float32")
+
+
+class TestAggToken(LayerTestCase):
+    layer_class = AggToken
+
+    def inputs(self):
+        return tokens()
+
+    def test_is_first(self):
+        layer = self.make()
+        outputs = np.asarray(layer(tokens()))
+        np.testing.assert_array_equal(outputs[:, 1:], tokens())
+        np.testing.assert_array_equal(outputs[0, 0], np.asarray(layer.embedding))
+        np.testing.assert_array_equal(outputs[0, 0], outputs[1, 0])
+
+
+class TestTransformerBlock(LayerTestCase):
+    layer_class = TransformerBlock
+    config = SIZE
+
+    def inputs(self):
+        return tokens()
+
+
+class TestTransformer(LayerTestCase):
+    layer_class = Transformer
+    config = {"num_layers": 2, **SIZE}
+
+    def inputs(self):
+        return tokens()
+
+    def test_masked_tokens_are_not_seen(self):
+        layer, values = self.make(), tokens()
+        mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+        outputs = np.asarray(layer(values, attention_mask=mask))
+        changed = values.copy()
+        changed[0, 3:] += 9.0
+        again = np.asarray(layer(changed, attention_mask=mask))
+        np.testing.assert_allclose(outputs[0, :3], again[0, :3], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(outputs[0, :3], layer(values[:1, :3])[0], rtol=1e-4, atol=1e-5)
+
+    def test_dropout_obeys_the_seed_scope(self):
+        layer, values = self.make(), tokens()
+        outputs = []
+        for key in ([1, 0], [1, 0], [2, 0]):
+            with seed_scope(np.array(key, "int32")):
+                outputs.append(np.asarray(layer(values, training=True)))
+        np.testing.assert_array_equal(outputs[0], outputs[1])
+        assert not np.allclose(outputs[0], outputs[2])
+        assert not np.allclose(outputs[0], layer(values))
+
+    def test_unknown_norm(self):
+        with pytest.raises(ValueError, match="norm must be one of"):
+            Transformer(num_layers=1, **{**SIZE, "norm": "batch_norm"})
+
+
+class TestT5Transformer(LayerTestCase):
+    layer_class = Transformer
+    config = {"num_layers": 2, "relative_bias": True, **SIZE, **T5}
+
+    def inputs(self):
+        return tokens()
+
+    def test_one_bias_table_and_no_biases(self):
+        paths = [variable.path for variable in self.make().weights]
+        assert sum("position_bias" in path for path in paths) == 1
+        assert not any(path.endswith("/bias") for path in paths)
+        # The released code's mix: RMS norms, but a full layer norm before each MLP.
+        assert sum(path.endswith("norm/scale") for path in paths) == 3
+        assert sum(path.endswith("mlp_norm/beta") for path in paths) == 2
+
+    def test_order_matters(self):
+        """Attention alone does not know the order; the bias tells it."""
+        layer, values = self.make(), tokens()
+        backwards = np.asarray(layer(values[:, ::-1]))[:, ::-1]
+        assert not np.allclose(layer(values), backwards, atol=1e-3)
+        plain = TestTransformer().make()
+        np.testing.assert_allclose(
+            plain(values), np.asarray(plain(values[:, ::-1]))[:, ::-1], rtol=1e-4, atol=1e-5
+        )

@@ -1,0 +1,1 @@
+"""Towers: raw video, audio or text to tokens and one pooled feature."""

@@ -1,0 +1,1 @@
+"""Heads: from pooled features to the common spaces."""

@@ -1,0 +1,292 @@
+"""Heads that map the towers' features into common spaces where modalities are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+HEADS = ("fac", "shared", "disjoint")
+
+
+def _batch_norm(policy: Any, name: str) -> keras.layers.BatchNormalization:
+    """BatchNorm over the global batch; only the TensorFlow backend can reduce across replicas."""
+    return keras.layers.BatchNormalization(
+        momentum=0.9,
+        epsilon=1e-5,
+        synchronized=keras.backend.backend() == "tensorflow",
+        dtype=policy,
+        name=name,
+    )
+
+
+def _linear(width: int, policy: Any, name: str, use_bias: bool = False) -> keras.layers.Dense:
+    return keras.layers.Dense(width, use_bias=use_bias, dtype=policy, name=name)
+
+
+def _rows(inputs: Any) -> Any:
+    """[B, ..., d] -> [rows, d]: BatchNorm is built for one rank, texts come with one more axis."""
+    return inputs if len(inputs.shape) == 2 else ops.reshape(inputs, (-1, inputs.shape[-1]))
+
+
+def _unflatten(outputs: Any, inputs: Any) -> Any:
+    """Gives rows back the leading axes of ``inputs``."""
+    if len(inputs.shape) == 2:
+        return outputs
+    return ops.reshape(outputs, (*ops.shape(inputs)[:-1], outputs.shape[-1]))
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class VideoProjection(keras.layers.Layer):
+    """The head's MLP for video: Dense -> BatchNorm -> ReLU -> Dense -> BatchNorm, no biases.
+
+    Args:
+        width: Width of both Dense layers.
+    """
+
+    def __init__(self, width: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+        # === Config ===
+        self.width = width
+
+        # === Layers ===
+        policy = self.dtype_policy
+        self.hidden = _linear(width, policy, "hidden")
+        self.hidden_norm = _batch_norm(policy, "hidden_norm")
+        self.projection = _linear(width, policy, "projection")
+        self.norm = _batch_norm(policy, "norm")
+
+    def build(self, input_shape: Any) -> None:
+        hidden_shape = (None, self.width)
+        self.hidden.build(input_shape)
+        self.hidden_norm.build(hidden_shape)
+        self.projection.build(hidden_shape)
+        self.norm.build(hidden_shape)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        hidden = self.hidden_norm(self.hidden(_rows(inputs)), training=training)
+        outputs = self.norm(self.projection(ops.relu(hidden)), training=training)
+        return _unflatten(outputs, inputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], self.width)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "width": self.width}
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class ReluProjection(keras.layers.Layer):
+    """ReLU -> Dense without bias -> BatchNorm: from va to vt, and each branch of the shared space.
+
+    Args:
+        width: Width of the space.
+    """
+
+    def __init__(self, width: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+        # === Config ===
+        self.width = width
+
+        # === Layers ===
+        self.projection = _linear(width, self.dtype_policy, "projection")
+        self.norm = _batch_norm(self.dtype_policy, "norm")
+
+    def build(self, input_shape: Any) -> None:
+        self.projection.build(input_shape)
+        self.norm.build((None, self.width))
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        outputs = self.norm(self.projection(ops.relu(_rows(inputs))), training=training)
+        return _unflatten(outputs, inputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (*input_shape[:-1], self.width)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "width": self.width}
+
+
+class CommonSpace(keras.layers.Layer):
+    """Base of the heads.
+
+    Call arguments:
+        features: Dict with any of ``video`` [B, d], ``audio`` [B, d], ``text`` [B, P, d] or [B, d];
+            a head maps the modalities that are there.
+        training: Whether BatchNorm uses (and records) the statistics of the batch.
+
+    Returns:
+        Dict from space (``va``, ``vt`` or ``vat``) to a dict from modality to its embedding, which
+        is NOT normalised; the losses and the retrieval normalise.
+    """
+
+    def build(self, features_shape: Mapping[str, Any]) -> None:
+        missing = {"video", "audio", "text"} - set(features_shape)
+        if missing:
+            raise ValueError(f"{self.name}: build needs all modalities, {sorted(missing)} missing")
+        self._build_branches(features_shape)
+
+    def _build_branches(self, shape: Mapping[str, Any]) -> None:
+        raise NotImplementedError
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class FACHead(CommonSpace):
+    """Fine-and-coarse spaces (paper section 3.3 as released, facts section 5).
+
+    video -> va by :class:`VideoProjection`, audio -> va by one Dense with bias; va of the video ->
+    vt by :class:`ReluProjection` (on the un-normalised va), text -> vt by one Dense with bias. The
+    paper puts a BatchNorm behind every linear layer; the released code only on the video side.
+
+    Args:
+        va_dim: Width of the fine video-audio space.
+        vt_dim: Width of the coarse video-text space.
+    """
+
+    def __init__(self, va_dim: int = 512, vt_dim: int = 256, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+        # === Config ===
+        self.va_dim = va_dim
+        self.vt_dim = vt_dim
+
+        # === Layers ===
+        policy = self.dtype_policy
+        self.video_to_va = VideoProjection(va_dim, dtype=policy, name="video_to_va")
+        self.audio_to_va = _linear(va_dim, policy, "audio_to_va", use_bias=True)
+        self.va_to_vt = ReluProjection(vt_dim, dtype=policy, name="va_to_vt")
+        self.text_to_vt = _linear(vt_dim, policy, "text_to_vt", use_bias=True)
+
+    def _build_branches(self, shape: Mapping[str, Any]) -> None:
+        self.video_to_va.build(shape["video"])
+        self.audio_to_va.build(shape["audio"])
+        self.va_to_vt.build((*shape["video"][:-1], self.va_dim))
+        self.text_to_vt.build(shape["text"])
+
+    def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        spaces: dict[str, Any] = {"va": {}, "vt": {}}
+        if "video" in features:
+            video = self.video_to_va(features["video"], training=training)
+            spaces["va"]["video"] = video
+            spaces["vt"]["video"] = self.va_to_vt(video, training=training)
+        if "audio" in features:
+            spaces["va"]["audio"] = self.audio_to_va(features["audio"])
+        if "text" in features:
+            spaces["vt"]["text"] = self.text_to_vt(features["text"])
+        return spaces
+
+    def compute_output_shape(self, shape: Mapping[str, Any]) -> dict[str, Any]:
+        return _two_space_shapes(shape, self.va_dim, self.vt_dim)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "va_dim": self.va_dim, "vt_dim": self.vt_dim}
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class DisjointHead(CommonSpace):
+    """Two independent spaces: the video has its own projection into each.
+
+    video -> va and video -> vt by one :class:`VideoProjection` each, audio -> va and text -> vt by
+    one Dense with bias: the shapes of the FAC branches, without the path from va to vt.
+
+    Args:
+        va_dim: Width of the video-audio space.
+        vt_dim: Width of the video-text space.
+    """
+
+    def __init__(self, va_dim: int = 512, vt_dim: int = 256, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+        # === Config ===
+        self.va_dim = va_dim
+        self.vt_dim = vt_dim
+
+        # === Layers ===
+        policy = self.dtype_policy
+        self.video_to_va = VideoProjection(va_dim, dtype=policy, name="video_to_va")
+        self.audio_to_va = _linear(va_dim, policy, "audio_to_va", use_bias=True)
+        self.video_to_vt = VideoProjection(vt_dim, dtype=policy, name="video_to_vt")
+        self.text_to_vt = _linear(vt_dim, policy, "text_to_vt", use_bias=True)
+
+    def _build_branches(self, shape: Mapping[str, Any]) -> None:
+        self.video_to_va.build(shape["video"])
+        self.audio_to_va.build(shape["audio"])
+        self.video_to_vt.build(shape["video"])
+        self.text_to_vt.build(shape["text"])
+
+    def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        spaces: dict[str, Any] = {"va": {}, "vt": {}}
+        if "video" in features:
+            spaces["va"]["video"] = self.video_to_va(features["video"], training=training)
+            spaces["vt"]["video"] = self.video_to_vt(features["video"], training=training)
+        if "audio" in features:
+            spaces["va"]["audio"] = self.audio_to_va(features["audio"])
+        if "text" in features:
+            spaces["vt"]["text"] = self.text_to_vt(features["text"])
+        return spaces
+
+    def compute_output_shape(self, shape: Mapping[str, Any]) -> dict[str, Any]:
+        return _two_space_shapes(shape, self.va_dim, self.vt_dim)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "va_dim": self.va_dim, "vt_dim": self.vt_dim}
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class SharedHead(CommonSpace):
+    """One space for all modalities (``mlp_joint`` of the released code, facts section 5).
+
+    Every modality has its own :class:`ReluProjection`.
+
+    Args:
+        dim: Width of the space ``vat``.
+    """
+
+    def __init__(self, dim: int = 512, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+        # === Config ===
+        self.dim = dim
+
+        # === Layers ===
+        policy = self.dtype_policy
+        self.video_to_vat = ReluProjection(dim, dtype=policy, name="video_to_vat")
+        self.audio_to_vat = ReluProjection(dim, dtype=policy, name="audio_to_vat")
+        self.text_to_vat = ReluProjection(dim, dtype=policy, name="text_to_vat")
+
+    def _build_branches(self, shape: Mapping[str, Any]) -> None:
+        self.video_to_vat.build(shape["video"])
+        self.audio_to_vat.build(shape["audio"])
+        self.text_to_vat.build(shape["text"])
+
+    def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        branches = {
+            "video": self.video_to_vat,
+            "audio": self.audio_to_vat,
+            "text": self.text_to_vat,
+        }
+        return {
+            "vat": {
+                modality: branch(features[modality], training=training)
+                for modality, branch in branches.items()
+                if modality in features
+            }
+        }
+
+    def compute_output_shape(self, shape: Mapping[str, Any]) -> dict[str, Any]:
+        return {"vat": {name: (*of_one[:-1], self.dim) for name, of_one in shape.items()}}
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "dim": self.dim}
+
+
+def _two_space_shapes(shape: Mapping[str, Any], va_dim: int, vt_dim: int) -> dict[str, Any]:
+    widths = {"va": (va_dim, ("video", "audio")), "vt": (vt_dim, ("video", "text"))}
+    return {
+        space: {name: (*shape[name][:-1], width) for name in names if name in shape}
+        for space, (width, names) in widths.items()
+    }

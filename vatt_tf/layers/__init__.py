@@ -1,0 +1,1 @@
+"""Layers of the towers: patch embedding, positions, DropToken, attention, Transformer."""

@@ -1,0 +1,192 @@
+"""Multi-head self-attention with one fused projection, and T5's relative position bias."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from vatt_tf.layers.dropout import Dropout
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class SelfAttention(keras.layers.Layer):
+    """Multi-head self-attention (facts sections 2 and 3).
+
+    Query, key and value come from one Dense of width ``3 * num_heads * d_kv``; its columns are
+    [all query heads | all key heads | all value heads], i.e. the concatenation of the released
+    code's three kernels along the last axis (biases likewise). Each third is initialised with the
+    limits of a separate Dense. The softmax is float32 under every dtype policy.
+
+    Args:
+        num_heads: Number of heads.
+        d_kv: Width of a head; the inner width ``num_heads * d_kv`` need not be the token width.
+        dropout_rate: Dropout on the attention weights.
+        use_bias: Whether the projections have biases.
+        scale_scores: Whether scores are divided by sqrt(d_kv) (T5 does not).
+
+    Call arguments:
+        inputs: [B, N, d].
+        bias: Added to the scores, broadcastable to [B, heads, N, N]; None for none.
+
+    Returns:
+        [B, N, d].
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        d_kv: int,
+        dropout_rate: float = 0.0,
+        use_bias: bool = True,
+        scale_scores: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+
+        # === Config ===
+        self.num_heads = num_heads
+        self.d_kv = d_kv
+        self.dropout_rate = dropout_rate
+        self.use_bias = use_bias
+        self.scale_scores = scale_scores
+
+        # === Layers ===
+        self.dropout = Dropout(dropout_rate, dtype=self.dtype_policy, name="dropout")
+
+    def build(self, inputs_shape: Any) -> None:
+        width, inner = inputs_shape[-1], self.num_heads * self.d_kv
+        # Glorot limits of a [width, inner] kernel, not of the three times wider fused one.
+        thirds = keras.initializers.VarianceScaling(
+            scale=(width + 3 * inner) / (width + inner), mode="fan_avg", distribution="uniform"
+        )
+        self.qkv = keras.layers.Dense(
+            3 * inner,
+            use_bias=self.use_bias,
+            kernel_initializer=thirds,
+            dtype=self.dtype_policy,
+            name="qkv",
+        )
+        self.output_projection = keras.layers.Dense(
+            width, use_bias=self.use_bias, dtype=self.dtype_policy, name="output"
+        )
+        self.qkv.build(inputs_shape)
+        self.dropout.build((inputs_shape[0], self.num_heads, inputs_shape[1], inputs_shape[1]))
+        self.output_projection.build((*inputs_shape[:-1], inner))
+
+    def call(self, inputs: Any, bias: Any = None, training: bool = False) -> Any:
+        query, key, value = self._heads(inputs)
+        weights = self._weights(query, key, bias)
+        weights = self.dropout(weights, training=training)
+        outputs = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+        outputs = ops.reshape(outputs, (-1, outputs.shape[1], self.num_heads * self.d_kv))
+        return self.output_projection(outputs)
+
+    def attention_weights(self, inputs: Any, bias: Any = None) -> Any:
+        """Attention weights [B, heads, N, N] without dropout, to look at."""
+        query, key, _ = self._heads(inputs)
+        return self._weights(query, key, bias)
+
+    def _heads(self, inputs: Any) -> tuple[Any, Any, Any]:
+        """Three tensors [B, heads, N, d_kv]."""
+        fused = self.qkv(inputs)
+        fused = ops.reshape(fused, (-1, fused.shape[1], 3, self.num_heads, self.d_kv))
+        query, key, value = ops.unstack(ops.transpose(fused, (2, 0, 3, 1, 4)), 3, axis=0)
+        return query, key, value
+
+    def _weights(self, query: Any, key: Any, bias: Any) -> Any:
+        if self.scale_scores:
+            query = query * (1.0 / math.sqrt(self.d_kv))
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+        scores = ops.cast(scores, "float32")
+        if bias is not None:
+            scores = scores + ops.cast(bias, "float32")
+        return ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
+
+    def compute_output_shape(self, inputs_shape: Any, bias_shape: Any = None) -> Any:
+        return inputs_shape
+
+    def get_config(self) -> dict[str, Any]:
+        config = {
+            "num_heads": self.num_heads,
+            "d_kv": self.d_kv,
+            "dropout_rate": self.dropout_rate,
+            "use_bias": self.use_bias,
+            "scale_scores": self.scale_scores,
+        }
+        return {**super().get_config(), **config}
+
+
+def relative_buckets(length: int, buckets: int = 32, max_distance: int = 64) -> np.ndarray:
+    """T5's bidirectional bucket of every (query, key) pair, int32 [length, length].
+
+    Half of the buckets is for keys behind the query. In each half the first half holds exact
+    distances, the rest grows with the logarithm up to ``max_distance`` (facts section 3).
+    """
+    position = np.arange(length)
+    relative = position[None, :] - position[:, None]
+    half = buckets // 2
+    exact = half // 2
+    distance = np.abs(relative)
+    # float32 as in the released code: it decides on which side of a boundary a distance falls.
+    ratio = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact))
+    ratio /= np.float32(math.log(max_distance / exact))
+    coarse = exact + (ratio * np.float32(half - exact)).astype(np.int32)
+    bucket = np.where(distance < exact, distance, np.minimum(coarse, half - 1))
+    return (bucket + np.where(relative > 0, half, 0)).astype(np.int32)
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class RelativePositionBias(keras.layers.Layer):
+    """Learned bias of the attention scores by bucketed distance (paper section 3.2, T5).
+
+    Args:
+        num_heads: Number of heads.
+        buckets: Number of buckets, half for each direction.
+        max_distance: Distance from which on all share the last bucket.
+
+    Call arguments:
+        tokens: [B, N, ...]; only the static N is read.
+
+    Returns:
+        float32 [1, heads, N, N].
+    """
+
+    def __init__(
+        self, num_heads: int, buckets: int = 32, max_distance: int = 64, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+
+        # === Config ===
+        self.num_heads = num_heads
+        self.buckets = buckets
+        self.max_distance = max_distance
+
+    def build(self, tokens_shape: Any) -> None:
+        self.embeddings = self.add_weight(
+            name="embeddings",
+            shape=(self.buckets, self.num_heads),
+            initializer="random_uniform",
+            autocast=False,
+        )
+
+    def call(self, tokens: Any) -> Any:
+        length = tokens.shape[1]
+        buckets = relative_buckets(length, self.buckets, self.max_distance)
+        bias = ops.take(self.embeddings, ops.convert_to_tensor(buckets.reshape(-1)), axis=0)
+        bias = ops.reshape(ops.cast(bias, "float32"), (length, length, self.num_heads))
+        return ops.transpose(bias, (2, 0, 1))[None]
+
+    def compute_output_shape(self, tokens_shape: Any) -> Any:
+        return (1, self.num_heads, tokens_shape[1], tokens_shape[1])
+
+    def get_config(self) -> dict[str, Any]:
+        config = {
+            "num_heads": self.num_heads,
+            "buckets": self.buckets,
+            "max_distance": self.max_distance,
+        }
+        return {**super().get_config(), **config}

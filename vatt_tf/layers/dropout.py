@@ -1,0 +1,134 @@
+"""Dropout and DropToken: the two places where the model draws random numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from vatt_tf.layers.random import SeedStream
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class Dropout(keras.layers.Layer):
+    """Inverted dropout whose masks obey :func:`vatt_tf.layers.random.seed_scope`.
+
+    The mask is drawn in float32 also under mixed precision: a bfloat16 uniform number has 8 bits,
+    which would turn a rate of 0.1 into 0.102.
+
+    Args:
+        rate: Share of the elements set to zero in training, 0 <= rate < 1.
+
+    Raises:
+        ValueError: When the rate is out of range.
+    """
+
+    def __init__(self, rate: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"rate must be in [0, 1), got {rate}")
+
+        # === Config ===
+        self.rate = rate
+        self.supports_masking = True
+
+    def build(self, input_shape: Any) -> None:
+        if self.rate > 0.0:
+            self.seed_stream = SeedStream(name="seed")
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if not training or self.rate == 0.0:
+            return inputs
+        uniform = keras.random.uniform(ops.shape(inputs), dtype="float32", seed=self.seed_stream)
+        kept = ops.cast(uniform >= self.rate, inputs.dtype)
+        return inputs * kept * (1.0 / (1.0 - self.rate))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rate": self.rate}
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class DropToken(keras.layers.Layer):
+    """Chooses the tokens that a training step keeps (paper section 3.3, facts section 2.5).
+
+    One random permutation of the token numbers per call, shared by all clips of the batch; the
+    first ``kept`` of it are kept, in shuffled order. The number kept comes from the *configured*
+    number of tokens, so that it does not change with the size of a clip, as in the released code.
+
+    The towers call :meth:`indices` and gather the raw patches, so that dropped ones are never
+    projected; calling the layer gathers tokens and gives the same numbers.
+
+    Args:
+        tokens: Configured number of tokens of the tower.
+        rate: Share of the tokens that is dropped, 0 <= rate < 1.
+
+    Call arguments:
+        inputs: [B, N, d], N static.
+        training: Nothing is dropped when false.
+
+    Returns:
+        [B, kept, d] in training, else the inputs.
+
+    Raises:
+        ValueError: When the rate leaves no token, or drops none although it is not 0.
+    """
+
+    def __init__(self, tokens: int, rate: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 0.0 <= rate < 1.0:
+            raise ValueError(f"rate must be in [0, 1), got {rate}")
+
+        # === Config ===
+        self.tokens = tokens
+        self.rate = rate
+        self.kept = kept_tokens(tokens, rate)
+        if rate > 0.0 and not 1 <= self.kept < tokens:
+            raise ValueError(f"rate {rate} keeps {self.kept} of {tokens} tokens; nothing to do")
+
+    def build(self, input_shape: Any) -> None:
+        if self.rate > 0.0:
+            self.seed_stream = SeedStream(name="seed")
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        indices = self.indices(inputs.shape[1], training)
+        return inputs if indices is None else ops.take(inputs, indices, axis=1)
+
+    def indices(self, actual_tokens: int, training: bool) -> Any:
+        """Draws the tokens to keep of an input that has ``actual_tokens``.
+
+        Returns:
+            int32 [kept], or None when all tokens are kept.
+
+        Raises:
+            ValueError: When the input has no more tokens than are to be kept.
+        """
+        if not training or self.rate == 0.0:
+            return None
+        if not self.kept < actual_tokens:
+            raise ValueError(
+                f"DropToken keeps {self.kept} tokens, but the clip has only {actual_tokens}: train "
+                "with clips of the configured size or set the drop rate to 0"
+            )
+        # Sorting float32 numbers gives a permutation on every backend and under XLA.
+        order = ops.argsort(
+            keras.random.uniform((actual_tokens,), dtype="float32", seed=self.seed_stream)
+        )
+        return ops.cast(order[: self.kept], "int32")
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape  # Of inference; in training the second axis is `kept`.
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "tokens": self.tokens, "rate": self.rate}
+
+
+def kept_tokens(tokens: int, rate: float) -> int:
+    """Number of tokens that are kept when the share ``rate`` is dropped: int((1 - rate) * tokens).
+
+    The tiny summand undoes binary rounding: 1 - 0.9 is a little less than 0.1.
+    """
+    return int((1.0 - rate) * tokens + 1e-6)

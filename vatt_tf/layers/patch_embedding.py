@@ -1,0 +1,95 @@
+"""Patch embedding: raw video, waveform or spectrogram to tokens by one linear map per patch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class PatchEmbedding(keras.layers.Layer):
+    """Non-overlapping patches, flattened and projected (paper section 3.1, facts section 2.1).
+
+    Equal to a convolution with kernel = stride = patch and VALID padding (a remainder that does not
+    fill a patch is left out), and the kernel is stored in the shape of that convolution. Written as
+    reshape + matrix product so that tokens dropped by DropToken are never projected.
+
+    Integer inputs (uint8 pixels) are mapped to [-1, 1] by ``x / 127.5 - 1`` after the selection.
+
+    Args:
+        patch: Size of a patch along each axis, e.g. (4, 16, 16) or (128,).
+        d_model: Width of a token.
+
+    Call arguments:
+        inputs: [B, *axes, channels] with as many axes as the patch has; the axes must be static.
+        indices: int32 [K] token numbers to embed (row-major order), or None for all.
+
+    Returns:
+        [B, N, d_model], or [B, K, d_model] with indices.
+    """
+
+    def __init__(self, patch: Sequence[int], d_model: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+        # === Config ===
+        self.patch = tuple(patch)
+        self.d_model = d_model
+
+    def build(self, input_shape: Any) -> None:
+        shape = (*self.patch, input_shape[-1], self.d_model)
+        self.kernel = self.add_weight(name="kernel", shape=shape, initializer="glorot_uniform")
+        self.bias = self.add_weight(name="bias", shape=(self.d_model,), initializer="zeros")
+
+    def grid(self, input_shape: Sequence[int | None]) -> tuple[int, ...]:
+        """Number of patches along each axis of an input of the given shape.
+
+        Raises:
+            ValueError: When an axis is unknown or shorter than one patch, or the rank is wrong.
+        """
+        axes = tuple(input_shape[1:-1])
+        if len(axes) != len(self.patch) or None in axes:
+            raise ValueError(
+                f"{self.name}: expected an input [batch, {len(self.patch)} known axes, channels], "
+                f"got shape {tuple(input_shape)}"
+            )
+        grid = tuple(size // patch for size, patch in zip(axes, self.patch, strict=True))
+        if 0 in grid:
+            raise ValueError(
+                f"{self.name}: input axes {axes} are smaller than a patch {self.patch}"
+            )
+        return grid
+
+    def call(self, inputs: Any, indices: Any = None) -> Any:
+        patches = self._patches(inputs)
+        if indices is not None:
+            patches = ops.take(patches, indices, axis=1)
+        if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(patches.dtype)):
+            patches = ops.cast(patches, "float32") / 127.5 - 1.0
+        patches = ops.cast(patches, self.compute_dtype)
+        kernel = ops.reshape(self.kernel, (-1, self.d_model))
+        return ops.matmul(patches, kernel) + self.bias
+
+    def _patches(self, inputs: Any) -> Any:
+        """[B, *axes, C] -> [B, N, prod(patch) * C], each patch flattened in row-major order."""
+        grid = self.grid(inputs.shape)
+        channels = inputs.shape[-1]
+        crop = tuple(slice(0, n * p) for n, p in zip(grid, self.patch, strict=True))
+        inputs = inputs[(slice(None), *crop)]
+        split = [size for pair in zip(grid, self.patch, strict=True) for size in pair]
+        inputs = ops.reshape(inputs, (-1, *split, channels))
+        rank = len(grid)
+        outer = [1 + 2 * axis for axis in range(rank)]
+        inner = [2 + 2 * axis for axis in range(rank)]
+        inputs = ops.transpose(inputs, (0, *outer, *inner, 1 + 2 * rank))
+        return ops.reshape(inputs, (-1, math.prod(grid), math.prod(self.patch) * channels))
+
+    def compute_output_shape(self, inputs_shape: Any, indices_shape: Any = None) -> Any:
+        tokens = math.prod(self.grid(inputs_shape)) if indices_shape is None else indices_shape[0]
+        return (inputs_shape[0], tokens, self.d_model)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "patch": self.patch, "d_model": self.d_model}

@@ -1,0 +1,233 @@
+"""The Transformer encoder that all towers share, and the switches that turn it into T5's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from vatt_tf.layers.attention import RelativePositionBias, SelfAttention
+from vatt_tf.layers.dropout import Dropout
+
+NORMS = ("layer_norm", "rms_norm")
+
+
+def _make_norm(kind: str, policy: keras.DTypePolicy, name: str) -> keras.layers.Layer:
+    """A layer norm or T5's RMS norm (scale only); both keep their statistics in float32."""
+    if kind == "layer_norm":
+        return keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy, name=name)
+    if kind == "rms_norm":
+        return keras.layers.RMSNormalization(epsilon=1e-6, dtype=policy, name=name)
+    raise ValueError(f"norm must be one of {NORMS}, got {kind!r}")
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class TransformerBlock(keras.layers.Layer):
+    """Pre-norm block: x + attention(norm(x)), then x + MLP(layer_norm(x)) (facts sections 2, 3).
+
+    The MLP's norm is a layer norm with offset also in the T5 variant, as in the released code.
+
+    Args:
+        num_heads: Number of attention heads.
+        d_kv: Width of a head.
+        d_ff: Width of the MLP's hidden layer (exact GELU).
+        dropout_rate: Rate of all four dropouts (weights, attention output, hidden, MLP output).
+        use_bias: Whether the six projections have biases.
+        norm: Norm before the attention, ``"layer_norm"`` or ``"rms_norm"``.
+        scale_scores: Whether scores are divided by sqrt(d_kv).
+
+    Call arguments:
+        inputs: [B, N, d].
+        bias: Bias of the attention scores, broadcastable to [B, heads, N, N], or None.
+
+    Returns:
+        [B, N, d].
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        d_kv: int,
+        d_ff: int,
+        dropout_rate: float = 0.0,
+        use_bias: bool = True,
+        norm: str = "layer_norm",
+        scale_scores: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+
+        # === Config ===
+        self.num_heads = num_heads
+        self.d_kv = d_kv
+        self.d_ff = d_ff
+        self.dropout_rate = dropout_rate
+        self.use_bias = use_bias
+        self.norm = norm
+        self.scale_scores = scale_scores
+
+        # === Layers ===
+        policy = self.dtype_policy
+        self.attention_norm = _make_norm(norm, policy, "attention_norm")
+        self.attention = SelfAttention(
+            num_heads, d_kv, dropout_rate, use_bias, scale_scores, dtype=policy, name="attention"
+        )
+        self.attention_dropout = Dropout(dropout_rate, dtype=policy, name="attention_dropout")
+        self.mlp_norm = _make_norm("layer_norm", policy, "mlp_norm")
+        self.mlp_hidden = keras.layers.Dense(
+            d_ff, use_bias=use_bias, dtype=policy, name="mlp_hidden"
+        )
+        self.mlp_hidden_dropout = Dropout(dropout_rate, dtype=policy, name="mlp_hidden_dropout")
+        self.mlp_dropout = Dropout(dropout_rate, dtype=policy, name="mlp_dropout")
+
+    def build(self, inputs_shape: Any) -> None:
+        hidden_shape = (*inputs_shape[:-1], self.d_ff)
+        # Its width is that of the tokens, which only the input tells.
+        self.mlp_output = keras.layers.Dense(
+            inputs_shape[-1], use_bias=self.use_bias, dtype=self.dtype_policy, name="mlp_output"
+        )
+        self.attention_norm.build(inputs_shape)
+        self.attention.build(inputs_shape)
+        self.attention_dropout.build(inputs_shape)
+        self.mlp_norm.build(inputs_shape)
+        self.mlp_hidden.build(inputs_shape)
+        self.mlp_hidden_dropout.build(hidden_shape)
+        self.mlp_output.build(hidden_shape)
+        self.mlp_dropout.build(inputs_shape)
+
+    def call(self, inputs: Any, bias: Any = None, training: bool = False) -> Any:
+        hidden = self.attention(self.attention_norm(inputs), bias=bias, training=training)
+        inputs = inputs + self.attention_dropout(hidden, training=training)
+        hidden = ops.gelu(self.mlp_hidden(self.mlp_norm(inputs)), approximate=False)
+        hidden = self.mlp_output(self.mlp_hidden_dropout(hidden, training=training))
+        return inputs + self.mlp_dropout(hidden, training=training)
+
+    def compute_output_shape(self, inputs_shape: Any, bias_shape: Any = None) -> Any:
+        return inputs_shape
+
+    def get_config(self) -> dict[str, Any]:
+        config = {
+            "num_heads": self.num_heads,
+            "d_kv": self.d_kv,
+            "d_ff": self.d_ff,
+            "dropout_rate": self.dropout_rate,
+            "use_bias": self.use_bias,
+            "norm": self.norm,
+            "scale_scores": self.scale_scores,
+        }
+        return {**super().get_config(), **config}
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class Transformer(keras.layers.Layer):
+    """Stack of :class:`TransformerBlock` with a final norm and dropout.
+
+    The defaults are the video, audio and agnostic encoder (ViT style). The text tower's T5 style is
+    ``use_bias=False, norm="rms_norm", scale_scores=False, relative_bias=True``.
+
+    Args:
+        num_layers: Number of blocks.
+        num_heads: Number of attention heads.
+        d_kv: Width of a head.
+        d_ff: Width of the MLPs.
+        dropout_rate: Rate of every dropout.
+        use_bias: Whether the projections have biases.
+        norm: Norm before each attention and at the end.
+        scale_scores: Whether attention scores are divided by sqrt(d_kv).
+        relative_bias: Whether a relative position bias is learned; one table, used by all blocks.
+
+    Call arguments:
+        tokens: [B, N, d].
+        attention_mask: [B, N], 1 (or True) for tokens that may be attended to; None for all.
+
+    Returns:
+        [B, N, d].
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        num_heads: int,
+        d_kv: int,
+        d_ff: int,
+        dropout_rate: float = 0.0,
+        use_bias: bool = True,
+        norm: str = "layer_norm",
+        scale_scores: bool = True,
+        relative_bias: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+
+        # === Config ===
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.d_kv = d_kv
+        self.d_ff = d_ff
+        self.dropout_rate = dropout_rate
+        self.use_bias = use_bias
+        self.norm = norm
+        self.scale_scores = scale_scores
+        self.relative_bias = relative_bias
+
+        # === Layers ===
+        policy = self.dtype_policy
+        # A tuple: TensorFlow checkpoints silently skip layers kept in lists or dicts.
+        self.blocks = tuple(
+            TransformerBlock(
+                num_heads,
+                d_kv,
+                d_ff,
+                dropout_rate,
+                use_bias,
+                norm,
+                scale_scores,
+                dtype=policy,
+                name=f"block_{index}",
+            )
+            for index in range(num_layers)
+        )
+        if relative_bias:
+            self.position_bias = RelativePositionBias(num_heads, dtype=policy, name="position_bias")
+        self.final_norm = _make_norm(norm, policy, "final_norm")
+        self.final_dropout = Dropout(dropout_rate, dtype=policy, name="final_dropout")
+
+    def build(self, tokens_shape: Any) -> None:
+        for block in self.blocks:
+            block.build(tokens_shape)
+        if self.relative_bias:
+            self.position_bias.build(tokens_shape)
+        self.final_norm.build(tokens_shape)
+        self.final_dropout.build(tokens_shape)
+
+    def call(self, tokens: Any, attention_mask: Any = None, training: bool = False) -> Any:
+        bias = self.attention_bias(tokens, attention_mask)
+        for block in self.blocks:
+            tokens = block(tokens, bias=bias, training=training)
+        return self.final_dropout(self.final_norm(tokens), training=training)
+
+    def attention_bias(self, tokens: Any, attention_mask: Any = None) -> Any:
+        """Relative bias plus -1e9 where the mask is 0; float32 [B or 1, heads or 1, N or 1, N]."""
+        bias = self.position_bias(tokens) if self.relative_bias else None
+        if attention_mask is not None:
+            padding = (1.0 - ops.cast(attention_mask, "float32"))[:, None, None, :] * -1e9
+            bias = padding if bias is None else bias + padding
+        return bias
+
+    def compute_output_shape(self, tokens_shape: Any, attention_mask_shape: Any = None) -> Any:
+        return tokens_shape
+
+    def get_config(self) -> dict[str, Any]:
+        config = {
+            "num_layers": self.num_layers,
+            "num_heads": self.num_heads,
+            "d_kv": self.d_kv,
+            "d_ff": self.d_ff,
+            "dropout_rate": self.dropout_rate,
+            "use_bias": self.use_bias,
+            "norm": self.norm,
+            "scale_scores": self.scale_scores,
+            "relative_bias": self.relative_bias,
+        }
+        return {**super().get_config(), **config}
