@@ -1,0 +1,157 @@
+"""Which variable of an official checkpoint belongs to which of ours, for the parity tests.
+
+A fused ``qkv`` takes three official variables, concatenated along the last axis.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+import keras
+import numpy as np
+
+SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+BASE = "model/layer_with_weights-0/_base_layer"
+HEAD = "model/layer_with_weights-0/_head_layer/_bridge_heads/0"
+FINETUNE = "model/layer_with_weights-0/_base"
+UNIFIED = f"{BASE}/unified_backbone/unified_transformer"
+
+_PATCH = {"video": "voxel_to_patch", "waveform": "wave_to_patch", "log_mel": "spectrum_to_patch"}
+_SHORT = {"video": "vid", "audio": "aud", "text": "txt"}
+
+
+def _transformer(path: str, attention_norm: str, attention: str) -> list[str]:
+    """Names below the official stack for a path below our ``transformer/``."""
+    path = re.sub(r"^block_(\d+)/", r"layers/\1/", path)
+    path = path.replace("/attention_norm/", f"/{attention_norm}/")
+    path = path.replace("/attention/output/", f"/{attention}/o/")
+    path = path.replace("/attention/qkv/", f"/{attention}/qkv/")
+    path = path.replace("/mlp_norm/", "/feed_forward/layer_norm/")
+    path = path.replace("/mlp_hidden/", "/feed_forward/mlp/wi/")
+    path = path.replace("/mlp_output/", "/feed_forward/mlp/wo/")
+    path = path.replace("final_norm/", "final_layer_norm/")
+    if "/qkv/" in path:
+        return [path.replace("/qkv/", f"/{letter}/") for letter in "qkv"]
+    return [path]
+
+
+def _positions(path: str) -> str:
+    path = path.replace("positions/layer_norm", "positions/layernorm")
+    path = path.replace("spectral_embeddings", "spectoral_embeddings")  # As the release spells it.
+    path = re.sub(r"(\w+)_embeddings$", r"\1_position_embeddings/embeddings", path)
+    return path.removeprefix("positions/")
+
+
+def tower_keys(path: str, kind: str) -> list[str]:
+    """Official names of one variable of a specific tower.
+
+    Args:
+        path: Our path below the tower, e.g. ``transformer/block_0/mlp_norm/gamma``.
+        kind: ``"video"``, ``"waveform"``, ``"log_mel"`` or ``"text"`` (T5).
+    """
+    if path.startswith("transformer/"):
+        path = path.removeprefix("transformer/")
+        if kind != "text":
+            return [f"tx/{name}" for name in _transformer(path, "layer_norm", "mha")]
+        if path == "position_bias/embeddings":
+            return ["base_lm/layers/0/self_attention/attention/relative_attention_bias/embeddings"]
+        path = path.replace("norm/scale", "norm/weight")
+        names = _transformer(path, "self_attention/layer_norm", "self_attention/attention")
+        return [f"base_lm/{name}" for name in names]
+    if path.startswith("positions/"):
+        return [f"pos_embedding_lookup/{_positions(path)}"]
+    path = path.replace("agg_token/embedding", "agg_embedding")
+    path = path.replace("word_embedding/", "embedding/")
+    path = path.replace("patch_embedding/", f"{_PATCH.get(kind)}/")
+    return [re.sub(r"^(pre|post)_projection/", r"\1_proj/", path)]
+
+
+def unified_keys(path: str) -> list[str]:
+    """Official names of one variable of the agnostic tower, by our path below it."""
+    modality, _, rest = path.partition("/")
+    if modality == "transformer":
+        return [f"tx/{name}" for name in _transformer(rest, "layer_norm", "mha")]
+    if rest == "agg_token/embedding":
+        return [f"{_SHORT[modality]}_agg_embedding"]
+    if rest.startswith("positions/"):
+        return [f"pos_embedding_lookup/{modality}/{_positions(rest)}"]
+    layer, variable = rest.rsplit("/", 1)
+    names = {
+        "patch_embedding": "raw_to_embeddings",
+        "word_embedding": "raw_to_embeddings",
+        "pre_projection": "pre_proj",
+        "post_projection": "post_proj",
+    }
+    return [f"{names[layer]}/{modality}/{variable}"]
+
+
+def head_keys(path: str) -> list[str]:
+    """Official names of one variable of the FAC head, by our path below it."""
+    names = {
+        "video_to_va/hidden_norm": "hid_to_va/pre_bn",
+        "video_to_va/hidden": "vid_to_hid",
+        "video_to_va/projection": "hid_to_va/dense",
+        "video_to_va/norm": "hid_to_va/bn",
+        "audio_to_va": "aud_to_va",
+        "va_to_vt/projection": "va_to_vat/dense",
+        "va_to_vt/norm": "va_to_vat/bn",
+        "text_to_vt": "txt_to_vat",
+    }
+    layer, variable = path.rsplit("/", 1)
+    return [f"{names[layer]}/{variable}"]
+
+
+def model_keys(path: str) -> list[str]:
+    """Official checkpoint keys (without suffix) of one variable of a VATT model, by its path."""
+    _, part, rest = path.split("/", 2)
+    if part == "head":
+        return [f"{HEAD}/{name}" for name in head_keys(rest)]
+    if part == "agnostic":
+        return [f"{UNIFIED}/{name}" for name in unified_keys(rest)]
+    backbone = f"{BASE}/{_SHORT[part]}_backbone" + ("" if part == "text" else "/_base")
+    kind = {"audio": "waveform"}.get(part, part)
+    return [f"{backbone}/{name}" for name in tower_keys(rest, kind)]
+
+
+def finetuned_keys(kind: str) -> Callable[[str], list[str]]:
+    """Like :func:`model_keys`, for an encoder alone and a fine-tuned checkpoint."""
+
+    def keys(path: str) -> list[str]:
+        return [f"{FINETUNE}/{name}" for name in tower_keys(path.split("/", 1)[1], kind)]
+
+    return keys
+
+
+def read_checkpoint(prefix: str) -> dict[str, np.ndarray]:
+    """Model variables of an official checkpoint, by key without suffix."""
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(prefix)
+    return {
+        key.removesuffix(SUFFIX): reader.get_tensor(key)
+        for key in reader.get_variable_to_shape_map()
+        if key.startswith("model/") and ".OPTIMIZER_SLOT" not in key
+    }
+
+
+def gather(values: Mapping[str, np.ndarray], keys: Iterable[str]) -> np.ndarray:
+    """The array of one of our variables: the official one, or the three of a fused ``qkv``."""
+    parts = [values[key] for key in keys]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+
+def assign(
+    variables: Iterable[keras.Variable],
+    values: Mapping[str, np.ndarray],
+    keys_of: Callable[[str], list[str]] = model_keys,
+) -> set[str]:
+    """Gives every variable its official value; returns the official keys that nobody took."""
+    left = set(values)
+    for variable in variables:
+        keys = keys_of(variable.path)
+        value = gather(values, keys)
+        assert value.shape == tuple(variable.shape), (variable.path, value.shape, variable.shape)
+        variable.assign(value)
+        left -= set(keys)
+    return left

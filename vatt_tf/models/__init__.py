@@ -1,0 +1,1 @@
+"""Whole models: towers and heads, their configurations and their cost."""

@@ -1,0 +1,469 @@
+"""Configuration of a VATT model: frozen dataclasses that gin fills and that round-trip as JSON.
+
+Every class checks its values when it is made, so that a wrong binding is reported under its gin
+name (``video_tower.image_size``) before anything is built.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gin
+
+from vatt_tf.errors import UserError
+from vatt_tf.models.sizes import SIZES, TransformerSize
+
+_SIZE_FIELDS = ("num_layers", "d_model", "num_heads", "d_ff", "d_kv")
+LINEAR_TEXT_WIDTH = 2048
+
+
+def _fail(name: str, value: Any, expected: str) -> None:
+    raise UserError(f"{name} = {value!r}: expected {expected}")
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        _fail(name, value, "a positive whole number")
+
+
+def _check_rate(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        _fail(name, value, "a number in [0, 1)")
+
+
+def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        _fail(name, value, f"one of {', '.join(repr(choice) for choice in choices)}")
+
+
+def _check_flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        _fail(name, value, "True or False")
+
+
+def _as_sizes(name: str, value: Any, length: int) -> tuple[int, ...]:
+    """Checks some positive whole numbers and makes them a tuple (JSON and gin give lists)."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != length:
+        _fail(name, value, f"{length} positive whole numbers")
+    for number in value:
+        _check_positive(name, number)
+    return tuple(value)
+
+
+def _set(instance: Any, field: str, value: Any) -> None:
+    object.__setattr__(instance, field, value)  # The dataclasses are frozen.
+
+
+def _check_transformer(instance: Any, name: str) -> None:
+    _check_choice(f"{name}.size", instance.size, tuple(SIZES))
+    for field in _SIZE_FIELDS:
+        if getattr(instance, field) is not None:
+            _check_positive(f"{name}.{field}", getattr(instance, field))
+    _check_rate(f"{name}.dropout_rate", instance.dropout_rate)
+
+
+def _check_drop_token(name: str, rate: float, tokens: int) -> None:
+    _check_rate(name, rate)
+    kept = int((1.0 - rate) * tokens + 1e-6)  # As vatt_tf.layers.dropout.kept_tokens.
+    if rate > 0 and not 1 <= kept < tokens:
+        _fail(name, rate, f"a share that drops some, not all of the {tokens} tokens, or 0")
+
+
+class _TransformerFields:
+    """Reads the five sizes of a Transformer from a named size and the fields that override it."""
+
+    def transformer_size(self) -> TransformerSize:
+        """The named size with the overrides applied."""
+        overrides = {
+            field: getattr(self, field)
+            for field in _SIZE_FIELDS
+            if getattr(self, field) is not None
+        }
+        return dataclasses.replace(SIZES[self.size], **overrides)
+
+
+@gin.configurable("video_tower")
+@dataclasses.dataclass(frozen=True)
+class VideoTowerConfig(_TransformerFields):
+    """The video tower.
+
+    Attributes:
+        size: Named size: tiny, small, base, medium, large or xlarge.
+        frames: Frames of a clip; sets the size of the temporal position table.
+        image_size: (height, width) of a frame in pixels; sets the spatial position tables.
+        patch: Patch (frames, height, width).
+        drop_token_rate: Share of the patches that DropToken drops in training; 0 switches it off.
+        dropout_rate: Dropout inside the Transformer.
+        position_dropout_rate: Dropout after the positions are added (released code: always 0.1).
+        num_layers: Overrides the size's number of blocks.
+        d_model: Overrides the size's token width.
+        num_heads: Overrides the size's number of heads.
+        d_ff: Overrides the size's MLP width.
+        d_kv: Overrides the size's head width.
+        pre_projection: Dense + GELU behind the patch embedding, as in the agnostic model.
+        post_projection: Width of a Dense + GELU on the outputs, as in the agnostic model; None for
+            none.
+    """
+
+    size: str = "base"
+    frames: int = 32
+    image_size: tuple[int, int] = (224, 224)
+    patch: tuple[int, int, int] = (4, 16, 16)
+    drop_token_rate: float = 0.5
+    dropout_rate: float = 0.1
+    position_dropout_rate: float = 0.1
+    num_layers: int | None = None
+    d_model: int | None = None
+    num_heads: int | None = None
+    d_ff: int | None = None
+    d_kv: int | None = None
+    pre_projection: bool = False
+    post_projection: int | None = None
+
+    def __post_init__(self) -> None:
+        name = "video_tower"
+        _check_positive(f"{name}.frames", self.frames)
+        if isinstance(self.image_size, int):
+            _set(self, "image_size", (self.image_size, self.image_size))
+        _set(self, "image_size", _as_sizes(f"{name}.image_size", self.image_size, 2))
+        _set(self, "patch", _as_sizes(f"{name}.patch", self.patch, 3))
+        if self.frames < self.patch[0]:
+            _fail(f"{name}.frames", self.frames, f"at least one patch of {self.patch[0]} frames")
+        if self.image_size[0] < self.patch[1] or self.image_size[1] < self.patch[2]:
+            _fail(f"{name}.image_size", self.image_size, f"at least one patch of {self.patch[1:]}")
+        _check_transformer(self, name)
+        _check_rate(f"{name}.position_dropout_rate", self.position_dropout_rate)
+        _check_drop_token(f"{name}.drop_token_rate", self.drop_token_rate, self.tokens)
+        _check_flag(f"{name}.pre_projection", self.pre_projection)
+        if self.post_projection is not None:
+            _check_positive(f"{name}.post_projection", self.post_projection)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one clip."""
+        return (self.frames, *self.image_size, 3)
+
+    @property
+    def tokens(self) -> int:
+        """Patches of a clip, without AGG."""
+        return math.prod(
+            size // patch
+            for size, patch in zip((self.frames, *self.image_size), self.patch, strict=True)
+        )
+
+
+@gin.configurable("audio_tower")
+@dataclasses.dataclass(frozen=True)
+class AudioTowerConfig(_TransformerFields):
+    """The audio tower.
+
+    Attributes:
+        size: Named size: tiny, small, base, medium, large or xlarge.
+        input: ``"waveform"`` or ``"log_mel"``.
+        samples: Samples of a clip (waveform); sets the size of the position table.
+        mel_frames: Time steps of the spectrogram (log_mel).
+        mel_bins: Mel bands of the spectrogram (log_mel).
+        patch: Samples of a patch (waveform, 128 by default), or (time steps, mel bands) (log_mel,
+            (16, 5) by default).
+        drop_token_rate: Share of the patches that DropToken drops in training; 0 switches it off.
+        dropout_rate: Dropout inside the Transformer.
+        position_dropout_rate: Dropout after the positions are added (released code: always 0.1).
+        use_bias: Whether the Transformer's projections have biases; None: yes for waveforms, no
+            for log_mel, as in the released code.
+        num_layers: Overrides the size's number of blocks.
+        d_model: Overrides the size's token width.
+        num_heads: Overrides the size's number of heads.
+        d_ff: Overrides the size's MLP width.
+        d_kv: Overrides the size's head width.
+        pre_projection: Dense + GELU behind the patch embedding, as in the agnostic model.
+        post_projection: Width of a Dense + GELU on the outputs, as in the agnostic model; None for
+            none.
+    """
+
+    size: str = "base"
+    input: str = "waveform"
+    samples: int = 153_600
+    mel_frames: int = 150
+    mel_bins: int = 80
+    patch: int | tuple[int, int] | None = None
+    drop_token_rate: float = 0.5
+    dropout_rate: float = 0.1
+    position_dropout_rate: float = 0.1
+    use_bias: bool | None = None
+    num_layers: int | None = None
+    d_model: int | None = None
+    num_heads: int | None = None
+    d_ff: int | None = None
+    d_kv: int | None = None
+    pre_projection: bool = False
+    post_projection: int | None = None
+
+    def __post_init__(self) -> None:
+        name = "audio_tower"
+        _check_choice(f"{name}.input", self.input, ("waveform", "log_mel"))
+        for field in ("samples", "mel_frames", "mel_bins"):
+            _check_positive(f"{name}.{field}", getattr(self, field))
+        if self.input == "waveform":
+            patch = 128 if self.patch is None else self.patch
+            _check_positive(f"{name}.patch", patch)
+            if self.samples < patch:
+                _fail(f"{name}.samples", self.samples, f"at least one patch of {patch} samples")
+        else:
+            patch = _as_sizes(f"{name}.patch", (16, 5) if self.patch is None else self.patch, 2)
+            if self.mel_frames < patch[0] or self.mel_bins < patch[1]:
+                _fail(
+                    f"{name}.mel_frames, {name}.mel_bins",
+                    (self.mel_frames, self.mel_bins),
+                    f"at least one patch of {patch}",
+                )
+        _set(self, "patch", patch)
+        if self.use_bias is not None:
+            _check_flag(f"{name}.use_bias", self.use_bias)
+        _check_transformer(self, name)
+        _check_rate(f"{name}.position_dropout_rate", self.position_dropout_rate)
+        _check_drop_token(f"{name}.drop_token_rate", self.drop_token_rate, self.tokens)
+        _check_flag(f"{name}.pre_projection", self.pre_projection)
+        if self.post_projection is not None:
+            _check_positive(f"{name}.post_projection", self.post_projection)
+
+    @property
+    def has_bias(self) -> bool:
+        """``use_bias`` with its default filled in."""
+        return self.input == "waveform" if self.use_bias is None else self.use_bias
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one clip."""
+        if self.input == "waveform":
+            return (self.samples, 1)
+        return (self.mel_frames, self.mel_bins, 1)
+
+    @property
+    def tokens(self) -> int:
+        """Patches of a clip, without AGG."""
+        patch = (self.patch,) if isinstance(self.patch, int) else self.patch
+        return math.prod(
+            size // length for size, length in zip(self.input_shape[:-1], patch, strict=True)
+        )
+
+
+@gin.configurable("text_tower")
+@dataclasses.dataclass(frozen=True)
+class TextTowerConfig(_TransformerFields):
+    """The text tower.
+
+    Attributes:
+        size: Named size: tiny, small, base, medium, large or xlarge (kind t5).
+        kind: ``"t5"`` (the paper's) or ``"linear"`` (one layer and the maximum over words).
+        vocab_size: Words of the vocabulary; id 0 is padding.
+        embedding_dim: Width of a word vector.
+        max_tokens: Tokens of a caption.
+        trainable_words: Whether the word table is trained; False freezes it, as in the paper, where
+            it is word2vec.
+        dropout_rate: Rate of every dropout (kind t5).
+        num_layers: Overrides the size's number of blocks.
+        d_model: Overrides the size's token width; for kind linear the width of the features
+            (default 2048).
+        num_heads: Overrides the size's number of heads.
+        d_ff: Overrides the size's MLP width.
+        d_kv: Overrides the size's head width.
+    """
+
+    size: str = "small"
+    kind: str = "t5"
+    vocab_size: int = 65_536
+    embedding_dim: int = 300
+    max_tokens: int = 16
+    trainable_words: bool = False
+    dropout_rate: float = 0.1
+    num_layers: int | None = None
+    d_model: int | None = None
+    num_heads: int | None = None
+    d_ff: int | None = None
+    d_kv: int | None = None
+
+    def __post_init__(self) -> None:
+        name = "text_tower"
+        _check_choice(f"{name}.kind", self.kind, ("t5", "linear"))
+        for field in ("vocab_size", "embedding_dim", "max_tokens"):
+            _check_positive(f"{name}.{field}", getattr(self, field))
+        _check_flag(f"{name}.trainable_words", self.trainable_words)
+        _check_transformer(self, name)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one caption."""
+        return (self.max_tokens,)
+
+    def linear_width(self) -> int:
+        """Width of the features of kind linear."""
+        return self.d_model or LINEAR_TEXT_WIDTH
+
+
+@gin.configurable("agnostic_tower")
+@dataclasses.dataclass(frozen=True)
+class AgnosticTowerConfig(_TransformerFields):
+    """The Transformer that all modalities of the agnostic model share.
+
+    Attributes:
+        size: Named size: tiny, small, base, medium, large or xlarge.
+        dropout_rate: Dropout inside the Transformer.
+        position_dropout_rate: Dropout after the positions are added (released code: always 0.1).
+        post_projection: Width of the features.
+        num_layers: Overrides the size's number of blocks.
+        d_model: Overrides the size's token width.
+        num_heads: Overrides the size's number of heads.
+        d_ff: Overrides the size's MLP width.
+        d_kv: Overrides the size's head width.
+    """
+
+    size: str = "medium"
+    dropout_rate: float = 0.1
+    position_dropout_rate: float = 0.1
+    post_projection: int = 1024
+    num_layers: int | None = None
+    d_model: int | None = None
+    num_heads: int | None = None
+    d_ff: int | None = None
+    d_kv: int | None = None
+
+    def __post_init__(self) -> None:
+        name = "agnostic_tower"
+        _check_transformer(self, name)
+        _check_rate(f"{name}.position_dropout_rate", self.position_dropout_rate)
+        _check_positive(f"{name}.post_projection", self.post_projection)
+
+
+@gin.configurable("common_space")
+@dataclasses.dataclass(frozen=True)
+class HeadConfig:
+    """The head that maps features into the common spaces.
+
+    Attributes:
+        kind: ``"fac"`` (fine video-audio space, coarse video-text space reached through it),
+            ``"shared"`` (one space) or ``"disjoint"`` (two independent spaces).
+        va_dim: Width of the video-audio space (fac, disjoint).
+        vt_dim: Width of the video-text space (fac, disjoint).
+        vat_dim: Width of the one space (shared).
+    """
+
+    kind: str = "fac"
+    va_dim: int = 512
+    vt_dim: int = 256
+    vat_dim: int = 512
+
+    def __post_init__(self) -> None:
+        _check_choice("common_space.kind", self.kind, ("fac", "shared", "disjoint"))
+        for field in ("va_dim", "vt_dim", "vat_dim"):
+            _check_positive(f"common_space.{field}", getattr(self, field))
+
+
+# Fields of the towers that the agnostic model takes from `agnostic_tower` or fixes.
+_SPECIFIC_ONLY = (
+    "size",
+    *_SIZE_FIELDS,
+    "dropout_rate",
+    "position_dropout_rate",
+    "pre_projection",
+    "post_projection",
+    "use_bias",
+    "kind",
+)
+
+
+@gin.configurable("vatt")
+@dataclasses.dataclass(frozen=True)
+class VattConfig:
+    """A whole model. In gin, ``vatt()`` takes each part from that part's own bindings.
+
+    Attributes:
+        kind: ``"specific"`` (a Transformer per modality) or ``"agnostic"`` (one for all).
+        video: The video tower.
+        audio: The audio tower.
+        text: The text tower.
+        agnostic: The shared Transformer; read when ``kind`` is agnostic, and then the towers' own
+            sizes and dropout rates must be left alone.
+        head: The common spaces.
+    """
+
+    kind: str = "specific"
+    video: VideoTowerConfig = dataclasses.field(default_factory=lambda: VideoTowerConfig())
+    audio: AudioTowerConfig = dataclasses.field(default_factory=lambda: AudioTowerConfig())
+    text: TextTowerConfig = dataclasses.field(default_factory=lambda: TextTowerConfig())
+    agnostic: AgnosticTowerConfig = dataclasses.field(default_factory=lambda: AgnosticTowerConfig())
+    head: HeadConfig = dataclasses.field(default_factory=lambda: HeadConfig())
+
+    def __post_init__(self) -> None:
+        _check_choice("vatt.kind", self.kind, ("specific", "agnostic"))
+        for field, expected in _PARTS.items():
+            if not isinstance(getattr(self, field), expected):
+                _fail(f"vatt.{field}", getattr(self, field), f"a {expected.__name__}")
+        if self.kind == "agnostic":
+            for part in (self.video, self.audio, self.text):
+                _check_left_alone(part)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists and numbers, as JSON wants them."""
+        return _plain(dataclasses.asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> VattConfig:
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            UserError: When a key is unknown or missing, or a value is wrong.
+        """
+        parts = {
+            field: _from_dict(part, values.get(field), field) for field, part in _PARTS.items()
+        }
+        return _from_dict(cls, {**values, **parts}, "model")
+
+
+_PARTS = {
+    "video": VideoTowerConfig,
+    "audio": AudioTowerConfig,
+    "text": TextTowerConfig,
+    "agnostic": AgnosticTowerConfig,
+    "head": HeadConfig,
+}
+_GIN_NAMES = {
+    VideoTowerConfig: "video_tower",
+    AudioTowerConfig: "audio_tower",
+    TextTowerConfig: "text_tower",
+}
+
+
+def _check_left_alone(part: Any) -> None:
+    """Reports a binding that the agnostic model would not read."""
+    for field in dataclasses.fields(part):
+        if field.name in _SPECIFIC_ONLY and getattr(part, field.name) != field.default:
+            name = f"{_GIN_NAMES[type(part)]}.{field.name}"
+            raise UserError(
+                f"{name} = {getattr(part, field.name)!r}: not read when vatt.kind is 'agnostic'; "
+                "remove it (sizes and dropout of the shared Transformer are set by agnostic_tower)"
+            )
+
+
+def _from_dict(part: type, values: Any, where: str) -> Any:
+    """Makes a dataclass from a dict that has exactly its fields, so that gin adds nothing."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"model config: {where} is {values!r}, expected an object")
+    names = {field.name for field in dataclasses.fields(part)}
+    unknown, missing = set(values) - names, names - set(values)
+    if unknown or missing:
+        raise UserError(
+            f"model config: {where} has unknown keys {sorted(unknown)} and lacks "
+            f"{sorted(missing)}; was it written by another version?"
+        )
+    return part(**values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
