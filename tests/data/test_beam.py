@@ -1,0 +1,55 @@
+"""The Beam pipeline makes the same shards as the local processes."""
+
+import sys
+
+import pytest
+
+from vatt_tf import prepare as command
+from vatt_tf.data import beam_runner
+from vatt_tf.data.plan import Settings
+from vatt_tf.errors import UserError
+
+from .test_prepare import SMALL, digests, make_video
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    for name in ("a", "b", "c"):
+        make_video(folder / f"{name}.mp4", 1.0)
+    (folder / "bad.mp4").write_bytes(b"")
+    (folder / "a.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nhello\n")
+    return folder
+
+
+def test_same_shards_as_without_beam(videos, tmp_path):
+    pytest.importorskip("apache_beam", reason="needs the extra [beam]")
+    local = command.prepare(videos, tmp_path / "local", SMALL, tokenizers=())
+    beam = command.prepare(videos, tmp_path / "beam", SMALL, tokenizers=(), runner="beam")
+    assert digests(tmp_path / "local") == digests(tmp_path / "beam")
+    assert local == beam
+    assert len(beam["quarantine"]) == 1
+    # Nothing left to do: the pipeline is not even started.
+    again = command.prepare(videos, tmp_path / "beam", SMALL, tokenizers=(), runner="beam")
+    assert again == beam
+
+
+def test_beam_flags_are_passed_on(videos, tmp_path):
+    pytest.importorskip("apache_beam", reason="needs the extra [beam]")
+    arguments = [f"--videos={videos}", f"--out={tmp_path}", "--runner=beam", "--tokenizers="]
+    arguments += ["--quiet", "--", "--runner=DirectRunner", "--direct_num_workers=1"]
+    assert command.main(arguments) == 0
+    assert len(digests(tmp_path)) == 4
+
+
+def test_failing_pipeline_is_one_clear_error(videos, tmp_path):
+    pytest.importorskip("apache_beam", reason="needs the extra [beam]")
+    (tmp_path / "train").write_text("a file where a folder must be")
+    with pytest.raises(UserError, match="the shard cannot be written"):
+        command.prepare(videos, tmp_path, SMALL, tokenizers=(), runner="beam")
+
+
+def test_without_beam_the_error_says_what_to_install(videos, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    with pytest.raises(beam_runner.BeamError, match=r"pip install 'vatt_tf\[beam\]'"):
+        command.prepare(videos, tmp_path, Settings(), runner="beam")

@@ -1,0 +1,221 @@
+"""From one video to its clips: where it is cut, and which captions and labels go with each clip."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import av
+
+from vatt_tf.data.captions import Caption, CaptionError, captions_near, read_captions
+from vatt_tf.data.media import ClipReader, MediaClip, MediaError
+from vatt_tf.data.plan import Settings, Video
+
+# A clip may be this much shorter than asked for without a word: headers round.
+SHORTFALL_SECONDS = 0.5
+# What FFmpeg's bindings raise for files that no rule foresaw; one file must not end the job.
+_ODD = (av.error.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError)
+
+
+Spans = Iterable[tuple[float, float | None]]
+
+
+@dataclasses.dataclass
+class LabelledClip:
+    """A clip with its texts and labels."""
+
+    media: MediaClip
+    captions: list[Caption]
+    labels: list[str]
+
+
+class VideoClips:
+    """The clips of one video; iterate once, then read what was found.
+
+    Args:
+        video: Entry of the plan.
+        settings: What decides the content of the shards.
+        transform: Applied to every kept frame (uint8 [H, W, 3]).
+
+    Attributes:
+        quarantine: Reasons why the video, a part of it, or its caption file is left out.
+        warnings: What was mended or is damaged without harm.
+        captions: Captions of the video.
+        records: Clips given out so far.
+        fraction: Share of the video that was read (0 to 1), for progress bars.
+    """
+
+    def __init__(self, video: Video, settings: Settings, transform: Callable[[Any], Any]):
+        self.video, self.settings = video, settings
+        self._transform = transform
+        self.quarantine: list[str] = []
+        self.warnings: list[str] = []
+        self.captions: list[Caption] = []
+        self.records = 0
+        self.fraction = 0.0
+        self._length = 0.0  # seconds by the header
+
+    def __iter__(self) -> Iterator[LabelledClip]:
+        try:
+            self.captions = self._read_captions()
+            yield from self._all_clips()
+        except MediaError as error:
+            self.quarantine.append(_without_path(str(error), self.video.path))
+        except _ODD as error:
+            self.quarantine.append(f"cannot be decoded: {type(error).__name__}: {error}")
+
+    def _all_clips(self) -> Iterator[LabelledClip]:
+        rows = self.video.rows
+        timed = [row for row in rows if row[0] is not None]
+        if timed:
+            yield from self._timed(timed)
+        whole = [row for row in rows if row[0] is None]
+        if whole or not rows:
+            yield from self._cut([label for row in whole for label in row[2]])
+
+    def _read_captions(self) -> list[Caption]:
+        captions = []
+        for start, end, _, texts in self.video.rows:
+            begin = -math.inf if start is None else start
+            until = math.inf if end is None else end
+            captions += [Caption(begin, until, text) for text in texts]
+        if not captions and self.video.captions is not None:
+            try:
+                captions, notes = read_captions(self.video.captions)
+                self.warnings.extend(notes)
+            except CaptionError as error:
+                self.quarantine.append(f"captions not used: {error}")
+        return captions
+
+    def _reader(self) -> ClipReader:
+        reader = ClipReader(
+            self.video.path,
+            frame_rate=self.settings.frame_rate,
+            short_side=self.settings.short_side,
+            sample_rate=self.settings.sample_rate,
+            transform=self._transform,
+        )
+        self._length = reader.length
+        return reader
+
+    def _run(self, spans: Spans | Callable[[], Spans]) -> Iterator[MediaClip]:
+        """Reads the clips of some spans and books what the reader has to say."""
+        reader = self._reader()
+        try:
+            for clip in reader.clips(spans() if callable(spans) else spans):
+                if self._length:
+                    self.fraction = min(1.0, clip.end / self._length)
+                yield clip
+        finally:
+            reader.close()
+            self._end = reader.duration
+        if reader.problem:
+            self.quarantine.append(reader.problem)
+        self.warnings.extend(note for note in reader.warnings if note not in self.warnings)
+        late = sum(c.start >= reader.duration for c in self.captions)
+        if late and self.video.captions and not reader.problem and reader.at_end:
+            self.warnings.append(
+                f"{late} captions begin after the end of the video ({reader.duration:.2f} s)"
+            )
+
+    def _timed(self, rows: list[tuple]) -> Iterator[LabelledClip]:
+        """One clip for each span of the manifest."""
+        wanted = []
+        for row in rows:
+            start, end = row[0], row[1]
+            if end is not None and end - start > self.settings.max_clip_seconds:
+                self._refuse(start, end)
+            else:
+                wanted.append(row)
+        # The end of the video may lie too far off for an open span: read just past the limit.
+        spans = [(row[0], row[1] if row[1] is not None else row[0] + self._limit) for row in wanted]
+        missing = set(range(len(spans)))
+        for clip in self._run(spans) if spans else ():
+            row = wanted[clip.span]
+            missing.discard(clip.span)
+            if row[1] is None and not clip.damage and not clip.missing:
+                self._refuse(clip.start, clip.end)
+                continue
+            if row[1] is not None and clip.missing > SHORTFALL_SECONDS:
+                self.warnings.append(
+                    f"the span {row[0]:g}-{row[1]:g} s ends after the video; the clip ends at "
+                    f"{clip.end:.2f} s"
+                )
+            yield from self._finished(clip, row[2])
+        for index in sorted(missing):
+            start = wanted[index][0]
+            self.quarantine.append(
+                f"the span from {start:g} s on begins after the end of the video "
+                f"({self._end:.2f} s)"
+            )
+
+    @property
+    def _limit(self) -> float:
+        """Longest clip, and one frame more."""
+        return self.settings.max_clip_seconds + 1.0 / self.settings.frame_rate
+
+    def _cut(self, labels: list[str]) -> Iterator[LabelledClip]:
+        """Cuts the whole video as the settings say."""
+        cut = self.settings.cut
+        timed = [caption for caption in self.captions if not caption.whole]
+        if cut == "whole":
+            for clip in self._run([(0.0, self._limit)]):
+                if not clip.missing and not clip.damage:
+                    self.quarantine.append(
+                        f"longer than --max_clip_seconds={self.settings.max_clip_seconds:g}, so it "
+                        "cannot be one clip; use --cut=fixed"
+                    )
+                else:
+                    yield from self._finished(clip, labels)
+        elif cut == "captions" and timed:
+            for clip in self._run(self._caption_spans):
+                yield from self._finished(clip, labels)
+        else:
+            length = self.settings.clip_seconds or 10.0
+            for clip in self._run((k * length, (k + 1) * length) for k in itertools.count()):
+                rest = clip.missing > 0 and clip.end - clip.start < self.settings.min_clip_seconds
+                if not (rest and clip.span > 0):
+                    yield from self._finished(clip, labels)
+
+    def _caption_spans(self) -> list[tuple[float, float | None]]:
+        """The span of each caption, widened evenly to the clip length inside the video."""
+        spans = set()
+        for caption in self.captions:
+            if caption.whole or math.isinf(caption.end):
+                continue
+            start, end = caption.start, caption.end
+            if end - start > self.settings.max_clip_seconds:
+                self._refuse(start, end)
+                continue
+            lack = max(self.settings.clip_seconds, 1.0 / self.settings.frame_rate) - (end - start)
+            if lack > 0:
+                start, end = start - lack / 2, end + lack / 2
+                if self._length and end > self._length:
+                    start, end = start - (end - self._length), self._length
+                if start < 0:
+                    start, end = 0.0, end - start
+            spans.add((round(start, 6), round(end, 6)))
+        return sorted(spans)
+
+    def _refuse(self, start: float, end: float) -> None:
+        self.quarantine.append(
+            f"the span {start:g}-{end:g} s is longer than "
+            f"--max_clip_seconds={self.settings.max_clip_seconds:g}"
+        )
+
+    def _finished(self, clip: MediaClip, labels: list[str]) -> Iterator[LabelledClip]:
+        if clip.damage:
+            self.quarantine.append(
+                f"{clip.damage}; the clip at {clip.start:.2f}-{clip.end:.2f} s is left out"
+            )
+            return
+        self.records += 1
+        yield LabelledClip(clip, captions_near(self.captions, clip.start, clip.end), labels)
+
+
+def _without_path(message: str, path: str) -> str:
+    """The reason alone: the file is named beside it in the manifest."""
+    return message.removeprefix(f"{path}: ")

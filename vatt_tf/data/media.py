@@ -1,0 +1,488 @@
+"""Reading media files: facts, whole clips and sound, without TensorFlow (a client may use this).
+
+All times are seconds after the start of the file. Frame k of a clip that begins at ``start`` is
+the decoded frame nearest to ``start + k / frame_rate``; the sound of a clip begins at the same
+instant and lasts exactly ``frames / frame_rate`` seconds, so picture and sound stay together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from vatt_tf.data.tracks import (
+    HOLE_SECONDS,
+    AudioTrack,
+    MediaError,
+    TimedFrame,
+    VideoTrack,
+    display_size,
+    open_container,
+    pick_stream,
+)
+
+__all__ = [
+    "ClipReader",
+    "MediaClip",
+    "MediaError",
+    "MediaInfo",
+    "iter_clips",
+    "probe",
+    "read_audio",
+    "read_clip",
+]
+
+# Skipping more than this many seconds is quicker by a seek than by decoding.
+SEEK_SECONDS = 30.0
+
+
+@dataclasses.dataclass(frozen=True)
+class MediaInfo:
+    """Facts of a media file as its header tells them.
+
+    Attributes:
+        duration: Seconds (0.0 when the header does not say).
+        frame_rate: Mean frames per second, 0.0 without video.
+        width: Pixels as shown: square pixels, after rotation.
+        height: Pixels as shown.
+        rotation: Degrees counter-clockwise that the stored frames are turned for display.
+        has_video: Whether there is a video stream (a cover picture is none).
+        has_audio: Whether there is an audio stream.
+        sample_rate: Samples per second of the audio stream, 0 without.
+        channels: Audio channels, 0 without.
+    """
+
+    duration: float
+    frame_rate: float
+    width: int
+    height: int
+    rotation: int
+    has_video: bool
+    has_audio: bool
+    sample_rate: int
+    channels: int
+
+
+@dataclasses.dataclass
+class MediaClip:
+    """A decoded clip.
+
+    Attributes:
+        frames: uint8 [T, H, W, 3] (``read_clip``), or a list of what the reader's transform
+            returned for each frame.
+        waveform: float32 [N] mono in [-1, 1], or None when there is no sound in the clip.
+        start: Seconds.
+        end: Seconds; ``start + T / frame_rate``.
+        span: Index of the requested span (0, 1, ...).
+        missing: Seconds by which the video ended before the requested end (0.0: complete).
+        damage: Why the clip is not usable, "" when it is; a damaged clip has no frames.
+    """
+
+    frames: Any
+    waveform: np.ndarray | None
+    start: float
+    end: float
+    span: int = 0
+    missing: float = 0.0
+    damage: str = ""
+
+
+def probe(path: str | os.PathLike) -> MediaInfo:
+    """Reads the facts of a media file (the first frame is decoded for the rotation).
+
+    Raises:
+        MediaError: The file is missing, empty or not a media file.
+    """
+    with open_container(path) as container:
+        video, audio = pick_stream(container, "video"), pick_stream(container, "audio")
+        width = height = rotation = 0
+        rate = 0.0
+        if video is not None:
+            width, height = display_size(video.width, video.height, video)
+            rate = float(video.average_rate or video.guessed_rate or 0)
+        info = MediaInfo(
+            duration=(container.duration or 0) / 1_000_000,
+            frame_rate=rate,
+            width=width,
+            height=height,
+            rotation=rotation,
+            has_video=video is not None,
+            has_audio=audio is not None,
+            sample_rate=audio.sample_rate or 0 if audio is not None else 0,
+            channels=audio.channels or 0 if audio is not None else 0,
+        )
+    if video is None:
+        return info
+    track = VideoTrack(path)
+    try:
+        decoded = next(track._decoded(), None)
+        rotation = decoded.rotation % 360 if decoded is not None else 0
+    finally:
+        track.close()
+    if rotation in (90, 270):
+        width, height = height, width
+    return dataclasses.replace(info, width=width, height=height, rotation=rotation)
+
+
+class _OpenClip:
+    """A clip whose frames are being collected."""
+
+    def __init__(self, span: int, start: float, end: float | None, rate: float):
+        self.span, self.start, self.rate = span, start, rate
+        self.wanted_end = end
+        self.total = math.inf if end is None else frame_count(start, end, rate)
+        self.values: list[Any] = []
+        self.damage = ""
+
+    @property
+    def due(self) -> float:
+        """Time of the next frame to be taken."""
+        return self.start + len(self.values) / self.rate
+
+    @property
+    def complete(self) -> bool:
+        return len(self.values) >= self.total
+
+    def take(self, before: TimedFrame | None, now: TimedFrame) -> None:
+        """Takes every frame that is due up to ``now``.
+
+        The nearer of the two frames is taken, but never one that lies further ahead than half
+        a step: in a slide show the old picture stays until the new one is shown.
+        """
+        half = 0.5 / self.rate
+        while not self.complete and self.due <= now.time:
+            ahead = now.time - self.due
+            if before is not None and (ahead >= self.due - before.time or ahead > half):
+                self.values.append(before.value)
+            else:
+                self.values.append(now.value)
+
+    def finish(self, last: TimedFrame, end: float) -> None:
+        """Takes what is left up to the end of the video."""
+        self.total = min(self.total, frame_count(self.start, end, self.rate))
+        while not self.complete:
+            self.values.append(last.value)
+
+
+def frame_count(start: float, end: float, rate: float) -> int:
+    """Frames of the span [start, end) at ``rate``: the nearest whole number, at least one."""
+    return max(1, round((end - start) * rate))
+
+
+class ClipReader:
+    """Cuts one media file into clips in a single pass, holding one clip in memory.
+
+    Args:
+        path: Media file.
+        frame_rate: Frames per second of the clips.
+        short_side: Largest short side of the frames in pixels; None keeps the size.
+        sample_rate: Samples per second of the sound; 0 leaves the sound out.
+        transform: Applied once to every kept frame (uint8 [H, W, 3]), e.g. a JPEG encoder.
+
+    Attributes:
+        duration: Seconds up to the end of the last decoded frame.
+        length: Seconds that the header announces, 0.0 if it does not.
+        at_end: Whether the video was read to its end.
+        problem: Why the file could not be read to its end, "" if it could. Known after the
+            clips were read.
+        warnings: Harmless damage found while reading.
+
+    Raises:
+        MediaError: The file cannot be opened or has no video stream.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        *,
+        frame_rate: float = 10.0,
+        short_side: int | None = None,
+        sample_rate: int = 48_000,
+        transform: Callable[[np.ndarray], Any] | None = None,
+    ):
+        if not frame_rate > 0:
+            raise MediaError(f"frame_rate is {frame_rate}, a positive number was expected")
+        self.path = path
+        self.frame_rate = float(frame_rate)
+        self.sample_rate = sample_rate
+        self._short_side, self._transform = short_side, transform
+        self.duration = 0.0
+        self.at_end = False
+        self._sought = False
+        self.problem = ""
+        self.warnings: list[str] = []
+        self._video = VideoTrack(path, 0.0, short_side, transform)
+        self.length = self._video.length
+        self._audio = AudioTrack(path, 0.0, sample_rate) if sample_rate else None
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._video.close()
+        if self._audio is not None:
+            self._audio.close()
+
+    def clips(self, spans: Iterable[tuple[float, float | None]]) -> Iterator[MediaClip]:
+        """Yields a clip for each span that begins before the end of the video.
+
+        Args:
+            spans: (start, end) in seconds, by increasing start; they may overlap and the
+                iterable may be endless. End None means the end of the video. A clip comes out
+                as soon as it is complete.
+
+        Raises:
+            MediaError: Not a single frame could be decoded.
+        """
+        queue = iter(enumerate(spans))
+        upcoming = next(queue, None)
+        active: list[_OpenClip] = []
+        before: TimedFrame | None = None
+        failures = 0
+        step = 1.0 / self.frame_rate
+        if upcoming is not None and upcoming[1][0] > SEEK_SECONDS:
+            self._seek(upcoming[1][0])
+        frames = self._video.frames()
+        while True:
+            now = next(frames, None)
+            if now is None:
+                break
+            if before is None and upcoming is not None and self._late_start(now, upcoming[1][0]):
+                frames = self._video.frames()
+                continue
+            hole = self._hole(before, now, failures)
+            failures = self._video.damaged_packets
+            while upcoming is not None and upcoming[1][0] <= now.time + step:
+                index, (start, end) = upcoming
+                active.append(_OpenClip(index, start, end, self.frame_rate))
+                upcoming = next(queue, None)
+            for clip in active:
+                if hole and before is not None and clip.due < now.time - HOLE_SECONDS / 2:
+                    clip.damage = clip.damage or hole
+                clip.take(before, now)
+                if clip.damage:
+                    clip.values = [None] * len(clip.values)
+            before = now
+            self.duration = max(self.duration, now.time + now.duration)
+            if any(clip.complete for clip in active):
+                for clip in [c for c in active if c.complete]:
+                    active.remove(clip)
+                    yield self._close_clip(clip)
+                self._forget(active, upcoming)
+            if not active:
+                if upcoming is None:
+                    self._collect_warnings()
+                    return
+                if upcoming[1][0] > now.time + SEEK_SECONDS:
+                    self._seek(upcoming[1][0])
+                    frames, before, failures = self._video.frames(), None, 0
+        yield from self._at_end(before, active, upcoming, queue)
+
+    def _at_end(self, last, active, upcoming, queue) -> Iterator[MediaClip]:
+        """The video is over: closes the open clips."""
+        self._collect_warnings()
+        if last is None:
+            why = self._video.broken or self._video.first_error
+            why = f": {why}" if why else ""
+            if not self.duration:
+                raise MediaError(f"{self.path}: the video stream has no frame that decodes{why}")
+            return
+        self.at_end = True
+        announced = self._video.length
+        lost = announced - self.duration > max(HOLE_SECONDS, 2 * last.duration)
+        if lost and not self._video.damaged_packets:
+            lost = self._cut_off(announced)
+        why = self._video.broken or self._video.first_error
+        if self._video.broken or (lost and why):
+            self.problem = f"breaks at {self.duration:.2f} s of {announced:.2f} s: {why}"
+        elif lost:
+            self.problem = (
+                f"ends at {self.duration:.2f} s although its header says {announced:.2f} s "
+                "(cut off or damaged)"
+            )
+        while upcoming is not None and upcoming[1][0] < self.duration:
+            index, (start, end) = upcoming
+            active.append(_OpenClip(index, start, end, self.frame_rate))
+            upcoming = next(queue, None)
+        for clip in active:
+            if not clip.values and clip.start >= self.duration:
+                continue  # begins after the last frame
+            clip.finish(last, self.duration)
+            yield self._close_clip(clip)
+
+    def _cut_off(self, announced: float) -> bool:
+        """Whether a file without decoding errors is shorter than its header promises."""
+        if self._video.container.format.name in ("mpeg", "mpegts"):
+            return False  # these have no header: FFmpeg estimates
+        if self._video.stream.duration:
+            return True
+        # The header has one length for both tracks: the sound may be the longer one.
+        return self._audio is None or self._audio.drain() < announced - HOLE_SECONDS
+
+    def _close_clip(self, clip: _OpenClip) -> MediaClip:
+        count = len(clip.values)
+        end = clip.start + count / self.frame_rate
+        missing = 0.0 if clip.wanted_end is None else max(0.0, clip.wanted_end - end)
+        if missing < 0.5 / self.frame_rate + 1e-6:
+            missing = 0.0
+        waveform = None
+        if self._audio is not None and not clip.damage:
+            first = round(clip.start * self.sample_rate)
+            waveform = self._audio.read(first, round(count / self.frame_rate * self.sample_rate))
+        frames = [] if clip.damage else clip.values
+        return MediaClip(frames, waveform, clip.start, end, clip.span, missing, clip.damage)
+
+    def _hole(self, before: TimedFrame | None, now: TimedFrame, failures: int) -> str:
+        """Says so when frames are missing between two decoded ones because of damage."""
+        if before is None or self._video.damaged_packets == failures:
+            return ""
+        if now.time - before.time - before.duration <= HOLE_SECONDS:
+            return ""
+        return (
+            f"damaged from {before.time + before.duration:.2f} s to {now.time:.2f} s: "
+            f"{self._video.first_error}"
+        )
+
+    def _late_start(self, now: TimedFrame, start: float) -> bool:
+        """After a seek that came out behind the target, begins again at the front."""
+        if not self._sought or now.time <= start:
+            return False
+        self._seek(0.0)
+        return True
+
+    def _seek(self, start: float) -> None:
+        self._collect_warnings()
+        self.close()
+        self._sought = start > 0.0
+        self._video = VideoTrack(self.path, start, self._short_side, self._transform)
+        if self._audio is not None:
+            self._audio = AudioTrack(self.path, start, self.sample_rate)
+
+    def _forget(self, active: list[_OpenClip], upcoming: Any) -> None:
+        if self._audio is None:
+            return
+        starts = [clip.start for clip in active]
+        if upcoming is not None:
+            starts.append(upcoming[1][0])
+        if starts:
+            self._audio.forget(round(min(starts) * self.sample_rate))
+
+    def _collect_warnings(self) -> None:
+        video, audio = self._video, self._audio
+        notes = []
+        if video.damaged_packets:
+            notes.append(f"{video.damaged_packets} damaged video packets ({video.first_error})")
+        if video.late_frames:
+            notes.append(f"{video.late_frames} frames left out because their times go back")
+        if video.corrupt_frames:
+            notes.append(f"{video.corrupt_frames} damaged video frames")
+        if audio is not None and audio.stream is not None:
+            if audio.broken or audio.damaged_packets:
+                why = audio.broken or audio.first_error
+                count = f"{audio.damaged_packets} damaged audio packets"
+                notes.append(f"{count} ({why})" if audio.damaged_packets else f"audio ends: {why}")
+            if audio._done and not audio.heard:
+                notes.append("the audio stream has no sound that decodes")
+        self.warnings.extend(note for note in notes if note not in self.warnings)
+
+
+def iter_clips(
+    path: str | os.PathLike,
+    spans: Iterable[tuple[float, float | None]],
+    *,
+    frame_rate: float = 10.0,
+    short_side: int | None = None,
+    sample_rate: int = 48_000,
+) -> Generator[MediaClip, None, None]:
+    """Cuts a file into clips, in one pass, one clip in memory.
+
+    Args:
+        path: Media file.
+        spans: (start, end) in seconds by increasing start; see ``ClipReader.clips``.
+        frame_rate: Frames per second of the clips.
+        short_side: Largest short side in pixels; None keeps the size.
+        sample_rate: Samples per second of the sound; 0 leaves the sound out.
+
+    Yields:
+        ``MediaClip`` with uint8 frames [T, H, W, 3]. Damaged clips are left out.
+
+    Raises:
+        MediaError: The file cannot be opened, has no video, or not a frame of it decodes.
+    """
+    reader = ClipReader(path, frame_rate=frame_rate, short_side=short_side, sample_rate=sample_rate)
+    try:
+        for clip in reader.clips(spans):
+            if not clip.damage:
+                clip.frames = np.stack(clip.frames)
+                yield clip
+    finally:
+        reader.close()
+
+
+def read_clip(
+    path: str | os.PathLike,
+    start: float = 0.0,
+    end: float | None = None,
+    *,
+    frame_rate: float = 10.0,
+    short_side: int | None = None,
+    sample_rate: int = 48_000,
+) -> MediaClip:
+    """Reads one clip of a video file.
+
+    Args:
+        path: Media file.
+        start: Seconds.
+        end: Seconds; None reads to the end (the whole clip is held in memory).
+        frame_rate: Frames per second of the clip.
+        short_side: Largest short side in pixels; None keeps the size.
+        sample_rate: Samples per second of the sound; 0 leaves the sound out.
+
+    Returns:
+        ``MediaClip`` with uint8 frames [T, H, W, 3] and a float32 waveform or None.
+
+    Raises:
+        MediaError: The file cannot be read, or the span lies outside the video.
+    """
+    if start < 0 or (end is not None and end <= start):
+        raise MediaError(f"{path}: the span {start}-{end} s is not one; 0 <= start < end expected")
+    clips = iter_clips(
+        path,
+        [(start, end)],
+        frame_rate=frame_rate,
+        short_side=short_side,
+        sample_rate=sample_rate,
+    )
+    for clip in clips:
+        clips.close()
+        return clip
+    raise MediaError(f"{path}: no usable frame from {start:.2f} s on")
+
+
+def read_audio(path: str | os.PathLike, *, sample_rate: int = 48_000) -> np.ndarray:
+    """Reads the sound of an audio or video file.
+
+    Args:
+        path: Media file.
+        sample_rate: Samples per second of the result.
+
+    Returns:
+        float32 [N], mono, in [-1, 1], from the start of the file on.
+
+    Raises:
+        MediaError: The file cannot be read or has no sound.
+    """
+    track = AudioTrack(path, 0.0, sample_rate)
+    try:
+        if track.stream is None:
+            raise MediaError(f"{path}: no audio stream (container {track.container.format.name})")
+        samples = track.read_all()
+        if samples is None:
+            why = track.broken or track.first_error
+            raise MediaError(f"{path}: no sound that decodes{': ' + why if why else ''}")
+        return samples
+    finally:
+        track.close()

@@ -1,0 +1,341 @@
+"""What is going to be made of a folder of videos: which video goes into which shard of which split.
+
+The plan depends on the files, the manifest CSV and the settings only, never on the number of
+processes or on what an earlier run finished, so that every run gives the same shards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import pathlib
+from collections import defaultdict
+from typing import Any
+
+from vatt_tf.data.captions import CAPTION_SUFFIXES, pick_caption_file
+from vatt_tf.data.manifest import Row, Rows
+from vatt_tf.errors import UserError
+
+VIDEO_SUFFIXES = tuple(
+    ".mp4 .mov .mkv .webm .avi .mpg .mpeg .m4v .ogv .ts .m2ts .mts .wmv .flv .3gp".split()
+)
+# Looked at too, so that the quarantine can say what is wrong with them.
+AUDIO_SUFFIXES = tuple(".mp3 .wav .ogg .oga .flac .m4a .aac .opus .wma".split())
+CUTS = ("fixed", "captions", "whole")
+SHARD_INPUT_BYTES = 64 * 2**20  # of video files; a shard is a few times larger
+
+
+class PlanError(UserError):
+    """Settings or a folder from which no shards can be made."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What decides the content of the shards.
+
+    Attributes:
+        frame_rate: Stored frames per second.
+        short_side: Largest short side of the stored frames, pixels (never enlarged).
+        jpeg_quality: 1 to 95.
+        sample_rate: Stored samples per second; 0 stores no sound.
+        cut: How a video without times in the manifest is cut: ``fixed`` (one clip after the
+            other), ``captions`` (one clip around each caption), ``whole`` (one clip).
+        clip_seconds: Length of a fixed clip; least length of a clip around a caption.
+        min_clip_seconds: A shorter rest at the end of a video is left out.
+        max_clip_seconds: A longer clip is refused.
+        val_fraction: Share of the videos held out as ``val`` when no manifest says which.
+        num_shards: Shards of each split; 0 chooses by the size of the input.
+        language: Preferred language among ``name.<language>.vtt`` side-car files.
+    """
+
+    frame_rate: float = 10.0
+    short_side: int = 256
+    jpeg_quality: int = 90
+    sample_rate: int = 48_000
+    cut: str = "fixed"
+    clip_seconds: float = 10.0
+    min_clip_seconds: float = 1.0
+    max_clip_seconds: float = 120.0
+    val_fraction: float = 0.0
+    num_shards: int = 0
+    language: str = "en"
+
+    def __post_init__(self) -> None:
+        def check(name: str, good: bool, expected: str) -> None:
+            if not good:
+                raise PlanError(f"--{name} is {getattr(self, name)!r}, expected {expected}")
+
+        check("frame_rate", 0 < self.frame_rate <= 1000, "frames per second above 0")
+        check("short_side", 1 <= self.short_side <= 8192, "pixels from 1 to 8192")
+        check("jpeg_quality", 1 <= self.jpeg_quality <= 95, "1 to 95")
+        rate = self.sample_rate
+        check("sample_rate", rate == 0 or 1000 <= rate <= 384_000, "1000 to 384000, or 0: no sound")
+        check("cut", self.cut in CUTS, " or ".join(CUTS))
+        least = 0.0 if self.cut == "captions" else 1.0 / self.frame_rate
+        check("clip_seconds", least <= self.clip_seconds, f"seconds, at least {least:g}")
+        check("min_clip_seconds", self.min_clip_seconds >= 0, "seconds, 0 or more")
+        check("max_clip_seconds", self.max_clip_seconds > 0, "seconds above 0")
+        if self.cut == "fixed" and self.clip_seconds > self.max_clip_seconds:
+            raise PlanError(
+                f"--clip_seconds is {self.clip_seconds:g}, more than "
+                f"--max_clip_seconds={self.max_clip_seconds:g}"
+            )
+        check("val_fraction", 0 <= self.val_fraction < 1, "0 or more and less than 1")
+        check("num_shards", self.num_shards >= 0, "a number of shards, or 0 to choose")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass
+class Video:
+    """A video (or the part of it that belongs to one split) and what is known about it.
+
+    Attributes:
+        file: Path relative to the videos folder, with forward slashes.
+        path: Path to open.
+        split: Name of the split.
+        size: Bytes.
+        changed: Time of the last change, ns.
+        rows: (start, end, labels, captions) from the manifest CSV; empty without one.
+        captions: Path of the side-car file, or None.
+        captions_state: Size and time of the last change of the side-car file.
+    """
+
+    file: str
+    path: str
+    split: str
+    size: int
+    changed: int
+    rows: list[tuple[float | None, float | None, list[str], list[str]]]
+    captions: str | None = None
+    captions_state: tuple[int, int] | None = None
+
+
+@dataclasses.dataclass
+class Shard:
+    """The videos of one shard, in order.
+
+    Attributes:
+        name: ``train/train-00000-of-00004.tfrecord``.
+        split: Name of the split.
+        videos: Videos in the order in which their clips are stored.
+        labels: All label names of the data set in index order.
+        skip: Reason by file for videos that must not be opened (they crashed the decoder).
+    """
+
+    name: str
+    split: str
+    videos: list[Video]
+    labels: list[str]
+    skip: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def fingerprint(self, settings: Settings) -> str:
+        """Changes when anything changes that the bytes of the shard depend on."""
+        content = [
+            settings.as_dict(),
+            self.name,
+            [dataclasses.astuple(video) for video in self.videos],
+            [self.labels.index(label) for v in self.videos for row in v.rows for label in row[2]],
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+@dataclasses.dataclass
+class Plan:
+    """All shards, and what was found wrong before any video was opened."""
+
+    shards: list[Shard]
+    labels: list[str]
+    quarantine: list[dict[str, Any]]
+    warnings: list[dict[str, Any]]
+    videos: int
+
+
+def make_plan(
+    videos: str | os.PathLike,
+    settings: Settings,
+    rows: Rows | None = None,
+    captions_dir: str | os.PathLike | None = None,
+) -> Plan:
+    """Plans the shards of a folder.
+
+    Args:
+        videos: Folder, searched recursively.
+        settings: What decides the content of the shards.
+        rows: Manifest CSV; only the videos that it names are used.
+        captions_dir: Folder of the caption files when they do not lie beside the videos.
+
+    Raises:
+        PlanError: No such folder, or nothing to be found in it.
+    """
+    root = pathlib.Path(videos)
+    if not root.is_dir():
+        raise PlanError(f"--videos={videos}: no such folder")
+    quarantine: list[dict[str, Any]] = []
+    warnings: list[dict[str, Any]] = []
+    found: list[Video] = []
+    names, caption_names = _scan(root, quarantine)
+    if rows is None:
+        found = _from_folder(root, names, settings, quarantine)
+        if not found and not quarantine:
+            raise PlanError(
+                f"{videos}: no video file found (looked for {' '.join(VIDEO_SUFFIXES)} in it and "
+                "in its sub-folders; hidden files are left out)"
+            )
+    else:
+        quarantine.extend(rows.quarantine)
+        warnings.extend(rows.warnings)
+        found = _from_rows(root, rows.rows, quarantine)
+    if captions_dir is not None:
+        if not pathlib.Path(captions_dir).is_dir():
+            raise PlanError(f"--captions_dir={captions_dir}: no such folder")
+        _, caption_names = _scan(pathlib.Path(captions_dir), [])
+    _attach_captions(found, caption_names, root, captions_dir, settings.language, warnings)
+    labels = sorted({label for video in found for row in video.rows for label in row[2]})
+    shards = _shards(found, labels, settings)
+    return Plan(shards, labels, quarantine, warnings, len({video.file for video in found}))
+
+
+def _scan(root: pathlib.Path, quarantine: list) -> tuple[list[str], dict[str, list[str]]]:
+    """Media files below a folder, and its caption files by the stems they may belong to."""
+    media: list[str] = []
+    captions: dict[str, list[str]] = defaultdict(list)
+    seen: set[str] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link that leads back up
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        inside = pathlib.PurePath(os.path.relpath(folder, root))
+        for name in sorted(files):
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith(".") or suffix not in (
+                VIDEO_SUFFIXES + AUDIO_SUFFIXES + CAPTION_SUFFIXES
+            ):
+                continue
+            path = (inside / name).as_posix()
+            try:
+                path.encode("utf-8")
+            except UnicodeEncodeError:
+                shown = path.encode("utf-8", "backslashreplace").decode()
+                reason = "the file name is not valid UTF-8; rename the file"
+                quarantine.append({"file": shown, "reason": reason})
+                continue
+            if suffix in CAPTION_SUFFIXES:
+                stem = path[: -len(suffix)]
+                captions[stem].append(path)
+                shorter, tag = os.path.splitext(stem)
+                if tag:  # name.en.vtt
+                    captions[shorter].append(path)
+            else:
+                media.append(path)
+    return sorted(media), captions
+
+
+def _hash(text: str) -> float:
+    """A number in [0, 1) that depends on the text only."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+
+
+def _from_folder(
+    root: pathlib.Path, names: list[str], settings: Settings, quarantine: list
+) -> list[Video]:
+    order = sorted(names, key=lambda name: (_hash("split:" + name), name))
+    held = {name for name in order if _hash("split:" + name) < settings.val_fraction}
+    if settings.val_fraction and len(order) > 1:
+        # With a handful of videos chance must not leave a split empty.
+        held = held or {order[0]}
+        held -= {order[-1]}
+    found: list[Video] = []
+    for name in names:
+        split = "val" if name in held else "train"
+        _add_video(found, root / name, name, split, [], quarantine)
+    return found
+
+
+def _from_rows(root: pathlib.Path, rows: list[Row], quarantine: list) -> list[Video]:
+    grouped: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        name = row.path
+        if os.path.isabs(name) and pathlib.PurePath(name).is_relative_to(root.absolute()):
+            name = os.path.relpath(name, root.absolute())
+        grouped[pathlib.PurePath(name).as_posix(), row.split].append(row)
+    found: list[Video] = []
+    for (name, split), members in sorted(grouped.items()):
+        members.sort(key=lambda row: (row.start or 0.0, row.end or math.inf, row.line))
+        spans = [(row.start, row.end, row.labels, row.captions) for row in members]
+        _add_video(found, root / name, name, split, spans, quarantine)
+    return found
+
+
+def _add_video(
+    found: list[Video], path: pathlib.Path, name: str, split: str, rows: list, quarantine: list
+) -> None:
+    try:
+        state = path.stat()
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
+        quarantine.append({"file": name, "reason": f"{reason} (looked for {path})"})
+        return
+    found.append(Video(name, str(path.absolute()), split, state.st_size, state.st_mtime_ns, rows))
+
+
+def _attach_captions(
+    found: list[Video],
+    captions: dict[str, list[str]],
+    root: str | os.PathLike,
+    captions_dir: str | os.PathLike | None,
+    language: str,
+    warnings: list,
+) -> None:
+    users: dict[str, list[str]] = defaultdict(list)
+    folder = root if captions_dir is None else captions_dir
+    for video in found:
+        if any(row[3] for row in video.rows):
+            continue  # the manifest has the captions
+        stem = os.path.splitext(video.file)[0]
+        # In a folder of captions only the file name needs to agree.
+        for candidate in [stem] if captions_dir is None else [stem, os.path.basename(stem)]:
+            base = os.path.basename(candidate)
+            where = os.path.dirname(candidate)
+            names = [os.path.basename(name) for name in captions.get(candidate, ())]
+            chosen, notes = pick_caption_file(base, names, language)
+            if chosen is not None:
+                side_car = pathlib.Path(folder, where, chosen)
+                state = side_car.stat()
+                video.captions = str(side_car.absolute())
+                video.captions_state = (state.st_size, state.st_mtime_ns)
+                warnings.extend({"file": video.file, "warning": note} for note in notes)
+                if video.file not in users[video.captions]:
+                    users[video.captions].append(video.file)
+                break
+    for path, files in users.items():
+        if len(files) > 1:
+            note = f"{os.path.basename(path)} is used for {len(files)} videos: {', '.join(files)}"
+            warnings.append({"file": files[0], "warning": note})
+
+
+def _shards(found: list[Video], labels: list[str], settings: Settings) -> list[Shard]:
+    by_split: dict[str, list[Video]] = defaultdict(list)
+    for video in found:
+        by_split[video.split].append(video)
+    shards = []
+    for split in sorted(by_split):
+        # Hash order mixes folders (often one folder a class) over the shards.
+        videos = sorted(by_split[split], key=lambda video: (_hash(video.file), video.file))
+        size = sum(video.size for video in videos)
+        count = settings.num_shards or max(
+            4, math.ceil(math.sqrt(len(videos)) / 2), math.ceil(size / SHARD_INPUT_BYTES)
+        )
+        count = min(count, len(videos))
+        for index in range(count):
+            name = f"{split}/{split}-{index:05d}-of-{count:05d}.tfrecord"
+            shards.append(Shard(name, split, videos[index::count], labels))
+    return shards

@@ -1,0 +1,431 @@
+"""Turns a folder of videos into shards: ``python -m vatt_tf.prepare --videos=DIR --out=SHARDS``.
+
+The folder is searched, cut into clips and written as TFRecord shards in DMVR's format, with a
+manifest.json and the vocabulary of the train captions. Runs in parallel processes or as an Apache
+Beam pipeline; can be interrupted and started again. See docs/preparing_data.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from vatt_tf.data import jobs as parallel
+from vatt_tf.data import plan as planning
+from vatt_tf.data import shards
+from vatt_tf.data.manifest import MANIFEST_FORMAT, read_json, read_rows, write_json
+from vatt_tf.data.plan import Plan, PlanError, Settings, Shard
+from vatt_tf.errors import UserError
+
+TOKENIZERS = ("word", "wordpiece", "sentencepiece")
+MAX_WORDS = 65_536
+
+
+def prepare(
+    videos: str | os.PathLike,
+    out: str | os.PathLike,
+    settings: Settings | None = None,
+    *,
+    manifest: str | os.PathLike | None = None,
+    captions_dir: str | os.PathLike | None = None,
+    tokenizers: Sequence[str] = ("word",),
+    max_words: int = MAX_WORDS,
+    jobs: int = 1,
+    runner: str = "local",
+    beam_options: Sequence[str] = (),
+    quiet: bool = True,
+) -> dict[str, Any]:
+    """Makes the shards of a folder of videos.
+
+    Args:
+        videos: Folder, searched recursively.
+        out: Shards folder; finished shards in it are kept.
+        settings: What decides the content of the shards.
+        manifest: CSV ``path,start,end,label,caption,split``; only the videos it names are used.
+        captions_dir: Folder of the caption files when they do not lie beside the videos.
+        tokenizers: Vocabularies to build from the train captions.
+        max_words: Largest vocabulary.
+        jobs: Parallel processes; 1 works in this process.
+        runner: ``local`` or ``beam``.
+        beam_options: Beam's own flags.
+        quiet: No progress bar.
+
+    Returns:
+        The content of manifest.json.
+
+    Raises:
+        UserError: Nothing to do, other settings than before, disk full, no usable video.
+    """
+    settings = settings or Settings()
+    if runner not in ("local", "beam"):
+        raise PlanError(f"--runner={runner}: expected local or beam")
+    unknown = sorted(set(tokenizers) - set(TOKENIZERS))
+    if unknown:
+        raise PlanError(f"--tokenizers: '{unknown[0]}' is none of {', '.join(TOKENIZERS)}")
+    if jobs < 1:
+        raise PlanError(f"--jobs={jobs}: expected 1 or more")
+    rows = read_rows(manifest) if manifest is not None else None
+    plan = planning.make_plan(videos, settings, rows, captions_dir)
+    out = pathlib.Path(out)
+    with _locked(out):
+        _check_settings(out, settings)
+        _remove_leftovers(out, plan)
+        accounts = {}
+        for shard in plan.shards:
+            account = shards.finished_shard(shard, settings, out)
+            if account is not None:
+                accounts[shard.name] = account
+        todo = [shard for shard in plan.shards if shard.name not in accounts]
+        if todo:
+            (out / "manifest.json").unlink(missing_ok=True)  # it speaks of other shards
+        with _Progress(plan.shards, todo, quiet) as progress:
+            if runner == "beam":
+                from vatt_tf.data.beam_runner import build_shards
+
+                results = build_shards(todo, settings, out, beam_options)
+            else:
+                results = _build_local(todo, settings, out, jobs, progress)
+            for account in results:
+                accounts[account["file"]] = account
+        written = _tokenizers(out, plan, accounts, tokenizers, max_words, jobs)
+        content = _manifest(plan, settings, accounts, written)
+        write_json(out / "manifest.json", content)
+    if not any(split["records"] for split in content["splits"].values()):
+        reasons = "; ".join(f"{q['file']}: {q['reason']}" for q in content["quarantine"][:3])
+        raise UserError(
+            f"{videos}: none of the {plan.videos or len(content['quarantine'])} videos could be "
+            f"used ({reasons}{'; ...' if len(content['quarantine']) > 3 else ''}); all reasons are "
+            f"in {out / 'manifest.json'}"
+        )
+    return content
+
+
+def _build_local(
+    todo: list[Shard], settings: Settings, out: pathlib.Path, jobs: int, progress: _Progress
+) -> Iterator[dict[str, Any]]:
+    if jobs == 1:
+        for shard in todo:
+            yield shards.build_shard(shard, settings, out, progress.report)
+        return
+    crashed: set[str] = set()
+
+    def on_crash(crash: parallel.Crash) -> tuple | None:
+        """Once more; a file that brings the process down twice is quarantined."""
+        shard = todo[crash.index]
+        if crash.report is None or crash.report[0] == "done":
+            return None
+        file = crash.report[1]
+        if file in crashed:
+            shard.skip[file] = f"the decoder crashed twice on this file ({crash.cause})"
+        crashed.add(file)
+        return shard, settings, out
+
+    def on_report(index: int, content: tuple) -> None:
+        progress.report(*content)
+
+    tasks = [(shard, settings, out) for shard in todo]
+    for _, account in parallel.run_tasks(shards.build_shard, tasks, jobs, on_report, on_crash):
+        yield account
+
+
+class _Progress:
+    """Progress bar over the bytes of the videos, with ETA."""
+
+    def __init__(self, every: list[Shard], todo: list[Shard], quiet: bool):
+        self._sizes: dict[str, int] = {}
+        for shard in todo:
+            for video in shard.videos:
+                self._sizes[video.file] = self._sizes.get(video.file, 0) + video.size
+        self._shares: dict[str, float] = {}
+        self._total = sum(video.size for shard in every for video in shard.videos)
+        self._done_before = self._total - sum(self._sizes.values())
+        self._videos = len(self._sizes)
+        self._finished: set[str] = set()
+        self._quiet = quiet
+        self._bar: Any = None
+
+    def __enter__(self) -> _Progress:
+        if not self._quiet:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=self._total,
+                initial=self._done_before,
+                unit="B",
+                unit_scale=True,
+                desc="preparing",
+                smoothing=0.05,
+                dynamic_ncols=True,
+            )
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def report(self, event: str, file: str, share: float) -> None:
+        """Takes a report of a worker."""
+        if self._bar is None:
+            return
+        if event == "done":
+            self._finished.add(file)
+            share = 1.0
+        grown = share - self._shares.get(file, 0.0)
+        if grown > 0:
+            self._shares[file] = share
+            self._bar.update(grown * self._sizes.get(file, 0))
+        self._bar.set_postfix_str(f"{len(self._finished)}/{self._videos} videos", refresh=False)
+
+
+@contextlib.contextmanager
+def _locked(out: pathlib.Path) -> Iterator[None]:
+    """Keeps a second run out of the same folder; the lock goes with the process."""
+    try:
+        (out / shards.BOOKS).mkdir(parents=True, exist_ok=True)
+        file = open(out / shards.BOOKS / "lock", "a")
+    except OSError as error:
+        raise PlanError(f"--out={out}: cannot be made: {error.strerror}") from error
+    with file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PlanError(
+                f"--out={out}: another prepare is at work in this folder; wait for it or stop it"
+            ) from None
+        except (ImportError, OSError):
+            pass  # no locks on this system or disk: two runs are the user's care
+        yield
+
+
+def _check_settings(out: pathlib.Path, settings: Settings) -> None:
+    """Refuses to mix shards of different settings in a folder."""
+    path = out / shards.BOOKS / "settings.json"
+    before = read_json(path)
+    now = settings.as_dict()
+    if isinstance(before, dict) and before != now:
+        names = [name for name in now if before.get(name) != now[name]]
+        changes = ", ".join(f"--{name}={before.get(name)} (now {now[name]})" for name in names)
+        raise PlanError(
+            f"--out={out} holds shards made with other settings: {changes}. Give the same "
+            f"settings to go on, another --out, or remove {out} first"
+        )
+    if before != now:
+        write_json(path, now)
+
+
+def _remove_leftovers(out: pathlib.Path, plan: Plan) -> None:
+    """Removes temporary files of an interrupted run and shards that are no longer planned."""
+    wanted = {shard.name for shard in plan.shards}
+    for account_path in (out / shards.BOOKS).glob("*.json"):
+        account = read_json(account_path)
+        name = account.get("file") if isinstance(account, dict) else None
+        if isinstance(name, str) and name not in wanted:
+            (out / name).unlink(missing_ok=True)
+            account_path.unlink(missing_ok=True)
+    for pattern in ("*/*.tfrecord.tmp-*", f"{shards.BOOKS}/*.tmp-*", "manifest.json.tmp-*"):
+        for path in out.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
+class _TrainCaptions:
+    """Every caption of the train videos, read from the accounts one shard at a time."""
+
+    def __init__(self, out: pathlib.Path, names: list[str]):
+        self._out, self._names = out, names
+
+    def __iter__(self) -> Iterator[str]:
+        for name in self._names:
+            account = read_json(shards.books_path(self._out, name)) or {}
+            yield from account.get("captions", ())
+
+
+def build_tokenizers(
+    out: pathlib.Path,
+    names: list[str],
+    kinds: Sequence[str],
+    max_words: int,
+    report: Callable[..., None] | None = None,
+) -> dict[str, str]:
+    """Builds the vocabularies of the train captions; kind -> file in the shards folder."""
+    from vatt_tf.data.tokenizer import build_vocabulary
+
+    folder = out / "tokenizer"
+    folder.mkdir(exist_ok=True)
+    files = build_vocabulary(_TrainCaptions(out, names), folder, tuple(kinds), max_words)
+    return {kind: f"tokenizer/{pathlib.Path(file).name}" for kind, file in files.items()}
+
+
+def _tokenizers(
+    out: pathlib.Path,
+    plan: Plan,
+    accounts: dict[str, dict],
+    kinds: Sequence[str],
+    max_words: int,
+    jobs: int,
+) -> dict[str, str]:
+    names = [shard.name for shard in plan.shards if shard.split == "train"]
+    made_from = [[accounts[name]["sha256"] for name in names], sorted(kinds), max_words]
+    if not kinds or not any(accounts[name]["captions"] for name in names):
+        shutil.rmtree(out / "tokenizer", ignore_errors=True)
+        return {}
+    path = out / shards.BOOKS / "tokenizers.json"
+    before = read_json(path)
+    if isinstance(before, dict) and before.get("made_from") == made_from:
+        if all((out / file).is_file() for file in before["files"].values()):
+            return before["files"]
+    task = (out, names, tuple(kinds), max_words)
+    if jobs == 1:
+        files = build_tokenizers(*task)
+    else:  # a worker has TensorFlow already
+        ((_, files),) = parallel.run_tasks(build_tokenizers, [task], 1)
+    write_json(path, {"made_from": made_from, "files": files})
+    return files
+
+
+def _manifest(
+    plan: Plan, settings: Settings, accounts: dict[str, dict], tokenizers: dict[str, str]
+) -> dict[str, Any]:
+    splits: dict[str, dict[str, Any]] = {}
+    quarantine, warnings = list(plan.quarantine), list(plan.warnings)
+    for shard in plan.shards:
+        account = accounts[shard.name]
+        split = splits.setdefault(
+            shard.split,
+            {"shards": [], "records": 0, "with_audio": 0, "with_captions": 0, "seconds": 0.0},
+        )
+        split["shards"].append(
+            {name: account[name] for name in ("file", "records", "bytes", "sha256")}
+        )
+        for name in ("records", "with_audio", "with_captions", "seconds"):
+            split[name] = round(split[name] + account[name], 3)
+        quarantine += account["quarantine"]
+        warnings += account["warnings"]
+    return {
+        "format": MANIFEST_FORMAT,
+        "settings": settings.as_dict(),
+        "splits": splits,
+        "labels": plan.labels,
+        "tokenizers": tokenizers,
+        "videos": plan.videos,
+        "quarantine": sorted(quarantine, key=lambda entry: (entry["file"], entry["reason"])),
+        "warnings": sorted(warnings, key=lambda entry: (entry["file"], entry["warning"])),
+    }
+
+
+def _flags() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m vatt_tf.prepare",
+        description="Turns a folder of videos into shards for training and evaluation.",
+        epilog="Flags after -- go to Apache Beam (--runner=beam).",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    default = Settings()
+    add("--videos", metavar="DIR", help="folder of videos, searched recursively")
+    add("--out", metavar="DIR", required=True, help="shards folder to make or to go on with")
+    add("--sample", action="store_true", help="first make the sample videos in OUT/videos")
+    add("--manifest", metavar="CSV", help="path,start,end,label,caption,split")
+    add("--captions_dir", metavar="DIR", help="caption files (default: beside the videos)")
+    add("--language", default=default.language, help="preferred captions: name.LANGUAGE.vtt")
+    add("--frame_rate", type=float, default=default.frame_rate, help="stored frames per second")
+    add("--short_side", type=int, default=default.short_side, help="stored size, never enlarged")
+    add("--jpeg_quality", type=int, default=default.jpeg_quality, help="1 to 95")
+    add("--sample_rate", type=int, default=default.sample_rate, help="samples per second; 0: none")
+    add("--cut", default=default.cut, choices=planning.CUTS, help="how videos are cut into clips")
+    add("--clip_seconds", type=float, help="clip length (10; least length with --cut=captions: 5)")
+    add("--min_clip_seconds", type=float, default=default.min_clip_seconds, help="shortest rest")
+    add("--max_clip_seconds", type=float, default=default.max_clip_seconds, help="longest clip")
+    add("--val_fraction", type=float, default=default.val_fraction, help="held out, without CSV")
+    add("--num_shards", type=int, default=default.num_shards, help="of each split; 0: by size")
+    add("--tokenizers", default="word", help=f"comma list of {','.join(TOKENIZERS)}, or empty")
+    add("--max_words", type=int, default=MAX_WORDS, help="largest vocabulary")
+    add("--jobs", type=int, default=os.cpu_count() or 1, help="parallel processes")
+    add("--runner", default="local", choices=("local", "beam"))
+    add("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    beam_options: list[str] = []
+    if "--" in arguments:
+        at = arguments.index("--")
+        arguments, beam_options = arguments[:at], arguments[at + 1 :]
+    flags = _flags().parse_args(arguments)
+    try:
+        if beam_options and flags.runner != "beam":
+            raise PlanError(f"flags after -- are for --runner=beam: {' '.join(beam_options)}")
+        videos, manifest = flags.videos, flags.manifest
+        if flags.sample:
+            if videos or manifest:
+                raise PlanError("--sample makes its own videos: leave --videos and --manifest out")
+            from vatt_tf.data.sample_videos import make_sample_videos
+
+            videos = os.path.join(flags.out, "videos")
+            manifest = make_sample_videos(videos, jobs=flags.jobs, quiet=flags.quiet)
+        elif not videos:
+            raise PlanError("--videos=DIR is missing (or --sample, to make a set of videos)")
+        content = prepare(
+            videos,
+            flags.out,
+            _settings(flags),
+            manifest=manifest,
+            captions_dir=flags.captions_dir,
+            tokenizers=[name for name in flags.tokenizers.split(",") if name],
+            max_words=flags.max_words,
+            jobs=flags.jobs,
+            runner=flags.runner,
+            beam_options=beam_options,
+            quiet=flags.quiet,
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # e.g. the disk is full while the manifest is written
+        print(f"error: {error}; finished shards are kept", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; finished shards are kept: run the same command again", file=sys.stderr)
+        return 130
+    _print_summary(content, flags.out)
+    return 0
+
+
+def _settings(flags: argparse.Namespace) -> Settings:
+    values = {field.name: getattr(flags, field.name) for field in dataclasses.fields(Settings)}
+    if values["clip_seconds"] is None:
+        # 5 s: the least clip around a caption in the HowTo100M recipe (facts A.3).
+        values["clip_seconds"] = 5.0 if flags.cut == "captions" else Settings.clip_seconds
+    return Settings(**values)
+
+
+def _print_summary(content: dict[str, Any], out: str) -> None:
+    for name, split in content["splits"].items():
+        size = sum(shard["bytes"] for shard in split["shards"]) / 2**20
+        print(
+            f"{name}: {split['records']} clips ({split['with_audio']} with sound, "
+            f"{split['with_captions']} with captions), {split['seconds'] / 60:.1f} min, "
+            f"{len(split['shards'])} shards, {size:.1f} MiB"
+        )
+    if content["quarantine"]:
+        print(f"quarantine: {len(content['quarantine'])} (reasons in {out}/manifest.json)")
+        for entry in content["quarantine"][:5]:
+            print(f"  {entry['file']}: {entry['reason']}")
+    if content["warnings"]:
+        print(f"warnings: {len(content['warnings'])} (in {out}/manifest.json)")
+    for kind, file in content["tokenizers"].items():
+        print(f"{kind} vocabulary: {out}/{file}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
