@@ -1,0 +1,144 @@
+"""Whole runs through the command's main function, in this process."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from vatt_tf import config, train
+from vatt_tf.models.io import load_pretrained
+
+
+def command(gin_file, run_dir, *bindings, flags=()):
+    config.clear()
+    arguments = [f"--gin_file={gin_file}", f"--run_dir={run_dir}", *flags]
+    return train.main([*arguments, *(f"--gin_bindings={binding}" for binding in bindings)])
+
+
+def checkpoint_values(run_dir):
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(f"{run_dir}/checkpoints"))
+    return {
+        key: reader.get_tensor(key)
+        for key in reader.get_variable_to_shape_map()
+        if "save_counter" not in key and not key.startswith("_CHECK")
+    }
+
+
+def lines(run_dir):
+    with open(f"{run_dir}/metrics.jsonl", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def test_a_run_leaves_what_the_contract_says(gin_file, tmp_path, capsys):
+    run_dir = str(tmp_path / "run")
+    assert command(gin_file, run_dir, "train.evaluate_every=3") == 0
+    names = set(os.listdir(run_dir))
+    assert {
+        "config.gin",
+        "operative_config.gin",
+        "model.json",
+        "tokenizer",
+        "checkpoints",
+        "metrics.jsonl",
+        "tensorboard",
+        "model.weights.h5",
+    } <= names
+    found = lines(run_dir)
+    assert [line["step"] for line in found if line["kind"] == "train"] == [2, 3, 4, 6]
+    evaluations = [line for line in found if line["kind"] == "eval"]
+    assert [line["step"] for line in evaluations] == [3, 6]
+    assert 0 <= evaluations[0]["text_to_video/R@1"] <= 1
+    for key in ("loss", "loss/video_audio", "learning_rate", "gradient_norm", "clips_per_second"):
+        assert np.isfinite(found[0][key])
+    assert "step 6" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("micro", [None, 2])
+def test_interrupted_and_resumed_is_bit_equal(gin_file, tmp_path, micro):
+    """With dropout, DropToken and augmentation on, through a save in the middle."""
+    bindings = [f"MICRO_BATCH_SIZE={micro}"]
+    whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
+    assert command(gin_file, whole, *bindings) == 0
+    assert command(gin_file, parts, *bindings, flags=["--stop_at_step=2"]) == 0
+    assert command(gin_file, parts, *bindings) == 0
+    expected, actual = checkpoint_values(whole), checkpoint_values(parts)
+    assert expected.keys() == actual.keys()
+    for key in expected:
+        np.testing.assert_array_equal(expected[key], actual[key], err_msg=key)
+    losses = {line["step"]: line["loss"] for line in lines(whole)}
+    assert {line["step"]: line["loss"] for line in lines(parts)} == losses
+
+
+def test_every_weight_is_saved_and_loaded(gin_file, tmp_path):
+    run_dir = str(tmp_path / "run")
+    assert command(gin_file, run_dir, "STEPS=2") == 0
+    from_checkpoint, clip, tokenizer = load_pretrained(run_dir)
+    values = {weight.path: np.array(weight) for weight in from_checkpoint.weights}
+    stored = {key for key in checkpoint_values(run_dir) if key.startswith("model/")}
+    assert len(stored) == len(values)
+    for path in ("checkpoints",):  # the weights file alone must give the same model
+        os.rename(f"{run_dir}/{path}", f"{run_dir}/{path}.moved")
+    from_file, _, _ = load_pretrained(run_dir)
+    for weight in from_file.weights:
+        np.testing.assert_array_equal(values[weight.path], np.array(weight), err_msg=weight.path)
+    assert (clip.frames, clip.samples, clip.tokens) == (4, 320, 6)
+    assert tokenizer(tf.constant(["red circle"])).shape == (1, 6)
+
+
+def test_another_configuration_in_the_same_folder_is_refused(gin_file, tmp_path, capsys):
+    run_dir = str(tmp_path / "run")
+    assert command(gin_file, run_dir, "STEPS=1") == 0
+    assert command(gin_file, run_dir, "STEPS=1", "video_tower.d_model=16") == 2
+    message = capsys.readouterr().err
+    assert "video_tower.d_model: was 8, is 16" in message
+    assert command(gin_file, run_dir, "STEPS=1", "train.log_every=1") == 0
+
+
+def test_divergence_stops_names_the_records_and_keeps_the_last_good_state(
+    gin_file, tmp_path, capsys
+):
+    run_dir = str(tmp_path / "run")
+    assert (
+        command(gin_file, run_dir, "learning_rate.peak=1e30", "learning_rate.warmup_steps=0") == 2
+    )
+    message = capsys.readouterr().err
+    assert "is not finite" in message and "record" in message and ".tfrecord" in message
+    for key, value in checkpoint_values(run_dir).items():
+        assert np.all(np.isfinite(value)), key
+
+
+@pytest.mark.parametrize(
+    ("bindings", "message"),
+    [
+        (["TRAIN_DATA='nowhere'"], "python -m vatt_tf.prepare --sample --out=data/sample"),
+        (["text_tower.vocab_size=8"], "raise it or make a smaller vocabulary"),
+        (["train.tokenizer_file='none.txt'"], "none.txt"),
+        (["MICRO_BATCH_SIZE=3"], "MICRO_BATCH_SIZE"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line(gin_file, tmp_path, capsys, bindings, message):
+    assert command(gin_file, str(tmp_path / "run"), *bindings) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and message in error
+
+
+def test_dry_run_trains_nothing(gin_file, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    assert command(gin_file, str(run_dir), flags=["--dry_run"]) == 0
+    output = capsys.readouterr().out
+    assert not run_dir.exists()
+    for part in ("parameters", "FLOP in the paper's convention", "memory", "STEPS = 6"):
+        assert part in output
+
+
+def test_bfloat16_and_xla_train(gin_file, tmp_path):
+    import keras
+
+    try:
+        bindings = ["train.precision='mixed_bfloat16'", "STEPS=2", "train.jit_compile=True"]
+        assert command(gin_file, str(tmp_path / "run"), *bindings) == 0
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert np.isfinite(lines(tmp_path / "run")[-1]["loss"])

@@ -1,0 +1,92 @@
+"""The two-pass step is the plain step; masks and keys are what they should be."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.training.tiny import tiny_batch, tiny_model
+from vatt_tf.layers.random import seed_scope
+from vatt_tf.losses.objective import ObjectiveConfig, objective
+from vatt_tf.training.step import PretrainStep, step_key
+
+KEY = tf.constant([3, 4], tf.int32)
+
+
+def run_step(model, batch, micro, key=KEY):
+    step = PretrainStep(model, ObjectiveConfig(), micro)
+    gradients, metrics = tf.function(step)({k: tf.constant(v) for k, v in batch.items()}, key)
+    return [g.numpy() for g in gradients], {k: float(v) for k, v in metrics.items()}
+
+
+def statistics(model):
+    return [v.numpy() for v in model.non_trainable_variables]
+
+
+@pytest.mark.parametrize("micro", [1, 2, 4])
+def test_two_pass_equals_the_plain_step(micro):
+    batch = tiny_batch(8)
+    plain, two_pass = tiny_model(), tiny_model()
+    expected, metrics = run_step(plain, batch, None)
+    actual, two_pass_metrics = run_step(two_pass, batch, micro)
+    assert metrics.keys() == two_pass_metrics.keys()
+    for name in metrics:
+        assert two_pass_metrics[name] == pytest.approx(metrics[name], rel=1e-5)
+    scale = max(np.abs(g).max() for g in expected)
+    for left, right, variable in zip(
+        expected, actual, plain.tower_variables + plain.head_variables, strict=True
+    ):
+        np.testing.assert_allclose(left, right, atol=1e-5 * scale, err_msg=variable.path)
+    # BatchNorm saw the full batch once, not each micro-batch.
+    for left, right in zip(statistics(plain), statistics(two_pass), strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-6)
+
+
+def test_two_pass_is_exact_with_dropout_and_droptoken():
+    """Against one tape over the same micro-batches with the same random keys."""
+    batch = {k: tf.constant(v) for k, v in tiny_batch(4).items()}
+    model, copy = (tiny_model(dropout=0.2, drop_token=0.5) for _ in range(2))
+    actual, metrics = run_step(model, batch, 2)
+
+    @tf.function
+    def one_tape():
+        with tf.GradientTape() as tape:
+            parts = []
+            for index in range(2):
+                rows = slice(2 * index, 2 * index + 2)
+                with seed_scope(tf.random.experimental.stateless_fold_in(KEY, index)):
+                    inputs = {name: batch[name][rows] for name in ("video", "audio", "text")}
+                    parts.append(copy.encode(inputs, training=True))
+            features = {name: tf.concat([part[name] for part in parts], 0) for name in parts[0]}
+            spaces = copy.project(features, training=True)
+            masks = {name: batch[f"{name}_mask"] for name in features}
+            loss, _ = objective(spaces, spaces, masks, masks, ObjectiveConfig())
+        variables = [v.value for v in copy.tower_variables + copy.head_variables]
+        return loss, [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+
+    loss, expected = one_tape()
+    assert metrics["loss"] == pytest.approx(float(loss), abs=1e-5)
+    scale = max(np.abs(g.numpy()).max() for g in expected)
+    for left, right in zip(expected, actual, strict=True):
+        np.testing.assert_allclose(left.numpy(), right, atol=1e-5 * scale)
+
+
+def test_random_numbers_are_a_function_of_seed_step_and_replica():
+    keys = {
+        tuple(step_key(seed, tf.constant(step), tf.constant(replica)).numpy())
+        for seed in (0, 1, 2**33)
+        for step in (0, 1)
+        for replica in (0, 1)
+    }
+    assert len(keys) == 12
+    first = step_key(7, tf.constant(5), tf.constant(1)).numpy()
+    np.testing.assert_array_equal(first, step_key(7, tf.constant(5), tf.constant(1)).numpy())
+
+    batch, model = tiny_batch(4), tiny_model(dropout=0.3, drop_token=0.5)
+    same = [run_step(model, batch, None, KEY)[1]["loss"] for _ in range(2)]
+    other = run_step(model, batch, None, KEY + 1)[1]["loss"]
+    assert same[0] == same[1] != other
+
+
+def test_micro_batch_must_divide_the_batch():
+    with pytest.raises(ValueError, match="micro_batch_size=3 does not divide the 4 clips"):
+        run_step(tiny_model(), tiny_batch(4), 3)

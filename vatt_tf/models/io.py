@@ -1,0 +1,219 @@
+"""Folders that hold a model: its description, its tokenizer, its weights.
+
+A run directory and a folder of shared weights have the same ``model.json`` and ``tokenizer/``;
+the run directory has checkpoints, the folder has ``model.weights.h5``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from typing import Any
+
+import tensorflow as tf
+
+from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.tokenizer import load_tokenizer
+from vatt_tf.errors import UserError
+from vatt_tf.models.config import VattConfig
+from vatt_tf.models.vatt import VATT, build_vatt
+
+DESCRIPTION = "model.json"
+WEIGHTS = "model.weights.h5"
+CHECKPOINTS = "checkpoints"
+_TOKENIZER_FOLDER = "tokenizer"
+
+
+def save_description(
+    folder: str, config: VattConfig, clip: ClipSpec, tokenizer: Any, **extra: Any
+) -> None:
+    """Writes ``model.json`` and ``tokenizer/``: all that is needed to build the model again.
+
+    Args:
+        folder: An existing folder.
+        config: The model's configuration.
+        clip: Shape of the clips that it reads.
+        tokenizer: One of ``vatt_tf.data.tokenizer``.
+        **extra: Further JSON values, e.g. ``step``.
+    """
+    os.makedirs(os.path.join(folder, _TOKENIZER_FOLDER), exist_ok=True)
+    file = tokenizer.save(os.path.join(folder, _TOKENIZER_FOLDER))
+    description = {
+        "format": 1,
+        "model": config.to_dict(),
+        "clip": dataclasses.asdict(clip),
+        "tokenizer": {
+            "kind": tokenizer.kind,
+            "file": os.path.join(_TOKENIZER_FOLDER, os.path.basename(file)),
+            "max_tokens": tokenizer.max_tokens,
+        },
+        **extra,
+    }
+    path = os.path.join(folder, DESCRIPTION)
+    with open(f"{path}.tmp", "w", encoding="utf-8") as out:
+        json.dump(description, out, indent=1)
+        out.write("\n")
+    os.replace(f"{path}.tmp", path)
+
+
+def save_weights(folder: str, model: VATT) -> str:
+    """Writes ``model.weights.h5`` into a folder (temporary name, then rename)."""
+    path = os.path.join(folder, WEIGHTS)
+    temporary = os.path.join(folder, "partial.weights.h5")
+    model.save_weights(temporary)
+    os.replace(temporary, path)
+    return path
+
+
+def save_pretrained(
+    folder: str, model: VATT, clip: ClipSpec, tokenizer: Any, step: int = 0
+) -> None:
+    """Writes a new folder of shared weights; it appears only when it is complete.
+
+    Raises:
+        UserError: If the folder exists.
+    """
+    if os.path.exists(folder):
+        raise UserError(f"{folder}: exists already; choose another folder or remove it")
+    temporary = f"{folder.rstrip('/')}.tmp-{os.getpid()}"
+    os.makedirs(temporary)
+    try:
+        save_description(temporary, model.config, clip, tokenizer, step=step)
+        save_weights(temporary, model)
+        os.rename(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def read_description(folder: str) -> dict[str, Any]:
+    """The content of ``model.json``.
+
+    Raises:
+        UserError: If the folder or the file is not there or not readable.
+    """
+    path = os.path.join(folder, DESCRIPTION)
+    if not os.path.isdir(folder):
+        raise UserError(
+            f"{folder}: no such folder; expected a run directory of vatt_tf.train or a folder "
+            "with converted weights"
+        )
+    try:
+        with open(path, encoding="utf-8") as file:
+            description = json.load(file)
+    except FileNotFoundError as error:
+        found = ", ".join(sorted(os.listdir(folder))[:8]) or "nothing"
+        raise UserError(f"{folder}: holds no {DESCRIPTION} (found: {found})") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from error
+    if description.get("format") != 1:
+        raise UserError(f"{path}: format {description.get('format')!r}, this version reads 1")
+    return description
+
+
+def load_pretrained(path: str) -> tuple[VATT, ClipSpec, Any]:
+    """Builds the model of a run directory or weights folder and loads its weights.
+
+    A run directory gives its newest checkpoint. Loading is strict: a weight that is missing, left
+    over or of another shape is an error.
+
+    Args:
+        path: Run directory or weights folder.
+
+    Returns:
+        Model, shape of its clips, tokenizer.
+
+    Raises:
+        UserError: If the folder is not one of the two or the weights do not fit.
+    """
+    description = read_description(path)
+    stored = description["tokenizer"]
+    tokenizer = load_tokenizer(
+        os.path.join(path, stored["file"]), stored["kind"], stored["max_tokens"]
+    )
+    clip = ClipSpec(**description["clip"])
+    model = build_vatt(VattConfig.from_dict(description["model"]))
+    checkpoint = tf.train.latest_checkpoint(os.path.join(path, CHECKPOINTS))
+    weights = os.path.join(path, WEIGHTS)
+    if checkpoint is not None:
+        read_model(checkpoint, model)
+    elif os.path.exists(weights):
+        _read_weights(weights, model)
+    else:
+        raise UserError(f"{path}: holds neither checkpoints nor {WEIGHTS}; train longer first")
+    return model, clip, tokenizer
+
+
+def model_variables(model: Any) -> dict[str, tf.Variable]:
+    """Path -> variable of all weights (random seeds are functions of the step, not state).
+
+    Raises:
+        ValueError: If two weights have the same path.
+    """
+    named = {weight.path: weight.value for weight in model.weights}
+    if len(named) != len(model.weights):
+        paths = [weight.path for weight in model.weights]
+        twice = sorted({path for path in paths if paths.count(path) > 1})
+        raise ValueError(f"several weights share a path: {', '.join(twice)}")
+    return named
+
+
+def read_model(path: str, model: Any) -> int:
+    """Loads the model's weights, and nothing else, from a checkpoint.
+
+    Args:
+        path: Prefix of the checkpoint (``.../ckpt-100``).
+        model: Built model.
+
+    Returns:
+        The step at which it was saved.
+
+    Raises:
+        UserError: If a weight is missing, left over or of another shape; lists them.
+    """
+    try:
+        reader = tf.train.load_checkpoint(path)
+        stored = reader.get_variable_to_shape_map()
+    except (ValueError, tf.errors.OpError) as error:
+        raise UserError(f"{path}: not a readable checkpoint ({error})") from error
+    suffix = "/.ATTRIBUTES/VARIABLE_VALUE"
+    wanted = {f"model/{_escape(name)}{suffix}": v for name, v in model_variables(model).items()}
+    missing = sorted(set(wanted) - set(stored))
+    unused = sorted(key for key in set(stored) - set(wanted) if key.startswith("model/"))
+    wrong = [
+        f"{key} {tuple(stored[key])} instead of {tuple(variable.shape)}"
+        for key, variable in wanted.items()
+        if key in stored and tuple(stored[key]) != tuple(variable.shape)
+    ]
+    if missing or unused or wrong:
+        raise UserError(
+            f"{path}: does not fit the model; missing: {_listed(missing)}; "
+            f"left over: {_listed(unused)}; of another shape: {_listed(wrong)}"
+        )
+    for key, variable in wanted.items():
+        variable.assign(reader.get_tensor(key))
+    return int(reader.get_tensor(f"step{suffix}"))
+
+
+def _escape(name: str) -> str:
+    """Spelling of a name in checkpoint keys ('/' separates objects there)."""
+    return name.replace(".", "..").replace("/", ".S")
+
+
+def _listed(names: list[str], most: int = 8) -> str:
+    shown = ", ".join(name.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE") for name in names[:most])
+    return (shown or "none") + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _read_weights(path: str, model: VATT) -> None:
+    try:
+        model.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise UserError(f"{path}: does not fit the model ({error})") from error
+    for name, variable in model_variables(model).items():
+        if variable.dtype.is_floating and not bool(
+            tf.reduce_all(tf.math.is_finite(tf.cast(variable, tf.float32)))
+        ):
+            raise UserError(f"{path}: {name} holds NaN or Inf")

@@ -1,0 +1,1 @@
+"""The training loop: strategies, schedules, the two-pass step, checkpoints, guards."""

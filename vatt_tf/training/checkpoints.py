@@ -1,0 +1,77 @@
+"""Checkpoints for resuming: every variable by its path, on one or on several workers.
+
+``tf.train.Checkpoint`` follows attributes of Keras layers and silently skips what it cannot follow
+(lists, dicts, seeds); here the variables themselves are listed, so nothing can be left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from vatt_tf.errors import UserError
+from vatt_tf.models.io import CHECKPOINTS, model_variables
+
+
+def named_variables(variables: Iterable[Any]) -> dict[str, tf.Variable]:
+    """Path -> underlying ``tf.Variable``; an index keeps equal paths apart."""
+    return {f"{index:04d}:{v.path}": v.value for index, v in enumerate(variables)}
+
+
+class RunCheckpointManager(tf.train.CheckpointManager):
+    """Saves and restores ``{model, optimizer, step}`` below ``<run_dir>/checkpoints``.
+
+    Under several workers everyone has to take part in a save, but only the chief's files are kept,
+    and everyone restores the chief's.
+
+    Args:
+        run_dir: Folder of the run.
+        model: Built model.
+        optimizer: Built optimizer, or ``None`` to read the model only.
+        step: Global step.
+        chief: Whether this process keeps the files.
+        worker: Number of this worker, for the scratch folder of a non-chief.
+        **kwargs: Of ``tf.train.CheckpointManager``.
+    """
+
+    def __init__(
+        self,
+        run_dir: str,
+        model: Any,
+        optimizer: Any,
+        step: tf.Variable,
+        *,
+        chief: bool = True,
+        worker: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        self._shared = os.path.join(run_dir, CHECKPOINTS)
+        own = self._shared if chief else os.path.join(run_dir, f".worker-{worker}", CHECKPOINTS)
+        checkpoint = tf.train.Checkpoint(
+            model=model_variables(model),
+            optimizer=named_variables(optimizer.variables),
+            step=step,
+        )
+        super().__init__(checkpoint, own, step_counter=step, **kwargs)
+
+    def restore_or_initialize(self) -> str | None:
+        """Restores the chief's newest checkpoint; every variable must be in it.
+
+        Raises:
+            UserError: If the checkpoint belongs to another model.
+        """
+        path = tf.train.latest_checkpoint(self._shared)
+        if path is None:
+            return None
+        try:
+            self.checkpoint.restore(path).assert_consumed()
+        except (AssertionError, ValueError, tf.errors.OpError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"{path}: does not fit the configured model ({reason}); "
+                "use the configuration of that run or another --run_dir"
+            ) from error
+        return path

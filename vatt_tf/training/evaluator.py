@@ -1,0 +1,52 @@
+"""Retrieval on held-out clips while a run goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import orbit
+
+from vatt_tf.data.pipeline import EVALUATION_SPLITS, evaluation_dataset
+from vatt_tf.data.read_errors import read_errors
+from vatt_tf.data.schema import ClipSpec
+from vatt_tf.evaluation.embeddings import embed_dataset, embedding_function
+from vatt_tf.evaluation.retrieval import retrieval_metrics
+from vatt_tf.evaluation.source import find_source
+
+
+class RetrievalEvaluator(orbit.AbstractEvaluator):
+    """Embeds the clips of ``eval_data`` (one centre window) and ranks them.
+
+    Args:
+        model: The model that is being trained.
+        eval_data: Shards, see ``vatt_tf.evaluate --data``.
+        clip: Shape of a clip.
+        tokenizer: The run's tokenizer.
+        batch_size: Clips embedded at a time.
+    """
+
+    def __init__(
+        self, model: Any, eval_data: str, clip: ClipSpec, tokenizer: Any, batch_size: int = 16
+    ) -> None:
+        self._model = model
+        self._embed = embedding_function(model)  # compiled once for all evaluations
+        self._source = find_source(eval_data)
+        # One caption a clip is the protocol; its neighbours are for training.
+        clip = dataclasses.replace(clip, texts=1)
+        self._dataset = evaluation_dataset(
+            self._source.data_source(), clip, tokenizer, batch_size=batch_size
+        )
+
+    def evaluate(self, num_steps: Any) -> dict[str, float]:
+        """All clips, whatever ``num_steps`` says: a recall needs the whole pool."""
+        with read_errors(self._source.path, splits=EVALUATION_SPLITS):
+            embeddings = embed_dataset(self._model, self._dataset, embed=self._embed)
+        results = retrieval_metrics(embeddings)
+        return {
+            f"{direction}/{name}": float(value)
+            for direction, values in results.items()
+            if isinstance(values, dict) and "_to_" in direction
+            for name, value in values.items()
+            if isinstance(value, (int, float))
+        }

@@ -1,0 +1,57 @@
+"""Optimizers of the recipes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gin
+import keras
+
+from vatt_tf.errors import UserError
+
+# Vectors and tables that weight decay must leave alone: it would pull scales and positions to 0.
+_NOT_DECAYED = ("bias", "gamma", "beta", "scale", "agg", "position", "relative", "embeddings")
+
+
+@gin.configurable
+def optimizer(
+    learning_rate: Any,
+    name: str = "adam",
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-7,
+    weight_decay: float = 0.0,
+) -> keras.optimizers.Optimizer:
+    """Builds the optimizer. Clipping is not its business: it comes after the all-reduce.
+
+    Args:
+        learning_rate: A number or a schedule (given by the run itself).
+        name: ``"adam"`` (paper) or ``"adamw"``.
+        beta_1: Decay of the first moment.
+        beta_2: Decay of the second moment.
+        epsilon: Added to the root of the second moment.
+        weight_decay: Decoupled weight decay of ``"adamw"``; matrices and kernels only.
+
+    Raises:
+        UserError: If the name is unknown, or if ``"adam"`` is given a weight decay.
+    """
+    # The name is part of the variables' paths, which are the keys of a checkpoint.
+    if name == "adam":
+        if weight_decay:
+            raise UserError(
+                f"optimizer.weight_decay={weight_decay} with optimizer.name='adam': "
+                "set optimizer.name='adamw' or the decay to 0"
+            )
+        return keras.optimizers.Adam(learning_rate, beta_1, beta_2, epsilon, name=name)
+    if name == "adamw":
+        built = keras.optimizers.AdamW(
+            learning_rate,
+            weight_decay=weight_decay,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            name=name,
+        )
+        built.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
+        return built
+    raise UserError(f"optimizer.name={name!r}: expected 'adam' or 'adamw'")

@@ -1,0 +1,81 @@
+"""What a person sees of a run while it goes on: a bar, metrics.jsonl, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+
+from tqdm import tqdm
+
+
+class ProgressBar:
+    """Step, loss, clips/s and the time that is left, on standard error.
+
+    Args:
+        first_step: Steps already done.
+        last_step: Steps of the whole run.
+        batch_size: Clips of a step.
+        visible: Off for all but the first worker.
+    """
+
+    def __init__(self, first_step: int, last_step: int, batch_size: int, visible: bool) -> None:
+        self._batch_size = batch_size
+        self._bar = tqdm(
+            initial=first_step,
+            total=last_step,
+            desc="training",
+            unit="step",
+            disable=not visible,
+            file=sys.stderr,
+            mininterval=0.5 if sys.stderr.isatty() else 15.0,
+            dynamic_ncols=True,
+        )
+
+    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Moves the bar to ``step``."""
+        rate = self._bar.format_dict["rate"]
+        clips = f"{rate * self._batch_size:.1f}" if rate else "?"
+        self._bar.set_postfix_str(f"loss {metrics['loss']:.3f}, {clips} clips/s", refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def close(self) -> None:
+        """Leaves the finished bar on the screen."""
+        self._bar.close()
+
+
+class MetricsLog:
+    """Appends one JSON object a line to ``metrics.jsonl``.
+
+    After a crash the file may hold lines of steps that the run repeats: they are cut off when it
+    is opened at a step.
+    """
+
+    def __init__(self, run_dir: str, step: int) -> None:
+        self._path = os.path.join(run_dir, "metrics.jsonl")
+        kept = [line for line in _lines(self._path) if line.get("step", 0) <= step]
+        temporary = f"{self._path}.tmp"
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in kept)
+        os.replace(temporary, self._path)
+
+    def write(self, kind: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Adds a line of ``kind`` ``"train"`` or ``"eval"``."""
+        line = {"step": step, "kind": kind, "time": time.time(), **metrics}
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _lines(path: str) -> list[dict]:
+    if not os.path.exists(path):
+        return []
+    found = []
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError:  # the line that a crash cut short
+                continue
+    return found

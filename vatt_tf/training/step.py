@@ -1,0 +1,184 @@
+"""Gradients of one pre-training step: the plain way, and in two passes for large batches.
+
+A contrastive loss needs the embeddings of the whole batch at once, but not the activations of the
+towers: the two-pass step embeds micro-batches without keeping activations, takes loss and feature
+gradients on the full batch, then embeds the micro-batches again and pulls the feature gradients
+back through the towers. The result is exact, so the batch size is a choice of the method and not
+of the hardware. The heads' BatchNorm sees the full batch either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from vatt_tf.layers.random import seed_scope
+from vatt_tf.losses.objective import ObjectiveConfig, objective
+
+MODALITIES = ("video", "audio", "text")
+
+Gather = Callable[[tf.Tensor], tf.Tensor]
+
+
+def step_key(seed: int, step: tf.Tensor, replica: tf.Tensor) -> tf.Tensor:
+    """Random key of one replica at one step: uint32-like int32 ``[2]``, a function of all three."""
+    fold = tf.random.experimental.stateless_fold_in
+    key = fold(tf.constant([seed & 0x7FFFFFFF, seed >> 31], tf.int32), tf.cast(step, tf.int32))
+    return fold(key, tf.cast(replica, tf.int32))
+
+
+class PretrainStep:
+    """Computes loss and gradients of a batch for one replica.
+
+    Args:
+        model: A built ``VATT`` (or anything with its ``encode``, ``project``, ``tower_variables``
+            and ``head_variables``).
+        config: The objective.
+        micro_batch_size: Clips that pass through the towers at a time; ``None`` for the plain
+            step. Must divide the replica's batch.
+        gather: Joins a local ``[b, ...]`` tensor with those of the other replicas to ``[B, ...]``,
+            differentiable. Identity for one replica.
+        jit_compile: Compile the towers with XLA (forward and backward).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        config: ObjectiveConfig,
+        micro_batch_size: int | None = None,
+        gather: Gather = tf.identity,
+        jit_compile: bool = False,
+    ) -> None:
+        self.model = model
+        self.config = config
+        self.micro_batch_size = micro_batch_size
+        self.gather = gather
+        self.variables = list(model.tower_variables) + list(model.head_variables)
+        self._encode = model.encode
+        if jit_compile:
+            self._encode = tf.function(model.encode, jit_compile=True)
+
+    def __call__(
+        self, batch: Mapping[str, tf.Tensor], key: tf.Tensor, row_offset: tf.Tensor | int = 0
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """Gradients (in the order of ``variables``) and losses of this replica's share.
+
+        Both add up over the replicas to those of the whole batch.
+
+        Args:
+            batch: One replica's rows: ``video``, ``audio``, ``text`` and their masks.
+            key: Random key of this replica and step, see :func:`step_key`.
+            row_offset: Index of the first local row in the whole batch.
+        """
+        rows = batch["video"].shape[0]
+        size = self.micro_batch_size or rows
+        if rows % size:
+            raise ValueError(
+                f"micro_batch_size={size} does not divide the {rows} clips of a replica's batch"
+            )
+        if size == rows:
+            return self._plain(batch, key, row_offset)
+        return self._two_pass(batch, key, row_offset, rows // size, size)
+
+    def _plain(self, batch, key, row_offset):
+        with tf.GradientTape() as tape:
+            features = self._embed(batch, key, 0)
+            loss, metrics = self._loss(features, batch, row_offset)
+        gradients = tape.gradient(loss, self._values(), unconnected_gradients="zero")
+        return [_dense(gradient) for gradient in gradients], metrics
+
+    def _two_pass(self, batch, key, row_offset, count, size):
+        inputs = {name: batch[name] for name in MODALITIES if name in batch}
+        inputs = {name: _split(value, count, size) for name, value in inputs.items()}
+
+        def embed(index):
+            return self._embed({name: value[index] for name, value in inputs.items()}, key, index)
+
+        # First pass: features of every micro-batch, no activations kept.
+        shapes = self._feature_signature(inputs, key)
+        features = tf.map_fn(
+            embed, tf.range(count), fn_output_signature=shapes, parallel_iterations=1
+        )
+        features = {name: _join(value, count * size) for name, value in features.items()}
+
+        # Loss on the full batch: gradients of the heads and of the features.
+        heads = [variable.value for variable in self.model.head_variables]
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            loss, metrics = self._loss(features, batch, row_offset)
+        head_gradients, feature_gradients = tape.gradient(
+            loss, (heads, features), unconnected_gradients="zero"
+        )
+        feature_gradients = {
+            name: _split(value, count, size) for name, value in feature_gradients.items()
+        }
+
+        # Second pass: the same features again (same key, same masks), now pulled back.
+        towers = [variable.value for variable in self.model.tower_variables]
+
+        def accumulate(index, *totals):
+            with tf.GradientTape() as tape:
+                target = tf.add_n(
+                    [
+                        tf.reduce_sum(value * feature_gradients[name][index])
+                        for name, value in embed(index).items()
+                    ]
+                )
+            gradients = tape.gradient(target, towers, unconnected_gradients="zero")
+            totals = [total + _dense(part) for total, part in zip(totals, gradients, strict=True)]
+            return (index + 1, *totals)
+
+        _, *tower_gradients = tf.while_loop(
+            lambda index, *_: index < count,
+            accumulate,
+            (tf.constant(0), *(tf.zeros_like(tower) for tower in towers)),
+            parallel_iterations=1,
+        )
+        return tower_gradients + [_dense(gradient) for gradient in head_gradients], metrics
+
+    def _embed(self, inputs, key, index):
+        """Pooled features in float32; ``index`` is that of the micro-batch."""
+        inputs = {name: inputs[name] for name in MODALITIES if name in inputs}
+        with seed_scope(tf.random.experimental.stateless_fold_in(key, index)):
+            features = self._encode(inputs, training=True)
+        return {name: tf.cast(value, tf.float32) for name, value in features.items()}
+
+    def _feature_signature(self, inputs, key):
+        """Shapes of the features, found by tracing the towers once without running them."""
+
+        def trace():
+            return self._embed({name: value[0] for name, value in inputs.items()}, key, 0)
+
+        outputs = tf.function(trace).get_concrete_function().structured_outputs
+        return {name: tf.TensorSpec(value.shape, value.dtype) for name, value in outputs.items()}
+
+    def _loss(self, features, batch, row_offset):
+        spaces = self.model.project(features, training=True)
+        masks = {name: batch[f"{name}_mask"] for name in features}
+        loss, metrics = objective(
+            spaces,
+            tf.nest.map_structure(self.gather, spaces),
+            masks,
+            tf.nest.map_structure(self.gather, masks),
+            self.config,
+            row_offset,
+        )
+        return loss, {"loss": loss, **{f"loss/{name}": value for name, value in metrics.items()}}
+
+    def _values(self):
+        return [variable.value for variable in self.variables]
+
+
+def _split(tensor: tf.Tensor, count: int, size: int) -> tf.Tensor:
+    return tf.reshape(tensor, (count, size, *tensor.shape[1:]))
+
+
+def _join(tensor: tf.Tensor, rows: int) -> tf.Tensor:
+    return tf.reshape(tensor, (rows, *tensor.shape[2:]))
+
+
+def _dense(gradient: Any) -> tf.Tensor:
+    """Gradients of embedding tables come as slices; sums and norms need them dense."""
+    return tf.convert_to_tensor(gradient)

@@ -1,0 +1,94 @@
+"""Distribution strategies: one code path from one CPU to several hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from vatt_tf.errors import UserError
+
+NAMES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
+
+
+def create_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
+    """Builds the strategy; with ``"auto"`` from what the machine and the environment offer.
+
+    ``auto``: a TPU if ``tpu`` is given; several hosts if ``TF_CONFIG`` names more than one worker;
+    all GPUs if there are several; else one device.
+
+    Args:
+        name: One of ``NAMES``.
+        tpu: Name or address of a Cloud TPU, or ``"local"``.
+
+    Raises:
+        UserError: If the strategy is unknown or what it needs is not there.
+    """
+    if name not in NAMES:
+        raise UserError(f"--strategy={name}: expected one of {', '.join(NAMES)}")
+    if name == "auto":
+        name = _choose(tpu)
+    if name == "tpu":
+        return _tpu(tpu)
+    if name == "multi_worker":
+        if not os.environ.get("TF_CONFIG"):
+            raise UserError(
+                "--strategy=multi_worker: the environment variable TF_CONFIG is not set; it must "
+                'name the workers, e.g. {"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
+                '"task": {"type": "worker", "index": 0}}'
+            )
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "mirrored":
+        # Logical CPUs count too, so that replicas can be tried out without a GPU.
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    gpu = tf.config.list_logical_devices("GPU")
+    return tf.distribute.OneDeviceStrategy("/gpu:0" if gpu else "/cpu:0")
+
+
+def _choose(tpu: str | None) -> str:
+    if tpu:
+        return "tpu"
+    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    if len(cluster.get("worker", ())) + len(cluster.get("chief", ())) > 1:
+        return "multi_worker"
+    return "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else "one_device"
+
+
+def _tpu(tpu: str | None) -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu or "local")
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, tf.errors.OpError) as error:
+        raise UserError(f"--tpu={tpu or 'local'}: no TPU answers there ({error})") from error
+    return tf.distribute.TPUStrategy(resolver)
+
+
+def gather_function(replicas: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Joins a replica's rows with those of the others, in replica order; differentiable.
+
+    The gradient of a gathered row is the sum of what all replicas ask of it.
+    """
+    if replicas == 1:
+        return tf.identity
+
+    def gather(rows: tf.Tensor) -> tf.Tensor:
+        gathered = tf.distribute.get_replica_context().all_gather(rows, axis=0)
+        return tf.ensure_shape(gathered, (replicas * rows.shape[0], *rows.shape[1:]))
+
+    return gather
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes the run's files (worker 0, or the only process)."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not getattr(resolver, "task_type", None):
+        return True
+    return resolver.task_type in ("chief", None) or (
+        resolver.task_type == "worker"
+        and resolver.task_id == 0
+        and "chief" not in resolver.cluster_spec().jobs
+    )

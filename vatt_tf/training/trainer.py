@@ -1,0 +1,154 @@
+"""The inner loop: batches in, gradients over all replicas, one optimizer step."""
+
+from __future__ import annotations
+
+import collections
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import orbit
+import tensorflow as tf
+
+from vatt_tf.errors import UserError
+from vatt_tf.training.step import PretrainStep, step_key
+
+
+class TrainingDiverged(UserError):
+    """Loss or gradients are not finite. The model still holds the last good state."""
+
+
+class PretrainTrainer(orbit.AbstractTrainer):
+    """Runs pre-training steps under any strategy, as orbit's Controller asks for them.
+
+    A step is two device functions with a look at the result between them: the gradients of the
+    whole batch, then the update. A loss or gradient that is not finite is caught before it
+    touches a weight.
+
+    Args:
+        strategy: Where the step runs.
+        model: Built model.
+        optimizer: Built optimizer.
+        step: What computes a replica's gradients.
+        global_step: Counts finished steps.
+        make_iterator: From a start step to an iterator of (distributed) batches.
+        batch_size: Clips of the whole batch.
+        seed: Seed of dropout and DropToken.
+        clip_norm: Global norm to which gradients are clipped, after the all-reduce; ``None`` not.
+        describe_record: From a ``record_id`` to words, for error messages.
+        on_step: Called after each step with the step's number and its metrics.
+    """
+
+    def __init__(
+        self,
+        *,
+        strategy: tf.distribute.Strategy,
+        model: Any,
+        optimizer: Any,
+        step: PretrainStep,
+        global_step: tf.Variable,
+        make_iterator: Callable[[int], Iterator[Any]],
+        batch_size: int,
+        seed: int,
+        clip_norm: float | None = None,
+        describe_record: Callable[[int], str] = str,
+        on_step: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+    ) -> None:
+        self._strategy = strategy
+        self._optimizer = optimizer
+        self._step = step
+        self._global_step = global_step
+        self._make_iterator = make_iterator
+        self._batches: Iterator[Any] | None = None
+        self._batch_size = batch_size
+        self._seed = seed
+        self._clip_norm = clip_norm
+        self._describe_record = describe_record
+        self._on_step = on_step
+        # BatchNorm statistics change while gradients are computed: kept to undo a bad step.
+        self._statistics = [variable.value for variable in model.non_trainable_variables]
+
+    def train(self, num_steps: Any) -> dict[str, float]:
+        """Runs ``num_steps`` steps and returns the mean of each metric over them."""
+        totals: dict[str, float] = collections.defaultdict(float)
+        steps = int(num_steps)
+        if self._batches is None:
+            self._batches = self._make_iterator(int(self._global_step.numpy()))
+        waiting, start = 0.0, time.monotonic()
+        for _ in range(steps):
+            asked = time.monotonic()
+            batch = next(self._batches)
+            waiting += time.monotonic() - asked
+            metrics = self._one_step(batch)
+            for name, value in metrics.items():
+                totals[name] += value / steps
+            self._on_step(int(self._global_step.numpy()), metrics)
+        seconds = max(time.monotonic() - start, 1e-9)
+        totals["clips_per_second"] = steps * self._batch_size / seconds
+        totals["input_wait_share"] = waiting / seconds
+        return dict(totals)
+
+    def _one_step(self, batch: Any) -> dict[str, float]:
+        rate = float(np.asarray(self._optimizer.learning_rate))
+        gradients, device_metrics, statistics = self._compute(batch, self._global_step)
+        metrics = {name: float(value) for name, value in device_metrics.items()}
+        if not all(math.isfinite(value) for value in metrics.values()):
+            for variable, value in zip(self._statistics, statistics, strict=True):
+                variable.assign(value)
+            raise TrainingDiverged(self._divergence(batch, metrics))
+        self._apply(gradients)
+        self._global_step.assign_add(1)
+        return {**metrics, "learning_rate": rate}
+
+    @tf.function
+    def _compute(self, batch, step):
+        statistics = [tf.identity(variable) for variable in self._statistics]
+        replicas = self._strategy.num_replicas_in_sync
+
+        def on_replica(batch):
+            context = tf.distribute.get_replica_context()
+            replica = context.replica_id_in_sync_group
+            rows = batch["video"].shape[0]
+            gradients, metrics = self._step(
+                batch, step_key(self._seed, step, replica), replica * rows
+            )
+            if replicas > 1:
+                gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+                metrics = context.all_reduce(tf.distribute.ReduceOp.SUM, metrics)
+            norm = tf.linalg.global_norm(gradients)
+            if self._clip_norm is not None:
+                gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
+            return gradients, {**metrics, "gradient_norm": norm}
+
+        gradients, metrics = self._strategy.run(on_replica, (batch,))
+        # Every replica holds the same totals after the all-reduce: the first one's are read.
+        metrics = {
+            name: self._strategy.experimental_local_results(value)[0]
+            for name, value in metrics.items()
+        }
+        return gradients, metrics, statistics
+
+    @tf.function
+    def _apply(self, gradients):
+        replicas = self._strategy.num_replicas_in_sync
+
+        def on_replica(gradients):
+            # Keras sums over the replicas once more inside apply().
+            scaled = [gradient / replicas for gradient in gradients]
+            self._optimizer.apply(scaled, self._step.variables)
+
+        self._strategy.run(on_replica, (gradients,))
+
+    def _divergence(self, batch: Any, metrics: dict[str, float]) -> str:
+        local = self._strategy.experimental_local_results(batch["record_id"])
+        records = [int(record) for part in local for record in np.asarray(part)]
+        shown = "; ".join(self._describe_record(record) for record in records[:8])
+        more = f" and {len(records) - 8} more" if len(records) > 8 else ""
+        values = ", ".join(f"{name} {value:g}" for name, value in metrics.items())
+        return (
+            f"step {int(self._global_step.numpy()) + 1} is not finite ({values}). The weights are "
+            f"those before it. Its records: {shown}{more}. Look at these, lower learning_rate.peak, or "
+            "set train.gradient_clip_norm"
+        )
