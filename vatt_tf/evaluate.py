@@ -114,15 +114,19 @@ def evaluate(
         zero_shot.match_labels(classes, found.labels)
 
     model, tokenizer, dataset = _load(run_dir, found, windows, batch_size)
+    from vatt_tf.data.pipeline import EVALUATION_SPLITS
+    from vatt_tf.data.read_errors import read_errors
+
     started = time.time()
     bar = None if quiet else _progress_bar(found.records, limit)
-    collected = embeddings_lib.embed_dataset(
-        model,
-        dataset,
-        limit=limit,
-        strip_frames=STRIP_FRAMES if report else 0,
-        progress=None if bar is None else lambda done: bar.update(done - bar.n),
-    )
+    with read_errors(found.path, splits=EVALUATION_SPLITS):
+        collected = embeddings_lib.embed_dataset(
+            model,
+            dataset,
+            limit=limit,
+            strip_frames=STRIP_FRAMES if report else 0,
+            progress=None if bar is None else lambda done: bar.update(done - bar.n),
+        )
     if bar is not None:
         bar.close()
     if task == "retrieval":

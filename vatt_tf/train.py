@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
+import resource
 import sys
 
 from vatt_tf import cli
@@ -93,7 +94,11 @@ def _train(flags: argparse.Namespace) -> int:
     print(estimate.summary(train_config, strategy.num_replicas_in_sync, run_dir), file=sys.stderr)
     step = run.run(train_config, run_dir, strategy, flags.stop_at_step)
     _report_unused(config.unused_bindings())
-    print(f"{run_dir}: step {step}, weights in {run_dir}/model.weights.h5")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    print(
+        f"{run_dir}: step {step}, weights in {run_dir}/model.weights.h5; "
+        f"peak memory of the process {peak:.2f} GB"
+    )
     return 0
 
 

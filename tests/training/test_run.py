@@ -142,3 +142,17 @@ def test_bfloat16_and_xla_train(gin_file, tmp_path):
     finally:
         keras.config.set_dtype_policy("float32")
     assert np.isfinite(lines(tmp_path / "run")[-1]["loss"])
+
+
+def test_word_vectors_are_loaded_and_stay_frozen(gin_file, shards, tmp_path, capsys):
+    words = (shards / "tokenizer/words.txt").read_text().split()
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("".join(f"{word} " + " ".join(["0.25"] * 8) + "\n" for word in words[4:]))
+    run_dir = tmp_path / "run"
+    bindings = [f"train.word_vectors='{vectors}'", "text_tower.trainable_words=False", "STEPS=2"]
+    assert command(gin_file, run_dir, *bindings) == 0
+    assert f"no vector for 0 of {len(words)} words" in capsys.readouterr().out
+    model, _, _ = load_pretrained(str(run_dir))
+    table = np.asarray(model.tower("text").word_embedding.embeddings.value)
+    np.testing.assert_array_equal(table[4 : len(words)], 0.25)
+    np.testing.assert_array_equal(table[0], 0.0)  # padding

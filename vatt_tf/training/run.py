@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import orbit
 import tensorflow as tf
 
@@ -61,9 +62,11 @@ def make_model(config: TrainConfig, tokenizer: Any) -> VATT:
     if config.word_vectors is not None:
         from vatt_tf.data.word_vectors import load_word_vectors
 
-        table, missing = load_word_vectors(config.word_vectors, tokenizer.words)
-        model.set_word_vectors(table)
-        print(f"{config.word_vectors}: {len(table) - len(missing)} of {len(table)} words found")
+        vectors, missing = load_word_vectors(config.word_vectors, tokenizer.words)
+        # The table may have more rows than there are words: the rest is never looked up.
+        unused = max(config.model.text.vocab_size - len(vectors), 0)
+        model.set_word_vectors(np.pad(vectors, ((0, unused), (0, 0))))
+        print(f"{config.word_vectors}: no vector for {len(missing)} of {len(vectors)} words")
     return model
 
 
