@@ -23,7 +23,14 @@ FLAG = re.compile(r"(?<![\w-])--([A-Za-z][\w-]*)")
 # Flags of other programs that the documents name.
 OTHER_FLAGS = {"editable", "upgrade", "durations", "logdir", "help"}
 # Options of Apache Beam that `prepare --runner=beam` hands on.
-BEAM_FLAGS = {"flink_master", "direct_num_workers", "direct_running_mode", "project", "region", "temp_location"}
+BEAM_FLAGS = {
+    "flink_master",
+    "direct_num_workers",
+    "direct_running_mode",
+    "project",
+    "region",
+    "temp_location",
+}
 
 
 def identify(path: pathlib.Path) -> str:

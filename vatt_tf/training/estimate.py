@@ -74,7 +74,8 @@ def describe(config: TrainConfig, replicas: int) -> str:
     parts = ", ".join(f"{name} {_si(value)}" for name, value in full.items() if name != "total")
     return "\n".join(
         [
-            f"model       {parameters['total']:,} parameters, {parameters['trainable']:,} trainable",
+            f"model       {parameters['total']:,} parameters, "
+            f"{parameters['trainable']:,} trainable",
             f"batch       {batch} clips on {replicas} replica(s), {micro} at a time",
             f"step        {_si(full['total'])}FLOP ({parts}){extra}",
             f"            {_si(paper['total'])}FLOP in the paper's convention",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from vatt_tf import config as gin_config
 from vatt_tf.errors import UserError
+from vatt_tf.models.io import CHECKPOINTS
 
 CONFIG = "config.gin"
 OPERATIVE_CONFIG = "operative_config.gin"
@@ -27,13 +28,16 @@ _FREE = {
 def start(run_dir: str) -> None:
     """Makes the folder and writes ``config.gin`` before the first step.
 
+    A folder without a checkpoint holds nothing that another configuration could spoil.
+
     Raises:
         UserError: If the folder belongs to a run of another configuration; names the lines.
     """
     os.makedirs(run_dir, exist_ok=True)
     path = os.path.join(run_dir, CONFIG)
     text = gin_config.config_text()
-    if os.path.exists(path):
+    started = os.path.exists(os.path.join(run_dir, CHECKPOINTS, "checkpoint"))
+    if started and os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             _check_same(path, gin_config.bindings_in(file.read()), gin_config.bindings_in(text))
     _write(path, text)

@@ -149,6 +149,6 @@ class PretrainTrainer(orbit.AbstractTrainer):
         values = ", ".join(f"{name} {value:g}" for name, value in metrics.items())
         return (
             f"step {int(self._global_step.numpy()) + 1} is not finite ({values}). The weights are "
-            f"those before it. Its records: {shown}{more}. Look at these, lower learning_rate.peak, or "
-            "set train.gradient_clip_norm"
+            f"those before it. Its records: {shown}{more}. Look at these, lower "
+            "learning_rate.peak, or set train.gradient_clip_norm"
         )
