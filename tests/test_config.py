@@ -54,6 +54,14 @@ def test_files_are_found_from_any_folder(tmp_path, monkeypatch):
         assert train_config().model.video.size == "large"
 
 
+def test_folders_named_like_the_included_ones_do_no_harm(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs", "models"):
+        pathlib.Path(name).mkdir()
+    config.parse(["tiny.gin"], [])
+    assert train_config().steps > 0
+
+
 def test_own_file_may_include_shipped_ones(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pathlib.Path("own.gin").write_text(

@@ -10,7 +10,6 @@ import contextlib
 import difflib
 import importlib
 import inspect
-import logging
 import os
 import pathlib
 import re
@@ -53,7 +52,7 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
     paths = [find_gin_file(name) for name in files]
     for folder in _search_folders(paths):
         gin.add_config_file_search_path(folder)
-    with _quiet_lookups():
+    with _plain_files_only():
         for path in paths:
             _translate(f"file {path}", gin.parse_config_file, path)
     in_files = _macros_used()
@@ -65,17 +64,17 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _quiet_lookups() -> Iterator[None]:
-    """Gin logs an error for every folder of the search path that lacks a file: not one."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        return not str(record.msg).startswith("Path not found")
-
-    logging.getLogger().addFilter(keep)
+def _plain_files_only() -> Iterator[None]:
+    """Gin also looks for ``runs/x.gin`` in a Python package ``runs``, and fails with a traceback
+    where the current folder has a folder of that name, as it does after the first run.
+    """
+    readers = gin.config._FILE_READERS
+    saved = list(readers)
+    readers[:] = [(open, os.path.isfile)]
     try:
         yield
     finally:
-        logging.getLogger().removeFilter(keep)
+        readers[:] = saved
 
 
 def find_gin_file(name: str) -> str:
