@@ -65,8 +65,10 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _plain_files_only() -> Iterator[None]:
-    """Gin also looks for ``runs/x.gin`` in a Python package ``runs``, and fails with a traceback
-    where the current folder has a folder of that name, as it does after the first run.
+    """Lets gin read files by their path alone.
+
+    It also looks for ``runs/x.gin`` in a Python package ``runs``, and fails with a traceback where
+    the current folder has a folder of that name, as it does after the first run.
     """
     readers = gin.config._FILE_READERS
     saved = list(readers)

@@ -27,7 +27,7 @@ from vatt_tf.training.config import TrainConfig
 from vatt_tf.training.evaluator import RetrievalEvaluator
 from vatt_tf.training.progress import MetricsLog, ProgressBar
 from vatt_tf.training.step import PretrainStep
-from vatt_tf.training.strategy import gather_function, is_chief
+from vatt_tf.training.strategy import gather_function, is_chief, wait_for_workers
 from vatt_tf.training.trainer import PretrainTrainer, TrainingDiverged
 
 
@@ -168,6 +168,7 @@ def run(
             watch.stop()
     if chief:
         save_weights(run_dir, model)
+    wait_for_workers(strategy)
     return int(global_step.numpy())
 
 

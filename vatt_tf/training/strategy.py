@@ -76,10 +76,24 @@ def gather_function(replicas: int) -> Callable[[tf.Tensor], tf.Tensor]:
         return tf.identity
 
     def gather(rows: tf.Tensor) -> tf.Tensor:
+        # Across workers the gathered tensor must know its device; inputs of a graph do not.
+        rows = tf.identity(rows)
         gathered = tf.distribute.get_replica_context().all_gather(rows, axis=0)
         return tf.ensure_shape(gathered, (replicas * rows.shape[0], *rows.shape[1:]))
 
     return gather
+
+
+def wait_for_workers(strategy: tf.distribute.Strategy) -> None:
+    """Returns when every worker is here: one that leaves early looks crashed to the others."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return
+
+    def count() -> tf.Tensor:
+        context = tf.distribute.get_replica_context()
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(1.0))
+
+    tf.function(lambda: strategy.run(count))()
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
