@@ -68,7 +68,7 @@ def training_dataset(
             sequentially.
         keys: Names of the features; None: DMVR's.
         num_parallel_calls: Clips made at a time; None lets tf.data tune it.
-        prefetch: Batches held ready; None lets tf.data tune it.
+        prefetch: Batches held ready; None for one, so that memory does not grow with the batch.
 
     Returns:
         Dataset of dicts: ``video`` uint8 ``[b, T, H, W, 3]``, ``video_mask`` float32 ``[b]``,
@@ -146,7 +146,7 @@ def evaluation_dataset(
         windows: Clips of each record, linearly spaced over it; the centre for one (facts A.2).
         keys: Names of the features; None: DMVR's.
         num_parallel_calls: Records read at a time; None lets tf.data tune it.
-        prefetch: Batches held ready; None lets tf.data tune it.
+        prefetch: Batches held ready; None for one, so that memory does not grow with the batch.
 
     Returns:
         Finite dataset of the dicts of :func:`training_dataset` with ``video`` ``[b, windows, T,
@@ -402,7 +402,7 @@ def _finish(
             batch["text_mask"] = tf.cast(tf.reduce_any(batch["text"] != 0, -1), tf.float32)
         return batch
 
-    dataset = dataset.map(add_tokens).prefetch(prefetch or tf.data.AUTOTUNE)
+    dataset = dataset.map(add_tokens).prefetch(prefetch or 1)
     options = tf.data.Options()
     options.deterministic = True
     # Each worker already takes its own rows: tf.distribute must not split the files again.
