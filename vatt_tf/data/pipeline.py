@@ -402,7 +402,7 @@ def _finish(
             batch["text_mask"] = tf.cast(tf.reduce_any(batch["text"] != 0, -1), tf.float32)
         return batch
 
-    dataset = dataset.map(add_tokens).prefetch(prefetch or 1)
+    dataset = dataset.map(add_tokens).prefetch(1 if prefetch is None else prefetch)
     options = tf.data.Options()
     options.deterministic = True
     # Each worker already takes its own rows: tf.distribute must not split the files again.

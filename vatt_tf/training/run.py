@@ -235,6 +235,7 @@ def _batches(
             num_workers=context.num_input_pipelines,
             worker_index=context.input_pipeline_id,
             shuffle_buffer=config.shuffle_buffer,
+            prefetch=0,  # the strategy holds the next batch ready
         )
         replicas = strategy.num_replicas_in_sync
         if context.num_input_pipelines == replicas:

@@ -82,6 +82,7 @@ class PretrainTrainer(orbit.AbstractTrainer):
             batch = next(self._batches)
             waiting += time.monotonic() - asked
             metrics = self._one_step(batch)
+            del batch  # not held while the next one is waited for
             for name, value in metrics.items():
                 totals[name] += value / steps
             self._on_step(int(self._global_step.numpy()), metrics)
