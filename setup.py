@@ -1,7 +1,8 @@
 """Packaging of vatt_tf: what is installed, what it needs, which commands it brings.
 
-The folder ``gin_configs/`` stands at the top of the checkout, where people look for it, and is
-installed inside the package (``vatt_tf.gin_configs``), so that site-packages gets no stray module.
+The folders ``gin_configs/``, ``export/`` and ``serving/`` stand at the top of the checkout, where
+people look for them, and are installed inside the package (``vatt_tf.export`` ...), so that
+site-packages gets no stray module.
 Ranges here say what works; ``constraints.txt`` says what is tested.
 """
 
@@ -11,6 +12,7 @@ import re
 from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).resolve().parent
+AT_THE_TOP = ("export", "serving")
 
 
 def read_version() -> str:
@@ -40,8 +42,15 @@ setup(
         "Topic :: Multimedia :: Video",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
-    packages=[*find_packages(include=["vatt_tf", "vatt_tf.*"]), "vatt_tf.gin_configs"],
-    package_dir={"vatt_tf.gin_configs": "gin_configs"},
+    packages=[
+        *find_packages(include=["vatt_tf", "vatt_tf.*"]),
+        "vatt_tf.gin_configs",
+        *(f"vatt_tf.{name}" for top in AT_THE_TOP for name in find_packages(include=[top, f"{top}.*"])),
+    ],
+    package_dir={
+        "vatt_tf.gin_configs": "gin_configs",
+        **{f"vatt_tf.{top}": top for top in AT_THE_TOP},
+    },
     package_data={"vatt_tf.gin_configs": ["*.gin", "*/*.gin"]},
     zip_safe=False,
     # tensorflow-io has no wheel for Python 3.13.

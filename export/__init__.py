@@ -1,0 +1,1 @@
+"""From trained weights to versioned SavedModels (installed as ``vatt_tf.export``)."""

@@ -1,0 +1,1 @@
+"""Embedded server, client and production kit for exported models (``vatt_tf.serving``)."""
