@@ -7,7 +7,6 @@ import csv
 
 import pytest
 
-from tests.reference import official_mapping as official
 from vatt_tf.models.config import (
     AgnosticTowerConfig,
     AudioTowerConfig,
@@ -16,6 +15,8 @@ from vatt_tf.models.config import (
     VideoTowerConfig,
 )
 from vatt_tf.models.vatt import abstract_vatt, parameter_counts
+from vatt_tf.pretrained import official_names
+from vatt_tf.pretrained.source import SUFFIX
 
 SPECTROGRAM = {"input": "log_mel", "mel_frames": 144}
 
@@ -114,10 +115,10 @@ def test_variables_are_those_of_the_release(models, name, shared_dir):
             key = row["checkpoint_key"]
             if key.startswith("model/") and ".OPTIMIZER_SLOT" not in key:
                 shape = tuple(int(size) for size in row["shape"].split("x"))
-                expected[key.removesuffix(official.SUFFIX)] = (shape, row["trainable"] == "1")
+                expected[key.removesuffix(SUFFIX)] = (shape, row["trainable"] == "1")
     ours = {}
     for variable in models[name].weights:
-        keys = official.model_keys(variable.path)
+        keys = official_names.model_keys(variable.path)
         shape = tuple(variable.shape)
         for key in keys:
             assert key not in ours

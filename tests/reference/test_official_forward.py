@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+import gin
 import numpy as np
 import pytest
 from keras import ops
 
-from tests.reference import official_mapping as official
-from vatt_tf.encoders.audio import SpectrogramEncoder, WaveformEncoder
-from vatt_tf.encoders.video import VideoEncoder
-from vatt_tf.models.config import (
-    AgnosticTowerConfig,
-    AudioTowerConfig,
-    HeadConfig,
-    TextTowerConfig,
-    VattConfig,
-    VideoTowerConfig,
-)
-from vatt_tf.models.vatt import VATT, build_vatt
+from tests.pretrained.official import CONFIG_OF, CONFIGS
+from vatt_tf import config
+from vatt_tf.pretrained.official_vatt import convert_official
+from vatt_tf.pretrained.source import SourceCheckpoint
 
 TEXTS = 3  # Captions per clip in the reference batch.
 
@@ -30,53 +23,23 @@ def close(actual, expected, tolerance=1e-5):
     assert error <= tolerance, f"relative error {error:.2e}"
 
 
-def specific_model() -> VATT:
-    off = {"dropout_rate": 0.0, "num_layers": 2}
-    no_drop = {"position_dropout_rate": 0.0, "drop_token_rate": 0.0, **off}
-    config = VattConfig(
-        video=VideoTowerConfig(
-            frames=4, image_size=(16, 24), patch=(2, 8, 8), d_model=24, num_heads=3, d_kv=8,
-            d_ff=48, **no_drop,
-        ),
-        audio=AudioTowerConfig(
-            samples=2560, d_model=16, num_heads=2, d_kv=8, d_ff=32, **no_drop
-        ),
-        text=TextTowerConfig(
-            vocab_size=512, embedding_dim=20, d_model=32, num_heads=4, d_kv=8, d_ff=64, **off
-        ),
-        head=HeadConfig(va_dim=24, vt_dim=16),
-    )  # fmt: skip
-    return build_vatt(config)
-
-
-def agnostic_model() -> VATT:
-    config = VattConfig(
-        kind="agnostic",
-        video=VideoTowerConfig(
-            frames=4, image_size=(24, 24), patch=(2, 8, 8), drop_token_rate=0.0
-        ),
-        audio=AudioTowerConfig(samples=2560, drop_token_rate=0.0),
-        text=TextTowerConfig(vocab_size=512, embedding_dim=20),
-        agnostic=AgnosticTowerConfig(
-            num_layers=2, d_model=24, num_heads=3, d_kv=8, d_ff=48, post_projection=28,
-            dropout_rate=0.0, position_dropout_rate=0.0,
-        ),
-        head=HeadConfig(va_dim=24, vt_dim=16),
-    )  # fmt: skip
-    return build_vatt(config)
-
-
-MAKERS = {"tx_fac": specific_model, "ut_fac": agnostic_model}
-
-
-@pytest.fixture(scope="module", params=sorted(MAKERS))
+@pytest.fixture(scope="module", params=["tx_fac", "ut_fac"])
 def loaded(request, shared_dir):
     """(folder, model with the official weights, reference arrays)."""
     folder = shared_dir / "reference" / "official_vatt" / request.param
-    model = MAKERS[request.param]()
-    values = official.read_checkpoint(str(folder / "ckpt-500000"))
-    assert official.assign(model.weights, values) == set(), "official variables nobody took"
+    model = convert(folder, f"{request.param}.gin")
     return folder, model, np.load(folder / "reference.npz")
+
+
+def convert(folder, gin_file):
+    """Our model with the weights of a checkpoint of the released code."""
+    config.clear()
+    config.import_configurables()
+    config.parse([str(CONFIGS / gin_file)], [])
+    try:
+        return convert_official(SourceCheckpoint(str(folder)), gin.get_configurable("vatt")()).model
+    finally:
+        config.clear()
 
 
 def inputs_of(reference) -> dict:
@@ -88,9 +51,9 @@ def inputs_of(reference) -> dict:
     }
 
 
-def check_spaces(spaces, reference, prefix, video_tolerance=1e-5):
-    close(spaces["va"]["video"], reference[f"{prefix}/video/toaud"], video_tolerance)
-    close(spaces["vt"]["video"], reference[f"{prefix}/video/totxt"], video_tolerance)
+def check_spaces(spaces, reference, prefix):
+    close(spaces["va"]["video"], reference[f"{prefix}/video/toaud"])
+    close(spaces["vt"]["video"], reference[f"{prefix}/video/totxt"])
     close(spaces["va"]["audio"], reference[f"{prefix}/audio/tovid"])
     text = ops.reshape(spaces["vt"]["text"], (-1, spaces["vt"]["text"].shape[-1]))
     close(text, reference[f"{prefix}/text/tovid"])
@@ -147,21 +110,6 @@ def test_embeddings_in_every_space(loaded):
     check_spaces(model(inputs_of(reference)), reference, "output/head_stack/bridge")
 
 
-def test_training_mode_batch_statistics(loaded):
-    folder, model, reference = loaded
-    training = np.load(folder / "reference_training_mode.npz")
-    norms = [v for v in model.head.weights if "moving_" in v.path]
-    before = [np.asarray(variable) for variable in norms]
-    spaces = model(inputs_of(reference), training=True)
-    # BatchNorm over four clips, some units with mean**2 = 500 variances: the reference's
-    # own float32 rounding is 1.5e-5 of the scale there (ours 6e-6, both measured against float64).
-    check_spaces(spaces, training, "step0/output/head_stack/bridge", video_tolerance=2.5e-5)
-    for variable, old in zip(norms, before, strict=True):
-        (key,) = official.model_keys(variable.path)
-        close(variable, training[f"after_step0/{key}"])
-        variable.assign(old)
-
-
 def test_relative_buckets_of_the_release(shared_dir):
     from vatt_tf.layers.attention import relative_buckets
 
@@ -174,48 +122,17 @@ def test_relative_buckets_of_the_release(shared_dir):
     np.testing.assert_array_equal(relative_buckets(200)[[0, 199]], rows)
 
 
-SMALL = {"num_layers": 2, "d_kv": 8, "drop_token_rate": 0.0, "d_model": 24, "num_heads": 3}
-VIDEO = {"frames": 4, "patch": (2, 8, 8), "d_ff": 48, "name": "video", **SMALL}
-FINETUNED = {
-    "vit_finetune": ("video", "images", lambda: VideoEncoder(image_size=(16, 24), **VIDEO)),
-    "vit_finetune_from_ut": (
-        "video",
-        "images",
-        lambda: VideoEncoder(image_size=(24, 24), pre_projection=True, post_projection=28, **VIDEO),
-    ),
-    "wat_finetune": (
-        "waveform",
-        "audio",
-        lambda: WaveformEncoder(
-            samples=2560, d_ff=32, name="audio", **{**SMALL, "d_model": 16, "num_heads": 2}
-        ),
-    ),
-    "spt_finetune": (
-        "log_mel",
-        "audio",
-        lambda: SpectrogramEncoder(frames=64, mel_bins=80, d_ff=48, name="audio", **SMALL),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", sorted(FINETUNED))
-def test_finetuned_towers(name, shared_dir):
+@pytest.mark.parametrize("name", sorted(name for name in CONFIG_OF if "finetune" in name))
+def test_classifiers(name, shared_dir):
     folder = shared_dir / "reference" / "official_vatt" / name
-    kind, key, make = FINETUNED[name]
     reference = np.load(folder / "reference.npz")
-    value = reference[f"input/{key}"]
-    encoder = make()
-    encoder.build(value.shape)
-    values = official.read_checkpoint(str(folder / "ckpt-100000"))
-    left = official.assign(encoder.weights, values, official.finetuned_keys(kind))
-    classifier = "model/layer_with_weights-0/_ops/cls"
-    assert left == {f"{classifier}/kernel", f"{classifier}/bias"}
-    close(encoder.patch_embedding(value), reference["trace/embeddings"])
-    outputs = encoder(value)
+    model = convert(folder, CONFIG_OF[name])
+    value = reference["input/images" if model.config.modality == "video" else "input/audio"]
+    tower = model.tower
+    close(tower.patch_embedding(value), reference["trace/embeddings"])
+    outputs = tower(value)
     close(outputs["features_pooled"], reference["trace/features_pooled"])
     close(outputs["features"], reference["trace/features"])
-    logits = (
-        np.asarray(outputs["features_pooled"]) @ values[f"{classifier}/kernel"]
-        + values[f"{classifier}/bias"]
-    )
-    close(logits, reference["output/logits"])
+    outputs = model({model.config.modality: value})
+    close(outputs["logits"], reference["output/logits"])
+    close(outputs["probabilities"], reference["output/probabilities"])

@@ -1,4 +1,4 @@
-"""Pre-trained word vectors for a vocabulary: word2vec text, GloVe text, or .npy (facts A.4)."""
+"""Pre-trained word vectors for a vocabulary: word2vec or GloVe text, .npy, .pkl (facts A.4)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from vatt_tf.data import safe_pickle
 from vatt_tf.data.vocabulary import WORD_SPECIALS
 from vatt_tf.errors import UserError
 
@@ -23,7 +24,8 @@ def load_word_vectors(
     Args:
         path: word2vec text (first line ``words dimensions``), GloVe text (no first line), or a
             ``.npy`` matrix whose rows follow the vocabulary, or the words in a text file of the
-            same name (``vectors.npy`` beside ``vectors.txt``).
+            same name (``vectors.npy`` beside ``vectors.txt``); or the release's ``word2vec.pkl``,
+            a pickled dict whose ``word_embeddings`` is such a matrix (no code in it is run).
         words: The vocabulary in order of id, ``<pad>`` first.
 
     Returns:
@@ -42,7 +44,9 @@ def load_word_vectors(
     # Words of another case than the vocabulary's, for entries that have no row of their own.
     lowered: dict[int, np.ndarray] = {}
     dimensions = 0
-    for word, vector in _npy(path, words) if path.endswith(".npy") else _text(path):
+    readers = {".npy": _npy, ".pkl": _pickle}
+    reader = readers.get(os.path.splitext(path)[1], _text)
+    for word, vector in reader(path, words):
         dimensions = len(vector)
         if word in ids:
             rows.setdefault(ids[word], vector)
@@ -63,7 +67,7 @@ def _own(word: str, dimensions: int) -> np.ndarray:
     return random.uniform(-_UNKNOWN_SCALE, _UNKNOWN_SCALE, dimensions)
 
 
-def _text(path: str) -> Iterator[tuple[str, np.ndarray]]:
+def _text(path: str, words: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Words and vectors of a text file."""
     dimensions = 0
     # Some published files hold a few invalid bytes in rare words.
@@ -110,6 +114,21 @@ def _npy(path: str, words: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise UserError(f"{path} is no .npy matrix: {error}") from error
+    yield from _rows(path, matrix, words)
+
+
+def _pickle(path: str, words: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Words and vectors of the release's pickle."""
+    content = safe_pickle.load(path)
+    matrix = content.get("word_embeddings") if isinstance(content, dict) else content
+    if not isinstance(matrix, np.ndarray):
+        found = f"a dict with {sorted(content)}" if isinstance(content, dict) else type(content)
+        raise UserError(f"{path} holds {found}; expected a dict with the array word_embeddings")
+    yield from _rows(path, matrix, words)
+
+
+def _rows(path: str, matrix: np.ndarray, words: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Rows of a matrix with the words of the text file beside it, or else of the vocabulary."""
     beside = os.path.splitext(path)[0] + ".txt"
     order: Sequence[str] = words
     source = "the vocabulary"

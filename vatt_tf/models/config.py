@@ -8,68 +8,43 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import gin
 
+from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
+from vatt_tf.models.fields import (
+    as_plain,
+    as_sizes,
+    check_choice,
+    check_flag,
+    check_positive,
+    check_rate,
+    fail,
+    made_from,
+    set_field,
+)
 from vatt_tf.models.sizes import SIZES, TransformerSize
 
 _SIZE_FIELDS = ("num_layers", "d_model", "num_heads", "d_ff", "d_kv")
 LINEAR_TEXT_WIDTH = 2048
 
 
-def _fail(name: str, value: Any, expected: str) -> None:
-    raise UserError(f"{name} = {value!r}: expected {expected}")
-
-
-def _check_positive(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        _fail(name, value, "a positive whole number")
-
-
-def _check_rate(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        _fail(name, value, "a number in [0, 1)")
-
-
-def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        _fail(name, value, f"one of {', '.join(repr(choice) for choice in choices)}")
-
-
-def _check_flag(name: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        _fail(name, value, "True or False")
-
-
-def _as_sizes(name: str, value: Any, length: int) -> tuple[int, ...]:
-    """Checks some positive whole numbers and makes them a tuple (JSON and gin give lists)."""
-    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != length:
-        _fail(name, value, f"{length} positive whole numbers")
-    for number in value:
-        _check_positive(name, number)
-    return tuple(value)
-
-
-def _set(instance: Any, field: str, value: Any) -> None:
-    object.__setattr__(instance, field, value)  # The dataclasses are frozen.
-
-
 def _check_transformer(instance: Any, name: str) -> None:
-    _check_choice(f"{name}.size", instance.size, tuple(SIZES))
+    check_choice(f"{name}.size", instance.size, tuple(SIZES))
     for field in _SIZE_FIELDS:
         if getattr(instance, field) is not None:
-            _check_positive(f"{name}.{field}", getattr(instance, field))
-    _check_rate(f"{name}.dropout_rate", instance.dropout_rate)
+            check_positive(f"{name}.{field}", getattr(instance, field))
+    check_rate(f"{name}.dropout_rate", instance.dropout_rate)
 
 
 def _check_drop_token(name: str, rate: float, tokens: int) -> None:
-    _check_rate(name, rate)
+    check_rate(name, rate)
     kept = int((1.0 - rate) * tokens + 1e-6)  # As vatt_tf.layers.dropout.kept_tokens.
     if rate > 0 and not 1 <= kept < tokens:
-        _fail(name, rate, f"a share that drops some, not all of the {tokens} tokens, or 0")
+        fail(name, rate, f"a share that drops some, not all of the {tokens} tokens, or 0")
 
 
 class _TransformerFields:
@@ -125,21 +100,21 @@ class VideoTowerConfig(_TransformerFields):
 
     def __post_init__(self) -> None:
         name = "video_tower"
-        _check_positive(f"{name}.frames", self.frames)
+        check_positive(f"{name}.frames", self.frames)
         if isinstance(self.image_size, int):
-            _set(self, "image_size", (self.image_size, self.image_size))
-        _set(self, "image_size", _as_sizes(f"{name}.image_size", self.image_size, 2))
-        _set(self, "patch", _as_sizes(f"{name}.patch", self.patch, 3))
+            set_field(self, "image_size", (self.image_size, self.image_size))
+        set_field(self, "image_size", as_sizes(f"{name}.image_size", self.image_size, 2))
+        set_field(self, "patch", as_sizes(f"{name}.patch", self.patch, 3))
         if self.frames < self.patch[0]:
-            _fail(f"{name}.frames", self.frames, f"at least one patch of {self.patch[0]} frames")
+            fail(f"{name}.frames", self.frames, f"at least one patch of {self.patch[0]} frames")
         if self.image_size[0] < self.patch[1] or self.image_size[1] < self.patch[2]:
-            _fail(f"{name}.image_size", self.image_size, f"at least one patch of {self.patch[1:]}")
+            fail(f"{name}.image_size", self.image_size, f"at least one patch of {self.patch[1:]}")
         _check_transformer(self, name)
-        _check_rate(f"{name}.position_dropout_rate", self.position_dropout_rate)
+        check_rate(f"{name}.position_dropout_rate", self.position_dropout_rate)
         _check_drop_token(f"{name}.drop_token_rate", self.drop_token_rate, self.tokens)
-        _check_flag(f"{name}.pre_projection", self.pre_projection)
+        check_flag(f"{name}.pre_projection", self.pre_projection)
         if self.post_projection is not None:
-            _check_positive(f"{name}.post_projection", self.post_projection)
+            check_positive(f"{name}.post_projection", self.post_projection)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -203,31 +178,39 @@ class AudioTowerConfig(_TransformerFields):
 
     def __post_init__(self) -> None:
         name = "audio_tower"
-        _check_choice(f"{name}.input", self.input, ("waveform", "log_mel"))
+        check_choice(f"{name}.input", self.input, ("waveform", "log_mel"))
         for field in ("samples", "mel_frames", "mel_bins"):
-            _check_positive(f"{name}.{field}", getattr(self, field))
+            check_positive(f"{name}.{field}", getattr(self, field))
         if self.input == "waveform":
             patch = 128 if self.patch is None else self.patch
-            _check_positive(f"{name}.patch", patch)
+            check_positive(f"{name}.patch", patch)
             if self.samples < patch:
-                _fail(f"{name}.samples", self.samples, f"at least one patch of {patch} samples")
+                fail(f"{name}.samples", self.samples, f"at least one patch of {patch} samples")
         else:
-            patch = _as_sizes(f"{name}.patch", (16, 5) if self.patch is None else self.patch, 2)
+            patch = as_sizes(f"{name}.patch", (16, 5) if self.patch is None else self.patch, 2)
             if self.mel_frames < patch[0] or self.mel_bins < patch[1]:
-                _fail(
+                fail(
                     f"{name}.mel_frames, {name}.mel_bins",
                     (self.mel_frames, self.mel_bins),
                     f"at least one patch of {patch}",
                 )
-        _set(self, "patch", patch)
+        set_field(self, "patch", patch)
         if self.use_bias is not None:
-            _check_flag(f"{name}.use_bias", self.use_bias)
+            check_flag(f"{name}.use_bias", self.use_bias)
         _check_transformer(self, name)
-        _check_rate(f"{name}.position_dropout_rate", self.position_dropout_rate)
+        check_rate(f"{name}.position_dropout_rate", self.position_dropout_rate)
         _check_drop_token(f"{name}.drop_token_rate", self.drop_token_rate, self.tokens)
-        _check_flag(f"{name}.pre_projection", self.pre_projection)
+        check_flag(f"{name}.pre_projection", self.pre_projection)
         if self.post_projection is not None:
-            _check_positive(f"{name}.post_projection", self.post_projection)
+            check_positive(f"{name}.post_projection", self.post_projection)
+
+    @property
+    def clip_fields(self) -> dict[str, Any]:
+        """The fields of a ``ClipSpec`` that the tower decides."""
+        if self.input == "waveform":
+            return {"audio": "waveform", "samples": self.samples}
+        samples = self.mel_frames * ClipSpec.stft_step
+        return {"audio": "log_mel", "samples": samples, "mel_bins": self.mel_bins}
 
     @property
     def has_bias(self) -> bool:
@@ -287,10 +270,10 @@ class TextTowerConfig(_TransformerFields):
 
     def __post_init__(self) -> None:
         name = "text_tower"
-        _check_choice(f"{name}.kind", self.kind, ("t5", "linear"))
+        check_choice(f"{name}.kind", self.kind, ("t5", "linear"))
         for field in ("vocab_size", "embedding_dim", "max_tokens"):
-            _check_positive(f"{name}.{field}", getattr(self, field))
-        _check_flag(f"{name}.trainable_words", self.trainable_words)
+            check_positive(f"{name}.{field}", getattr(self, field))
+        check_flag(f"{name}.trainable_words", self.trainable_words)
         _check_transformer(self, name)
 
     @property
@@ -333,8 +316,8 @@ class AgnosticTowerConfig(_TransformerFields):
     def __post_init__(self) -> None:
         name = "agnostic_tower"
         _check_transformer(self, name)
-        _check_rate(f"{name}.position_dropout_rate", self.position_dropout_rate)
-        _check_positive(f"{name}.post_projection", self.post_projection)
+        check_rate(f"{name}.position_dropout_rate", self.position_dropout_rate)
+        check_positive(f"{name}.post_projection", self.post_projection)
 
 
 @gin.configurable("common_space")
@@ -356,9 +339,9 @@ class HeadConfig:
     vat_dim: int = 512
 
     def __post_init__(self) -> None:
-        _check_choice("common_space.kind", self.kind, ("fac", "shared", "disjoint"))
+        check_choice("common_space.kind", self.kind, ("fac", "shared", "disjoint"))
         for field in ("va_dim", "vt_dim", "vat_dim"):
-            _check_positive(f"common_space.{field}", getattr(self, field))
+            check_positive(f"common_space.{field}", getattr(self, field))
 
 
 # Fields of the towers that the agnostic model takes from `agnostic_tower` or fixes.
@@ -397,17 +380,17 @@ class VattConfig:
     head: HeadConfig = dataclasses.field(default_factory=lambda: HeadConfig())
 
     def __post_init__(self) -> None:
-        _check_choice("vatt.kind", self.kind, ("specific", "agnostic"))
+        check_choice("vatt.kind", self.kind, ("specific", "agnostic"))
         for field, expected in _PARTS.items():
             if not isinstance(getattr(self, field), expected):
-                _fail(f"vatt.{field}", getattr(self, field), f"a {expected.__name__}")
+                fail(f"vatt.{field}", getattr(self, field), f"a {expected.__name__}")
         if self.kind == "agnostic":
             for part in (self.video, self.audio, self.text):
                 _check_left_alone(part)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists and numbers, as JSON wants them."""
-        return _plain(dataclasses.asdict(self))
+        return as_plain(dataclasses.asdict(self))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> VattConfig:
@@ -416,11 +399,49 @@ class VattConfig:
         Raises:
             UserError: When a key is unknown or missing, or a value is wrong.
         """
-        parts = {
-            field: _from_dict(part, values.get(field), field) for field, part in _PARTS.items()
-        }
-        return _from_dict(cls, {**values, **parts}, "model")
+        parts = {field: made_from(part, values.get(field), field) for field, part in _PARTS.items()}
+        return made_from(cls, {**values, **parts}, "model")
 
+    def clip(self, frame_rate: float = 10.0, sample_rate: int = 48_000, texts: int = 5) -> ClipSpec:
+        """Shape of the clips that the towers read.
+
+        Args:
+            frame_rate: Frames per second (paper: 10).
+            sample_rate: Audio samples per second (paper: 48,000).
+            texts: Candidate captions of a clip (P of MIL-NCE; paper: 5).
+        """
+        spec = ClipSpec(
+            frames=self.video.frames,
+            height=self.video.image_size[0],
+            width=self.video.image_size[1],
+            frame_rate=frame_rate,
+            sample_rate=sample_rate,
+            texts=texts,
+            tokens=self.text.max_tokens,
+        )
+        return dataclasses.replace(spec, **self.audio.clip_fields)
+
+    def tower(self, modality: str) -> VideoTowerConfig | AudioTowerConfig:
+        """The video or audio tower as a model of its own, e.g. to fine-tune it.
+
+        In the agnostic model that is the shared Transformer between the modality's own
+        projections (facts section 8).
+
+        Raises:
+            UserError: For another modality.
+        """
+        check_choice("modality", modality, CLASSIFIED)
+        tower = getattr(self, modality)
+        if self.kind == "specific":
+            return tower
+        shared = dataclasses.asdict(self.agnostic)
+        size = dataclasses.asdict(self.agnostic.transformer_size())
+        bias = {"use_bias": True} if modality == "audio" else {}
+        return dataclasses.replace(tower, **{**shared, **size}, **bias, pre_projection=True)
+
+
+# Modalities of which a tower can become a classifier.
+CLASSIFIED = ("video", "audio")
 
 _PARTS = {
     "video": VideoTowerConfig,
@@ -445,25 +466,3 @@ def _check_left_alone(part: Any) -> None:
                 f"{name} = {getattr(part, field.name)!r}: not read when vatt.kind is 'agnostic'; "
                 "remove it (sizes and dropout of the shared Transformer are set by agnostic_tower)"
             )
-
-
-def _from_dict(part: type, values: Any, where: str) -> Any:
-    """Makes a dataclass from a dict that has exactly its fields, so that gin adds nothing."""
-    if not isinstance(values, Mapping):
-        raise UserError(f"model config: {where} is {values!r}, expected an object")
-    names = {field.name for field in dataclasses.fields(part)}
-    unknown, missing = set(values) - names, names - set(values)
-    if unknown or missing:
-        raise UserError(
-            f"model config: {where} has unknown keys {sorted(unknown)} and lacks "
-            f"{sorted(missing)}; was it written by another version?"
-        )
-    return part(**values)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value

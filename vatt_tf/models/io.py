@@ -6,10 +6,12 @@ the run directory has checkpoints, the folder has ``model.weights.h5``.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -17,6 +19,8 @@ import tensorflow as tf
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.data.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
+from vatt_tf.models.classifier import Classifier, build_classifier
+from vatt_tf.models.classifier_config import ClassifierConfig
 from vatt_tf.models.config import VattConfig
 from vatt_tf.models.vatt import VATT, build_vatt
 
@@ -27,7 +31,11 @@ _TOKENIZER_FOLDER = "tokenizer"
 
 
 def save_description(
-    folder: str, config: VattConfig, clip: ClipSpec, tokenizer: Any, **extra: Any
+    folder: str,
+    config: VattConfig | ClassifierConfig,
+    clip: ClipSpec,
+    tokenizer: Any,
+    **extra: Any,
 ) -> None:
     """Writes ``model.json`` and ``tokenizer/``: all that is needed to build the model again.
 
@@ -35,22 +43,26 @@ def save_description(
         folder: An existing folder.
         config: The model's configuration.
         clip: Shape of the clips that it reads.
-        tokenizer: One of ``vatt_tf.data.tokenizer``.
+        tokenizer: One of ``vatt_tf.data.tokenizer``; None where there is none (a classifier, or
+            converted weights whose vocabulary was not given).
         **extra: Further JSON values, e.g. ``step``.
     """
-    os.makedirs(os.path.join(folder, _TOKENIZER_FOLDER), exist_ok=True)
-    file = tokenizer.save(os.path.join(folder, _TOKENIZER_FOLDER))
     description = {
         "format": 1,
+        "kind": "classifier" if isinstance(config, ClassifierConfig) else "vatt",
         "model": config.to_dict(),
         "clip": dataclasses.asdict(clip),
-        "tokenizer": {
+        "tokenizer": None,
+        **extra,
+    }
+    if tokenizer is not None:
+        os.makedirs(os.path.join(folder, _TOKENIZER_FOLDER), exist_ok=True)
+        file = tokenizer.save(os.path.join(folder, _TOKENIZER_FOLDER))
+        description["tokenizer"] = {
             "kind": tokenizer.kind,
             "file": os.path.join(_TOKENIZER_FOLDER, os.path.basename(file)),
             "max_tokens": tokenizer.max_tokens,
-        },
-        **extra,
-    }
+        }
     path = os.path.join(folder, DESCRIPTION)
     with open(f"{path}.tmp", "w", encoding="utf-8") as out:
         json.dump(description, out, indent=1)
@@ -58,7 +70,7 @@ def save_description(
     os.replace(f"{path}.tmp", path)
 
 
-def save_weights(folder: str, model: VATT) -> str:
+def save_weights(folder: str, model: VATT | Classifier) -> str:
     """Writes ``model.weights.h5`` into a folder (temporary name, then rename)."""
     path = os.path.join(folder, WEIGHTS)
     temporary = os.path.join(folder, "partial.weights.h5")
@@ -67,10 +79,9 @@ def save_weights(folder: str, model: VATT) -> str:
     return path
 
 
-def save_pretrained(
-    folder: str, model: VATT, clip: ClipSpec, tokenizer: Any, step: int = 0
-) -> None:
-    """Writes a new folder of shared weights; it appears only when it is complete.
+@contextlib.contextmanager
+def new_folder(folder: str) -> Iterator[str]:
+    """A temporary folder that gets its name when the block ends, and goes if the block fails.
 
     Raises:
         UserError: If the folder exists.
@@ -80,12 +91,31 @@ def save_pretrained(
     temporary = f"{folder.rstrip('/')}.tmp-{os.getpid()}"
     os.makedirs(temporary)
     try:
-        save_description(temporary, model.config, clip, tokenizer, step=step)
-        save_weights(temporary, model)
+        yield temporary
         os.rename(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def save_pretrained(
+    folder: str, model: VATT | Classifier, clip: ClipSpec, tokenizer: Any, **extra: Any
+) -> None:
+    """Writes a new folder of shared weights; it appears only when it is complete.
+
+    Args:
+        folder: The folder to make.
+        model: Built model.
+        clip: Shape of the clips that it reads.
+        tokenizer: Its tokenizer, or None.
+        **extra: Further values for ``model.json``: ``step``, a classifier's ``labels``.
+
+    Raises:
+        UserError: If the folder exists.
+    """
+    with new_folder(folder) as temporary:
+        save_description(temporary, model.config, clip, tokenizer, **extra)
+        save_weights(temporary, model)
 
 
 def read_description(folder: str) -> dict[str, Any]:
@@ -123,18 +153,58 @@ def load_pretrained(path: str) -> tuple[VATT, ClipSpec, Any]:
         path: Run directory or weights folder.
 
     Returns:
-        Model, shape of its clips, tokenizer.
+        Model, shape of its clips, tokenizer (None for converted weights without a vocabulary).
 
     Raises:
         UserError: If the folder is not one of the two or the weights do not fit.
     """
-    description = read_description(path)
+    description = _read_kind(path, "vatt", "towers and common spaces", "load_classifier")
     stored = description["tokenizer"]
-    tokenizer = load_tokenizer(
+    tokenizer = stored and load_tokenizer(
         os.path.join(path, stored["file"]), stored["kind"], stored["max_tokens"]
     )
-    clip = ClipSpec(**description["clip"])
     model = build_vatt(VattConfig.from_dict(description["model"]))
+    _load_weights(path, model)
+    return model, ClipSpec(**description["clip"]), tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedClassifier:
+    """A fine-tuned model as it comes from its folder.
+
+    Attributes:
+        model: The model with its weights.
+        clip: Shape of the clips that it reads.
+        labels: Names of the classes in order, or None where they are not known.
+    """
+
+    model: Classifier
+    clip: ClipSpec
+    labels: tuple[str, ...] | None
+
+
+def load_classifier(path: str) -> LoadedClassifier:
+    """Like :func:`load_pretrained`, for a fine-tuned model."""
+    description = _read_kind(path, "classifier", "a classifier", "load_pretrained")
+    model = build_classifier(ClassifierConfig.from_dict(description["model"]))
+    _load_weights(path, model)
+    labels = description.get("labels")
+    clip = ClipSpec(**description["clip"])
+    return LoadedClassifier(model, clip, tuple(labels) if labels else None)
+
+
+def _read_kind(path: str, kind: str, expected: str, other: str) -> dict[str, Any]:
+    description = read_description(path)
+    found = description.get("kind", "vatt")
+    if found != kind:
+        raise UserError(
+            f"{path}: holds a model of kind {found!r}, expected {expected}; "
+            f"vatt_tf.models.io.{other} reads it"
+        )
+    return description
+
+
+def _load_weights(path: str, model: VATT | Classifier) -> None:
     checkpoint = tf.train.latest_checkpoint(os.path.join(path, CHECKPOINTS))
     weights = os.path.join(path, WEIGHTS)
     if checkpoint is not None:
@@ -143,7 +213,6 @@ def load_pretrained(path: str) -> tuple[VATT, ClipSpec, Any]:
         _read_weights(weights, model)
     else:
         raise UserError(f"{path}: holds neither checkpoints nor {WEIGHTS}; train longer first")
-    return model, clip, tokenizer
 
 
 def model_variables(model: Any) -> dict[str, tf.Variable]:
@@ -207,7 +276,7 @@ def _listed(names: list[str], most: int = 8) -> str:
     return (shown or "none") + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _read_weights(path: str, model: VATT) -> None:
+def _read_weights(path: str, model: VATT | Classifier) -> None:
     try:
         model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -17,9 +17,16 @@ from vatt_tf.encoders.text import LinearTextEncoder, TextEncoder
 from vatt_tf.encoders.video import VideoEncoder
 from vatt_tf.errors import UserError
 from vatt_tf.heads.common_space import CommonSpace, DisjointHead, FACHead, SharedHead
-from vatt_tf.models.config import AudioTowerConfig, HeadConfig, TextTowerConfig, VattConfig
+from vatt_tf.models.config import (
+    AudioTowerConfig,
+    HeadConfig,
+    TextTowerConfig,
+    VattConfig,
+    VideoTowerConfig,
+)
 
 MODALITIES = ("video", "audio", "text")
+Model = TypeVar("Model", bound=keras.Model)
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -53,8 +60,8 @@ class VATT(keras.Model):
         if config.kind == "agnostic":
             self.agnostic_tower = _agnostic_tower(config, policy)
         else:
-            self.video_tower = _video_tower(config, policy)
-            self.audio_tower = _audio_tower(config.audio, policy)
+            self.video_tower = video_tower(config.video, policy)
+            self.audio_tower = audio_tower(config.audio, policy)
             self.text_tower = _text_tower(config.text, policy)
         self.head = _head(config.head)
 
@@ -163,15 +170,23 @@ def build_vatt(config: VattConfig, dtype: Any = None) -> VATT:
 
 
 def abstract_vatt(config: VattConfig) -> VATT:
+    """A VATT whose variables have names and shapes but no memory, see :func:`abstract`."""
+    return abstract(lambda: build_vatt(config))
+
+
+def abstract(build: Callable[[], Model]) -> Model:
     """Makes a model whose variables have names and shapes but no memory, to count and compare.
 
     LBS has 1.7 GB of weights; this takes none of it. The model cannot be called.
+
+    Args:
+        build: Makes the model and its variables.
     """
-    made: list[VATT] = []
+    made: list[Model] = []
 
     def make() -> None:
         with keras.StatelessScope(initialize_variables=False):
-            made.append(build_vatt(config))
+            made.append(build())
 
     # In its own thread: Keras keeps the list of variables that wait for a value per thread, and
     # those of this model must never get one.
@@ -211,8 +226,7 @@ def _transformer_arguments(config: Any) -> dict[str, Any]:
     }
 
 
-def _video_input(config: VattConfig) -> dict[str, Any]:
-    video = config.video
+def _video_input(video: VideoTowerConfig) -> dict[str, Any]:
     return {
         "frames": video.frames,
         "image_size": video.image_size,
@@ -240,10 +254,10 @@ def _text_input(text: TextTowerConfig) -> dict[str, Any]:
     }
 
 
-def _video_tower(config: VattConfig, policy: Any) -> VideoEncoder:
-    video = config.video
+def video_tower(video: VideoTowerConfig, policy: Any) -> VideoEncoder:
+    """The video tower of a configuration, not built."""
     return VideoEncoder(
-        **_video_input(config),
+        **_video_input(video),
         **_transformer_arguments(video),
         position_dropout_rate=video.position_dropout_rate,
         pre_projection=video.pre_projection,
@@ -253,7 +267,8 @@ def _video_tower(config: VattConfig, policy: Any) -> VideoEncoder:
     )
 
 
-def _audio_tower(audio: AudioTowerConfig, policy: Any) -> WaveformEncoder | SpectrogramEncoder:
+def audio_tower(audio: AudioTowerConfig, policy: Any) -> WaveformEncoder | SpectrogramEncoder:
+    """The audio tower of a configuration, not built."""
     encoder = WaveformEncoder if audio.input == "waveform" else SpectrogramEncoder
     return encoder(
         **_audio_input(audio),
@@ -281,7 +296,7 @@ def _agnostic_tower(config: VattConfig, policy: Any) -> AgnosticEncoder:
         **_transformer_arguments(agnostic),
         position_dropout_rate=agnostic.position_dropout_rate,
         post_projection=agnostic.post_projection,
-        video=_video_input(config),
+        video=_video_input(config.video),
         audio={"input": config.audio.input, **_audio_input(config.audio)},
         text={**_text_input(config.text), "max_tokens": config.text.max_tokens},
         dtype=policy,

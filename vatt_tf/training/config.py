@@ -36,8 +36,10 @@ class TrainConfig:
         augmentation: Random changes to the clips.
         tokenizer: ``"word"``, ``"wordpiece"`` or ``"sentencepiece"``.
         tokenizer_file: Vocabulary or model file; ``None`` for the one beside the first source.
-        word_vectors: word2vec or GloVe text file, or ``.npy``, for the word table; ``None`` to
-            leave it at its random start.
+        word_vectors: word2vec or GloVe text file, ``.npy`` or ``.pkl``, for the word table;
+            ``None`` to leave it at its random start.
+        initial_weights: Run directory or weights folder of the same kind of model to start from,
+            with its tokenizer; ``None`` to start from scratch. The optimizer starts afresh.
         texts: Candidate captions of a clip (P of MIL-NCE; paper: 5).
         frame_rate: Frames per second of a clip (paper: 10).
         sample_rate: Audio samples per second (paper: 48,000).
@@ -63,6 +65,7 @@ class TrainConfig:
     tokenizer: str = "word"
     tokenizer_file: str | None = None
     word_vectors: str | None = None
+    initial_weights: str | None = None
     texts: int = 5
     frame_rate: float = 10.0
     sample_rate: int = 48_000
@@ -98,6 +101,11 @@ class TrainConfig:
                 f"train.gradient_clip_norm={self.gradient_clip_norm!r}: expected None or a number "
                 "above 0"
             )
+        if self.initial_weights and self.word_vectors:
+            raise UserError(
+                "train.initial_weights and train.word_vectors: the weights hold a word table "
+                "already; give one of the two"
+            )
         if self.evaluate_every and not self.eval_data:
             raise UserError(
                 f"train.evaluate_every={self.evaluate_every} needs train.eval_data (EVAL_DATA)"
@@ -106,22 +114,7 @@ class TrainConfig:
     @property
     def clip(self) -> ClipSpec:
         """Shape of the clips that the configured towers read."""
-        video, audio, text = self.model.video, self.model.audio, self.model.text
-        spec = ClipSpec(
-            frames=video.frames,
-            height=video.image_size[0],
-            width=video.image_size[1],
-            frame_rate=self.frame_rate,
-            audio=audio.input,
-            sample_rate=self.sample_rate,
-            texts=self.texts,
-            tokens=text.max_tokens,
-        )
-        if audio.input == "waveform":
-            return dataclasses.replace(spec, samples=audio.samples)
-        return dataclasses.replace(
-            spec, samples=audio.mel_frames * spec.stft_step, mel_bins=audio.mel_bins
-        )
+        return self.model.clip(self.frame_rate, self.sample_rate, self.texts)
 
     def sizes(self, replicas: int) -> tuple[int, int]:
         """Whole batch and micro-batch in clips.

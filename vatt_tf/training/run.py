@@ -19,7 +19,13 @@ from vatt_tf.data.read_errors import read_errors
 from vatt_tf.data.sources import HOW_TO_MAKE_SHARDS, describe_record_id
 from vatt_tf.data.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
-from vatt_tf.models.io import save_description, save_weights
+from vatt_tf.models.io import (
+    load_pretrained,
+    read_description,
+    save_description,
+    save_weights,
+)
+from vatt_tf.models.transfer import transfer_weights
 from vatt_tf.models.vatt import VATT, build_vatt
 from vatt_tf.training import optimizer, run_folder, schedule
 from vatt_tf.training.checkpoints import RunCheckpointManager
@@ -33,7 +39,7 @@ from vatt_tf.training.trainer import PretrainTrainer, TrainingDiverged
 
 def make_tokenizer(config: TrainConfig) -> Any:
     """The configured tokenizer, checked against the model's vocabulary."""
-    file = config.tokenizer_file or _beside(config.data[0].path)
+    file = config.tokenizer_file or _with_weights(config) or _beside(config.data[0].path)
     tokenizer = load_tokenizer(file, config.tokenizer, config.model.text.max_tokens)
     if tokenizer.vocab_size > config.model.text.vocab_size:
         raise UserError(
@@ -41,6 +47,19 @@ def make_tokenizer(config: TrainConfig) -> Any:
             f"{config.model.text.vocab_size}; raise it or make a smaller vocabulary"
         )
     return tokenizer
+
+
+def _with_weights(config: TrainConfig) -> str | None:
+    """The tokenizer that belongs to the word table of the initial weights."""
+    if config.initial_weights is None:
+        return None
+    stored = read_description(config.initial_weights)["tokenizer"]
+    if stored is None:
+        raise UserError(
+            f"train.initial_weights={config.initial_weights}: holds no vocabulary; convert it with "
+            "--vocabulary, or set train.tokenizer_file to the one that it was trained with"
+        )
+    return os.path.join(config.initial_weights, stored["file"])
 
 
 def _beside(path: str | tuple[str, ...]) -> str:
@@ -59,6 +78,10 @@ def make_model(config: TrainConfig, tokenizer: Any) -> VATT:
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
     model = build_vatt(config.model)
+    if config.initial_weights is not None:
+        source, _, _ = load_pretrained(config.initial_weights)
+        for path in transfer_weights(source, model, config.initial_weights):
+            print(f"{config.initial_weights}: {path} interpolated to {config.clip}")
     if config.word_vectors is not None:
         from vatt_tf.data.word_vectors import load_word_vectors
 

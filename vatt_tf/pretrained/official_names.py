@@ -1,23 +1,20 @@
-"""Which variable of an official checkpoint belongs to which of ours, for the parity tests.
+"""Names of the released VATT code's variables for ours (facts section 11).
 
-A fused ``qkv`` takes three official variables, concatenated along the last axis.
+The released code numbers its objects and shortens its words; we name layers after what they do. A
+fused ``qkv`` takes three official variables, concatenated along the last axis.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
 
-import keras
-import numpy as np
-
-SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 BASE = "model/layer_with_weights-0/_base_layer"
 HEAD = "model/layer_with_weights-0/_head_layer/_bridge_heads/0"
 FINETUNE = "model/layer_with_weights-0/_base"
+CLASSIFIER = "model/layer_with_weights-0/_ops/cls"
 UNIFIED = f"{BASE}/unified_backbone/unified_transformer"
 
-_PATCH = {"video": "voxel_to_patch", "waveform": "wave_to_patch", "log_mel": "spectrum_to_patch"}
+PATCH = {"video": "voxel_to_patch", "waveform": "wave_to_patch", "log_mel": "spectrum_to_patch"}
 _SHORT = {"video": "vid", "audio": "aud", "text": "txt"}
 
 
@@ -63,7 +60,7 @@ def tower_keys(path: str, kind: str) -> list[str]:
         return [f"pos_embedding_lookup/{_positions(path)}"]
     path = path.replace("agg_token/embedding", "agg_embedding")
     path = path.replace("word_embedding/", "embedding/")
-    path = path.replace("patch_embedding/", f"{_PATCH.get(kind)}/")
+    path = path.replace("patch_embedding/", f"{PATCH.get(kind)}/")
     return [re.sub(r"^(pre|post)_projection/", r"\1_proj/", path)]
 
 
@@ -103,7 +100,7 @@ def head_keys(path: str) -> list[str]:
 
 
 def model_keys(path: str) -> list[str]:
-    """Official checkpoint keys (without suffix) of one variable of a VATT model, by its path."""
+    """Official keys of one variable of a VATT model, by its path (``vatt/video/...``)."""
     _, part, rest = path.split("/", 2)
     if part == "head":
         return [f"{HEAD}/{name}" for name in head_keys(rest)]
@@ -114,44 +111,14 @@ def model_keys(path: str) -> list[str]:
     return [f"{backbone}/{name}" for name in tower_keys(rest, kind)]
 
 
-def finetuned_keys(kind: str) -> Callable[[str], list[str]]:
-    """Like :func:`model_keys`, for an encoder alone and a fine-tuned checkpoint."""
+def classifier_keys(path: str, kind: str) -> list[str]:
+    """Official keys of one variable of a classifier, by its path.
 
-    def keys(path: str) -> list[str]:
-        return [f"{FINETUNE}/{name}" for name in tower_keys(path.split("/", 1)[1], kind)]
-
-    return keys
-
-
-def read_checkpoint(prefix: str) -> dict[str, np.ndarray]:
-    """Model variables of an official checkpoint, by key without suffix."""
-    import tensorflow as tf
-
-    reader = tf.train.load_checkpoint(prefix)
-    return {
-        key.removesuffix(SUFFIX): reader.get_tensor(key)
-        for key in reader.get_variable_to_shape_map()
-        if key.startswith("model/") and ".OPTIMIZER_SLOT" not in key
-    }
-
-
-def gather(values: Mapping[str, np.ndarray], keys: Iterable[str]) -> np.ndarray:
-    """The array of one of our variables: the official one, or the three of a fused ``qkv``."""
-    parts = [values[key] for key in keys]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
-
-
-def assign(
-    variables: Iterable[keras.Variable],
-    values: Mapping[str, np.ndarray],
-    keys_of: Callable[[str], list[str]] = model_keys,
-) -> set[str]:
-    """Gives every variable its official value; returns the official keys that nobody took."""
-    left = set(values)
-    for variable in variables:
-        keys = keys_of(variable.path)
-        value = gather(values, keys)
-        assert value.shape == tuple(variable.shape), (variable.path, value.shape, variable.shape)
-        variable.assign(value)
-        left -= set(keys)
-    return left
+    Args:
+        path: E.g. ``classifier/video/agg_token/embedding`` or ``classifier/head/dense/kernel``.
+        kind: ``"video"``, ``"waveform"`` or ``"log_mel"``.
+    """
+    _, part, rest = path.split("/", 2)
+    if part == "head":
+        return [f"{CLASSIFIER}/{rest.removeprefix('dense/')}"]
+    return [f"{FINETUNE}/{name}" for name in tower_keys(rest, kind)]

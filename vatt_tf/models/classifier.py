@@ -1,0 +1,73 @@
+"""A tower with a classification head: what fine-tuning makes of a pre-trained tower."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from vatt_tf.heads.classification import ClassificationHead
+from vatt_tf.models.classifier_config import ClassifierConfig
+from vatt_tf.models.vatt import audio_tower, video_tower
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class Classifier(keras.Model):
+    """Classes of a video clip, an image or a sound (paper section 4.2, facts section 8).
+
+    Args:
+        config: The model's configuration.
+        dtype: Dtype policy of the tower; Keras's global policy by default. The head is float32.
+
+    Call arguments:
+        inputs: Dict that has the modality: ``video`` (uint8, or float in [-1, 1], [B, T, H, W, 3])
+            or ``audio`` ([B, samples, 1] or [B, frames, mel, 1]).
+        training: Switches dropout and DropToken on.
+
+    Returns:
+        ``logits`` and ``probabilities``, float32 [B, classes].
+    """
+
+    def __init__(self, config: ClassifierConfig, name: str = "classifier", **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self.config = config
+        make = {"video": video_tower, "audio": audio_tower}[config.modality]
+        self.tower = make(config.tower, self.dtype_policy)
+        self.head = ClassificationHead(
+            config.num_classes, config.multi_label, config.dropout_rate, name="head"
+        )
+
+    def build(self, input_shape: Any = None) -> None:
+        """Makes all variables for the configured input size; ``input_shape`` is not read."""
+        self.tower.build((None, *self.config.tower.input_shape))
+        self.head.build((None, self.tower.output_dim))
+
+    def encode(self, inputs: Mapping[str, Any], training: bool = False) -> Any:
+        """Pooled features [B, d]."""
+        return self.tower(inputs[self.config.modality], training=training)["features_pooled"]
+
+    def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        return self.head(self.encode(inputs, training=training), training=training)
+
+    def get_config(self) -> dict[str, Any]:
+        base = {"name": self.name, "dtype": keras.saving.serialize_keras_object(self.dtype_policy)}
+        return {**base, "config": self.config.to_dict()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Classifier:
+        config = dict(config)
+        dtype = keras.saving.deserialize_keras_object(config.pop("dtype"))
+        return cls(ClassifierConfig.from_dict(config.pop("config")), dtype=dtype, **config)
+
+
+def build_classifier(config: ClassifierConfig, dtype: Any = None) -> Classifier:
+    """Makes a classifier with all its variables.
+
+    Args:
+        config: The model's configuration.
+        dtype: Dtype policy of the tower, e.g. ``"mixed_bfloat16"``; Keras's global one by default.
+    """
+    model = Classifier(config, dtype=dtype)
+    model.build()
+    return model

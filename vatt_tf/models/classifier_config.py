@@ -1,0 +1,75 @@
+"""Configuration of a classifier: one tower and its classes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from vatt_tf.data.schema import ClipSpec
+from vatt_tf.models.config import CLASSIFIED, AudioTowerConfig, VideoTowerConfig
+from vatt_tf.models.fields import (
+    as_plain,
+    check_choice,
+    check_flag,
+    check_positive,
+    check_rate,
+    fail,
+    made_from,
+)
+
+_TOWERS = {"video": VideoTowerConfig, "audio": AudioTowerConfig}
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierConfig:
+    """One tower and a classification head (facts section 8).
+
+    Attributes:
+        modality: ``"video"`` (images are clips that stand still) or ``"audio"``.
+        tower: The tower.
+        num_classes: Number of classes.
+        multi_label: Whether a clip may have several labels: sigmoid instead of softmax.
+        dropout_rate: Dropout in front of the head (released code: video 0.5, audio 0, agnostic
+            0.2).
+    """
+
+    modality: str
+    tower: VideoTowerConfig | AudioTowerConfig
+    num_classes: int
+    multi_label: bool = False
+    dropout_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choice("classifier.modality", self.modality, CLASSIFIED)
+        expected = _TOWERS[self.modality]
+        if not isinstance(self.tower, expected):
+            fail("classifier.tower", self.tower, f"a {expected.__name__}")
+        check_positive("classifier.num_classes", self.num_classes)
+        check_flag("classifier.multi_label", self.multi_label)
+        check_rate("classifier.dropout_rate", self.dropout_rate)
+
+    def clip(self, frame_rate: float = 10.0, sample_rate: int = 48_000) -> ClipSpec:
+        """Shape of the clips that the tower reads; the other modality is left at its default."""
+        spec = ClipSpec(frame_rate=frame_rate, sample_rate=sample_rate)
+        if isinstance(self.tower, AudioTowerConfig):
+            return dataclasses.replace(spec, **self.tower.clip_fields)
+        height, width = self.tower.image_size
+        return dataclasses.replace(
+            spec, frames=self.tower.frames, height=height, width=width, audio="none"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists and numbers, as JSON wants them."""
+        return as_plain(dataclasses.asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ClassifierConfig:
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            UserError: When a key is unknown or missing, or a value is wrong.
+        """
+        check_choice("classifier.modality", values.get("modality"), CLASSIFIED)
+        tower = made_from(_TOWERS[values["modality"]], values.get("tower"), "tower")
+        return made_from(cls, {**values, "tower": tower}, "model")

@@ -1,0 +1,75 @@
+"""Checks and JSON form of the fields of configuration dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from vatt_tf.errors import UserError
+
+
+def fail(name: str, value: Any, expected: str) -> NoReturn:
+    """Reports a wrong value under its gin name."""
+    raise UserError(f"{name} = {value!r}: expected {expected}")
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Wants a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        fail(name, value, "a positive whole number")
+
+
+def check_rate(name: str, value: Any) -> None:
+    """Wants a number in [0, 1)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        fail(name, value, "a number in [0, 1)")
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Wants one of the choices."""
+    if value not in choices:
+        fail(name, value, f"one of {', '.join(repr(choice) for choice in choices)}")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Wants True or False."""
+    if not isinstance(value, bool):
+        fail(name, value, "True or False")
+
+
+def as_sizes(name: str, value: Any, length: int) -> tuple[int, ...]:
+    """Checks some positive whole numbers and makes them a tuple (JSON and gin give lists)."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != length:
+        fail(name, value, f"{length} positive whole numbers")
+    for number in value:
+        check_positive(name, number)
+    return tuple(value)
+
+
+def set_field(instance: Any, field: str, value: Any) -> None:
+    """Sets a field of a frozen dataclass while it is being made."""
+    object.__setattr__(instance, field, value)
+
+
+def made_from(part: type, values: Any, where: str) -> Any:
+    """Makes a dataclass from a dict that has exactly its fields, so that gin adds nothing."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"model config: {where} is {values!r}, expected an object")
+    names = {field.name for field in dataclasses.fields(part)}
+    unknown, missing = set(values) - names, names - set(values)
+    if unknown or missing:
+        raise UserError(
+            f"model config: {where} has unknown keys {sorted(unknown)} and lacks "
+            f"{sorted(missing)}; was it written by another version?"
+        )
+    return part(**values)
+
+
+def as_plain(value: Any) -> Any:
+    """Tuples as lists, as JSON wants them."""
+    if isinstance(value, dict):
+        return {key: as_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_plain(item) for item in value]
+    return value

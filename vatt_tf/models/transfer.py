@@ -1,0 +1,50 @@
+"""Weights from one model into another of the same kind, by the paths of the variables."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from vatt_tf.errors import UserError
+from vatt_tf.layers.positions import interpolation_matrix
+
+
+def transfer_weights(source: keras.Model, target: keras.Model, name: str) -> list[str]:
+    """Gives every weight of ``target`` the value of the weight of that path in ``source``.
+
+    Position tables of another size are interpolated (facts section 7).
+
+    Args:
+        source: Model with weights.
+        target: Built model of the same kind.
+        name: Where the source comes from, for messages.
+
+    Returns:
+        Paths of the position tables that were interpolated.
+
+    Raises:
+        UserError: If a weight is missing, left over or of another shape; lists them.
+    """
+    values = {variable.path: variable for variable in source.weights}
+    wanted = {variable.path: variable for variable in target.weights}
+    wrong = [f"{path} is not in it" for path in wanted if path not in values]
+    wrong += [f"{path} has no place in this model" for path in values if path not in wanted]
+    interpolated = []
+    for path in [path for path in wanted if path in values]:
+        found, shape = tuple(values[path].shape), tuple(wanted[path].shape)
+        if found == shape:
+            continue
+        if "/positions/" in path and found[1:] == shape[1:]:
+            interpolated.append(path)
+        else:
+            wrong.append(f"{path} is {found} in it, {shape} in this model")
+    if wrong:
+        more = f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
+        raise UserError(f"{name}: does not fit the model: {'; '.join(wrong[:6])}{more}")
+    for path, variable in wanted.items():
+        value = keras.ops.convert_to_numpy(values[path])
+        if path in interpolated:
+            matrix = interpolation_matrix(value.shape[0], variable.shape[0])
+            value = (matrix @ value.astype(np.float64)).astype(np.float32)
+        variable.assign(value)
+    return interpolated

@@ -1,0 +1,74 @@
+"""What a conversion did: the printed table and the record that stays with the weights."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import time
+from typing import Any
+
+from vatt_tf import __version__
+from vatt_tf.pretrained.official_vatt import Converted, MappedVariable
+from vatt_tf.pretrained.source import SourceCheckpoint
+
+PROVENANCE = "provenance.json"
+LICENCE = (
+    "The code of VATT is published under Apache-2.0; no separate licence for the weights is stated "
+    "beside it. Clear this with the publisher before passing the weights on."
+)
+
+
+def format_report(source: SourceCheckpoint, converted: Converted) -> str:
+    """Every official variable with its shape and ours, and what was left out and why."""
+    rows = [
+        (key, _shape(source.shapes[key]), f"{entry.path}{_note(entry, key)}")
+        for entry in converted.variables
+        for key in entry.keys
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    lines = [f"{key:<{widths[0]}}  {shape:>{widths[1]}}  {ours}" for key, shape, ours in rows]
+    reasons = collections.Counter(converted.left_out.values())
+    lines += [f"left out: {count} ({reason})" for reason, count in sorted(reasons.items())]
+    lines.append(f"{len(rows)} official variables -> {len(converted.variables)} of ours")
+    return "\n".join(lines)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _note(entry: MappedVariable, key: str) -> str:
+    if entry.source_rows is not None:
+        return f"  (interpolated from {entry.source_rows} to {entry.shape[0]} positions)"
+    if len(entry.keys) > 1:
+        return f"  ({entry.keys.index(key) + 1} of {len(entry.keys)}, side by side)"
+    return ""
+
+
+def write_provenance(
+    folder: str, source: SourceCheckpoint, converted: Converted, step: int
+) -> None:
+    """Writes ``provenance.json``: source files with checksums, step, licence note, variables."""
+    record: dict[str, Any] = {
+        "source": os.path.basename(source.prefix),
+        "description": converted.description,
+        "files": source.checksums(),
+        "step": step,
+        "licence": LICENCE,
+        "converted": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "vatt_tf": __version__,
+        "variables": [
+            {
+                "ours": entry.path,
+                "shape": list(entry.shape),
+                "from": {key: list(source.shapes[key]) for key in entry.keys},
+                **({"interpolated_from": entry.source_rows} if entry.source_rows else {}),
+            }
+            for entry in converted.variables
+        ],
+        "left_out": converted.left_out,
+    }
+    with open(os.path.join(folder, PROVENANCE), "w", encoding="utf-8") as file:
+        json.dump(record, file, indent=1)
+        file.write("\n")
