@@ -20,7 +20,7 @@ import numpy as np
 
 from vatt_tf.data import media
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.errors import UserError
+from vatt_tf.errors import NO_VOCABULARY, UserError
 from vatt_tf.evaluation import embeddings as embeddings_lib
 from vatt_tf.evaluation import metrics
 
@@ -68,7 +68,12 @@ class VattEmbedder:
     """
 
     def __init__(
-        self, model: Any, clip: ClipSpec, tokenizer: Callable[[Any], Any], *, batch_size: int = 8
+        self,
+        model: Any,
+        clip: ClipSpec,
+        tokenizer: Callable[[Any], Any] | None,
+        *,
+        batch_size: int = 8,
     ):
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, found {batch_size}")
@@ -201,6 +206,8 @@ class VattEmbedder:
             UserError: If something is not a string or is empty.
         """
         self._require("text")
+        if self.tokenizer is None:
+            raise UserError(f"embed_text: {NO_VOCABULARY}")
         single = isinstance(strings, str)
         values = [strings] if single else list(strings)
         if not values:
@@ -411,7 +418,7 @@ def _audio_input(samples: np.ndarray, clip: ClipSpec) -> np.ndarray:
         return samples[:, None].astype(np.float32)
     from vatt_tf.data import audio_ops
 
-    return np.asarray(audio_ops.log_mel(samples, clip))
+    return np.asarray(audio_ops.log_mel(samples, clip))[..., None]
 
 
 def _resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:

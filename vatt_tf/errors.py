@@ -7,3 +7,10 @@ class UserError(ValueError):
     The message names the file, field or value, says what was found and what was expected, and
     tells what to do. Entry points print it as ``error: ...`` and exit with code 2.
     """
+
+
+# What to do where a model has a text tower but no word list.
+NO_VOCABULARY = (
+    "these weights came without a vocabulary; convert them again with "
+    "vatt_tf.convert --vocabulary=FILE"
+)

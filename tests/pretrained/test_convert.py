@@ -243,6 +243,65 @@ def test_vocabulary_and_word_vectors(checkpoints, tmp_path):
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith("bad")]
 
 
+def test_weights_start_a_run(checkpoints, read_config, tmp_path):
+    from vatt_tf.data.pipeline import DataSource
+    from vatt_tf.training.config import TrainConfig
+    from vatt_tf.training.run import make_model, make_tokenizer
+
+    config = read_config("tx_fac.gin")
+    weights = str(tmp_path / "weights")
+    converted = convert_official(SourceCheckpoint(checkpoints["tx_fac"]), config).model
+    io.save_pretrained(weights, converted, config.clip(), None)
+
+    def run(model, **fields):
+        return TrainConfig(
+            model=model, data=(DataSource("none"),), steps=1, initial_weights=weights, **fields
+        )
+
+    with pytest.raises(UserError, match="holds no vocabulary; convert it with --vocabulary"):
+        make_tokenizer(run(config))
+    larger = read_config("tx_fac.gin", "video_tower.frames = 8")
+    model = make_model(run(larger), None)
+    values = {variable.path: np.asarray(variable) for variable in converted.weights}
+    for variable in model.weights:
+        value = values[variable.path]
+        if "temporal" in variable.path and "video" in variable.path:
+            value = interpolation_matrix(2, 4) @ value
+        np.testing.assert_allclose(variable, value, atol=1e-6)
+    other = read_config("tx_fac.gin", "video_tower.num_layers = 1")
+    with pytest.raises(UserError, match=r"block_1/attention_norm/gamma has no place"):
+        make_model(run(other), None)
+    with pytest.raises(UserError, match="give one of the two"):
+        run(config, word_vectors="vectors.txt")
+
+
+def test_pickles_run_no_code(tmp_path):
+    from vatt_tf.data import safe_pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (os.system, (f"touch {tmp_path}/run",))
+
+    path = tmp_path / "evil.pkl"
+    path.write_bytes(pickle.dumps({"word_embeddings": Evil()}))
+    with pytest.raises(UserError, match="asks for posix.system; only NumPy arrays"):
+        safe_pickle.load(path)
+    assert not (tmp_path / "run").exists()
+    content = {"a": np.arange(3), "b": [1.5, "x"], "c": np.float32(2), "d": np.ones((2, 2), ">f4")}
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        path.write_bytes(pickle.dumps(content, protocol=protocol))
+        read = safe_pickle.load(path)
+        np.testing.assert_array_equal(read["a"], content["a"])
+        np.testing.assert_array_equal(read["d"], content["d"])
+    # As Python 2 wrote it with NumPy 1.
+    text = pickle.dumps(np.arange(4.0), protocol=2).replace(b"numpy._core", b"numpy.core")
+    path.write_bytes(text)
+    np.testing.assert_array_equal(safe_pickle.load(path), np.arange(4.0))
+    path.write_bytes(text[: len(text) // 2])
+    with pytest.raises(UserError, match="not a readable pickle"):
+        safe_pickle.load(path)
+
+
 @pytest.mark.slow
 def test_command_leaves_nothing_behind(checkpoints, tmp_path):
     values = official.values_of("wat_finetune")

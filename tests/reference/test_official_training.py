@@ -1,8 +1,8 @@
 """Three optimizer steps and gradients of the released code (facts section 12).
 
 BatchNorm over four clips, with units whose squared mean is 500 times their variance, makes these
-records sensitive: evaluated in float64, the same formulas differ from the recorded float32 values by
-up to 2.7e-5 (embeddings of the video) and 4.6e-5 (gradients, of the largest one). The tolerances
+records sensitive: evaluated in float64, the same formulas differ from the recorded float32 values
+by up to 2.7e-5 (embeddings of the video) and 4.6e-5 (gradients, of the largest one). The tolerances
 here are 1e-5 where the record is that exact and its own rounding where it is not.
 """
 

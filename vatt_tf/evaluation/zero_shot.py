@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.errors import UserError
+from vatt_tf.errors import NO_VOCABULARY, UserError
 from vatt_tf.evaluation import metrics
 from vatt_tf.evaluation.embeddings import EmbeddingSet, embed_strings
 
@@ -158,7 +158,7 @@ def class_embeddings(
 def zero_shot_metrics(
     embeddings: EmbeddingSet,
     model: Any,
-    tokenizer: Callable[[Any], Any],
+    tokenizer: Callable[[Any], Any] | None,
     *,
     labels: Sequence[str] = (),
     prompts: dict[str, list[str]] | None = None,
@@ -169,15 +169,17 @@ def zero_shot_metrics(
     Args:
         embeddings: The clips.
         model: The model that embedded them.
-        tokenizer: Strings -> ids.
+        tokenizer: Strings -> ids, or None where the weights came without a vocabulary.
         labels: All label names of the data (the manifest's); names found on clips by default.
         prompts: label -> prompts; the label names themselves by default.
         tolerance: Scores closer than this are ties.
 
     Raises:
-        UserError: If the clips have no labels, no space holds video and text, or prompts and labels
-            do not match.
+        UserError: If there is no vocabulary, the clips have no labels, no space holds video and
+            text, or prompts and labels do not match.
     """
+    if tokenizer is None:
+        raise UserError(f"zero-shot classes need words; {NO_VOCABULARY}")
     space = embeddings.space_of("video", "text")
     if space is None:
         raise UserError("zero-shot classes need a model with video and text in one space")
