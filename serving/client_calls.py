@@ -1,0 +1,350 @@
+"""What the clients ask a server, apart from how it is sent: plain or asyncio, the same steps.
+
+Every call is a generator that yields requests, is sent the replies (or thrown the errors) and
+returns the result. ``Client`` and ``AsyncClient`` only differ in how they carry the requests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
+
+import numpy as np
+
+from vatt_tf.data.schema import ClipSpec
+from vatt_tf.errors import UserError
+from vatt_tf.serving import client_inputs
+from vatt_tf.serving.client_inputs import Inputs, Span
+from vatt_tf.serving.client_protocol import Reply, Request
+
+T = TypeVar("T")
+Steps = Generator[Request, Reply, T]
+
+MODALITIES = ("video", "audio", "text")
+INPUT_NAMES = {"video": "frames", "audio": "waveform", "text": "text"}
+# The modality whose common space is meant when the caller does not say.
+DEFAULT_PARTNER = {"video": "text", "audio": "video", "text": "video"}
+# A served model may be replaced in the middle of a call, which then starts again.
+ATTEMPTS = 3
+# A string is a thousandth of the work of a clip.
+TEXTS_PER_WINDOW = 8
+
+
+class RequestError(UserError):
+    """An answer of the server that is an error, or no answer.
+
+    Attributes:
+        code: Name of the gRPC status code, e.g. ``"NOT_FOUND"``.
+        details: The server's own words.
+    """
+
+    def __init__(self, message: str, code: str, details: str = ""):
+        super().__init__(message)
+        self.code, self.details = code, details
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a served model says of itself (its signature ``describe``).
+
+    Attributes:
+        version: Version that is served.
+        modality: ``"video"``, ``"audio"`` or ``"text"``.
+        clip: Shape of the clips that it was trained on.
+        outputs: Output name -> ``{"space", "dim", "partners"}`` of the embeddings.
+        labels: Names of the classes of a classifier, else empty.
+        model_hash: Fingerprint of the weights.
+    """
+
+    version: int
+    modality: str
+    clip: ClipSpec
+    outputs: dict[str, dict[str, Any]]
+    labels: tuple[str, ...]
+    model_hash: str
+
+    @property
+    def spaces(self) -> dict[str, str]:
+        """Space -> name of the output that lies in it."""
+        return {value["space"]: name for name, value in self.outputs.items() if value.get("space")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """Classes of one input, or of several along the first axis.
+
+    Attributes:
+        probabilities: float32 [classes] or [n, classes], the mean over the windows.
+        logits: The same of the logits.
+        labels: Names of the classes.
+    """
+
+    probabilities: np.ndarray
+    logits: np.ndarray
+    labels: tuple[str, ...]
+
+    def top(self, count: int = 5) -> Any:
+        """The most probable classes of an input as (label, probability); a list per input."""
+        if self.probabilities.ndim == 2:
+            return [Classification(p, p, self.labels).top(count) for p in self.probabilities]
+        best = np.argsort(-self.probabilities, kind="stable")[:count]
+        return [(self.labels[i], float(self.probabilities[i])) for i in best]
+
+
+class Calls:
+    """The calls of a client and what it has learnt about the server's models.
+
+    Args:
+        batch_size: Windows of video or sound in a request (strings: eight times as many).
+        max_message_bytes: Largest request.
+    """
+
+    def __init__(self, batch_size: int, max_message_bytes: int):
+        if batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, found {batch_size}")
+        self._batch_size, self._max_bytes = batch_size, max_message_bytes
+        self._known: dict[str, Description] = {}
+        self._limits: dict[str, int] = {}  # rows that the server takes at once
+
+    def describe(self, model: str) -> Steps[Description]:
+        """Asks a model what it is; the answer is kept until another version replies."""
+        if model not in self._known:
+            try:
+                reply = yield Request(model, "describe", {"query": np.array([b""], object)})
+            except RequestError as error:
+                if error.code == "FAILED_PRECONDITION":
+                    raise UserError(
+                        f"the served model {model} has no signature 'describe': it was not "
+                        "written by vatt_tf.export; export it with "
+                        "`python -m vatt_tf.export --run_dir=RUN --out=MODELS`"
+                    ) from error
+                raise
+            self._known[model] = _description(model, reply)
+        return self._known[model]
+
+    def describe_all(self) -> Steps[dict[str, Description]]:
+        """Descriptions of the towers that are served.
+
+        Raises:
+            UserError: If none is.
+        """
+        found = {}
+        for modality in MODALITIES:
+            try:
+                found[modality] = yield from self.describe(modality)
+            except RequestError as error:
+                if error.code != "NOT_FOUND":
+                    raise
+        if not found:
+            raise UserError(
+                f"the server has none of the models {', '.join(MODALITIES)}; start it on a folder "
+                "that `python -m vatt_tf.export` wrote"
+            )
+        return found
+
+    def embed(
+        self, modality: str, make: Callable[[ClipSpec], Inputs], space: str | None
+    ) -> Steps[np.ndarray | dict[str, np.ndarray]]:
+        """Embeds the inputs that ``make`` gives for the clip shape of the served model."""
+
+        def names(description: Description) -> dict[str, str]:
+            return choose_spaces(modality, description, space)
+
+        description, inputs, means = yield from self._means(
+            modality, make, lambda description: list(names(description).values())
+        )
+        results = {}
+        for name, output in names(description).items():
+            value = _normalised(means[output])
+            if not np.isfinite(value).all():
+                raise UserError(f"the {modality} embeddings in space {name} are not finite")
+            results[name] = value[0] if inputs.single else value
+        return results if space == "all" else next(iter(results.values()))
+
+    def classify(
+        self, model: str, source: Any, span: Span, rate: float | None
+    ) -> Steps[Classification]:
+        """Classifies inputs of the modality that the served classifier reads."""
+        first = yield from self.describe(model)
+
+        def make(clip: ClipSpec) -> Inputs:
+            if first.modality == "video":
+                return client_inputs.video_inputs(source, clip, span, rate)
+            samples = None if rate is None else round(rate)
+            return client_inputs.audio_inputs(source, clip, span, samples)
+
+        description, inputs, means = yield from self._means(
+            model, make, lambda _: ["logits", "probabilities"]
+        )
+        logits, probabilities = means["logits"], means["probabilities"]
+        if inputs.single:
+            logits, probabilities = logits[0], probabilities[0]
+        return Classification(probabilities, logits, description.labels)
+
+    def _means(
+        self,
+        model: str,
+        make: Callable[[ClipSpec], Inputs],
+        outputs: Callable[[Description], list[str]],
+    ) -> Steps[tuple[Description, Inputs, dict[str, np.ndarray]]]:
+        """Sends all windows; means of the outputs, all of one version of the model."""
+        for _ in range(ATTEMPTS):
+            description = yield from self.describe(model)
+            wanted = outputs(description)
+            inputs = make(description.clip)
+            try:
+                means = yield from self._stream(model, description, inputs, wanted)
+            except RequestError as error:
+                # Perhaps the request did not fit because another model took the place.
+                self._known.pop(model, None)
+                if error.code not in ("INVALID_ARGUMENT", "FAILED_PRECONDITION"):
+                    raise
+                if (yield from self.describe(model)).version == description.version:
+                    raise
+                continue
+            if means is not None:
+                return description, inputs, means
+            self._known.pop(model, None)
+        raise RequestError(f"model {model}: its version changed {ATTEMPTS} times", "ABORTED")
+
+    def _stream(
+        self, model: str, description: Description, inputs: Inputs, wanted: list[str]
+    ) -> Steps[dict[str, np.ndarray] | None]:
+        """Means of the outputs per input; None when another version took over meanwhile."""
+        sums: dict[str, np.ndarray] = {}
+        windows = np.zeros(inputs.count, np.int64)
+        input_name = INPUT_NAMES[description.modality]
+        for owners, rows in self._batches(description.modality, inputs):
+            for first, reply in (yield from self._send(model, input_name, rows)):
+                if reply.version != description.version:
+                    return None
+                for name in wanted:
+                    if name not in reply.outputs:
+                        found = ", ".join(reply.outputs)
+                        raise UserError(f"model {model} has no output {name} (it has {found})")
+                    value = reply.outputs[name]
+                    part = owners[first : first + len(value)]
+                    total = sums.setdefault(
+                        name, np.zeros((inputs.count, value.shape[-1]), np.float32)
+                    )
+                    np.add.at(total, part, value)
+            np.add.at(windows, owners, 1)
+        return {name: total / windows[:, None].astype(np.float32) for name, total in sums.items()}
+
+    def _batches(
+        self, modality: str, inputs: Inputs
+    ) -> Generator[tuple[list[int], list[np.ndarray]], None, None]:
+        """Windows of all inputs in groups that fit a request, with the number of their input."""
+        size = self._batch_size * (TEXTS_PER_WINDOW if modality == "text" else 1)
+        owners: list[int] = []
+        rows: list[np.ndarray] = []
+        total = 0
+        for owner, windows in enumerate(inputs.clips):
+            for window in windows:
+                bytes_needed = len(window.item()) if modality == "text" else window.nbytes
+                if rows and (len(rows) == size or total + bytes_needed > self._max_bytes):
+                    yield owners, rows
+                    owners, rows, total = [], [], 0
+                owners.append(owner)
+                rows.append(window)
+                total += bytes_needed
+        if rows:
+            yield owners, rows
+
+    def _send(
+        self, model: str, input_name: str, rows: list[np.ndarray]
+    ) -> Steps[list[tuple[int, Reply]]]:
+        """Sends rows, in smaller pieces when the server says that they are too many."""
+        replies = []
+        begin = 0
+        while begin < len(rows):
+            piece = rows[begin : begin + self._limits.get(model, len(rows))]
+            try:
+                reply = yield Request(model, "serving_default", {input_name: np.stack(piece)})
+            except RequestError as error:
+                smaller = _smaller(error, len(piece))
+                if smaller is None:
+                    raise
+                self._limits[model] = smaller
+                continue
+            replies.append((begin, reply))
+            begin += len(piece)
+        return replies
+
+
+def advance(
+    steps: Steps[T], reply: Reply | None = None, error: RequestError | None = None
+) -> tuple[Request | None, T | None]:
+    """Takes a call one step further: the next request, or None and the result."""
+    try:
+        if error is not None:
+            return steps.throw(error), None
+        return steps.send(reply), None  # type: ignore[arg-type]
+    except StopIteration as stop:
+        return None, stop.value
+
+
+def choose_spaces(modality: str, description: Description, space: str | None) -> dict[str, str]:
+    """Space -> output name of the spaces meant by ``space`` (see ``VattEmbedder``).
+
+    Raises:
+        UserError: If there is no such space.
+    """
+    own = description.spaces
+    partners = {
+        value["space"]: tuple(value["partners"])
+        for value in description.outputs.values()
+        if value.get("space")
+    }
+    if space == "all":
+        return own
+    wanted = DEFAULT_PARTNER[modality] if space is None else space
+    if wanted in own:
+        return {wanted: own[wanted]}
+    for name, others in partners.items():
+        if wanted in others and wanted != modality:
+            return {name: own[name]}
+    if space is None:
+        return dict([next(iter(own.items()))])
+    others = sorted({other for parts in partners.values() for other in parts} - {modality})
+    raise UserError(
+        f"space={space!r} for {modality}: expected the modality to compare with "
+        f"({', '.join(others)}), a space name ({', '.join(own)}) or 'all'"
+    )
+
+
+def _description(model: str, reply: Reply) -> Description:
+    try:
+        content = json.loads(reply.outputs["description"].ravel()[0])
+        return Description(
+            version=reply.version,
+            modality=content["modality"],
+            clip=ClipSpec(**content["clip"]),
+            outputs=content["outputs"],
+            labels=tuple(content.get("labels") or ()),
+            model_hash=content["model_hash"],
+        )
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the served model {model} describes itself in a way that this version does not "
+            f"understand ({type(error).__name__}: {error}); export it again with this version"
+        ) from error
+
+
+def _smaller(error: RequestError, rows: int) -> int | None:
+    """Rows to try after a refusal, None when the number of rows is not the reason."""
+    found = re.search(r"larger than maximum input batch size (\d+)", error.details)
+    if found:
+        limit = int(found.group(1))
+        return limit if 0 < limit < rows else None
+    if error.code == "RESOURCE_EXHAUSTED" and "larger than max" in error.details and rows > 1:
+        return rows // 2
+    return None
+
+
+def _normalised(value: np.ndarray) -> np.ndarray:
+    norm = np.linalg.norm(value.astype(np.float64), axis=-1, keepdims=True)
+    return (value / np.maximum(norm, 1e-12)).astype(np.float32)

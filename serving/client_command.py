@@ -1,0 +1,122 @@
+"""The command line of the client: ``python -m vatt_tf.serving.client text "..."`` and the like."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+import numpy as np
+
+from vatt_tf import cli
+from vatt_tf.serving.client import DEFAULT_TARGET, Client
+from vatt_tf.serving.client_calls import Classification
+
+SHOWN = 6  # numbers of a vector
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, found {text!r}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds > 0, found {text!r}")
+    return value
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Flags of ``python -m vatt_tf.serving.client``."""
+    parser = cli.ArgumentParser(
+        prog="python -m vatt_tf.serving.client",
+        description="Asks a running server: embeds words, videos or sounds, or classifies a file.",
+    )
+    add = parser.add_argument
+    add("task", choices=("text", "video", "audio", "classify"), help="what the inputs are")
+    add("inputs", nargs="+", metavar="INPUT", help="strings, or files")
+    add("--server", default=DEFAULT_TARGET, help=f"host:port (default: {DEFAULT_TARGET})")
+    add("--space", help="modality to compare with, or a space (default: all)")
+    add("--windows", type=_count, default=4, help="windows averaged per file (default: 4)")
+    add("--model", default="classifier", help="classify: name of the model (default: classifier)")
+    add("--top", type=_count, default=5, help="classify: classes shown (default: 5)")
+    add("--timeout", type=_seconds, default=60.0, help="seconds per request (default: 60)")
+    add("--json", action="store_true", help="print one JSON object with all numbers")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    args = build_parser().parse_args(argv)
+
+    def command() -> int:
+        with Client(args.server, timeout=args.timeout) as client:
+            if args.task == "classify":
+                _classify(client, args)
+            else:
+                _embed(client, args)
+        return 0
+
+    return cli.run(command)
+
+
+def _embed(client: Client, args: argparse.Namespace) -> None:
+    embed: Any = getattr(client, f"embed_{args.task}")
+    windows = {} if args.task == "text" else {"windows": args.windows}
+    description = client.describe(args.task)
+    began = time.monotonic()
+    found = embed(args.inputs, space=args.space or "all", **windows)
+    seconds = time.monotonic() - began
+    if args.space:
+        found = {args.space: found}
+    if args.json:
+        print(json.dumps({"inputs": args.inputs, **_lists(found)}))
+        return
+    print(
+        f"{args.server}, model {args.task} version {description.version} "
+        f"(weights {description.model_hash[:12]}), {1000 * seconds:.0f} ms"
+    )
+    partners = {v.get("space"): v.get("partners", ()) for v in description.outputs.values()}
+    for space, vectors in found.items():
+        others = " and ".join(partners.get(space, ()))
+        shared = f", shared with {others}" if others else ""
+        print(f"\nspace {space}{shared}: {vectors.shape[1]} numbers each, length 1")
+        width = max(len(name) for name in args.inputs)
+        for name, vector in zip(args.inputs, vectors, strict=True):
+            numbers = " ".join(f"{value:7.4f}" for value in vector[:SHOWN])
+            print(f"  {name:{width}}  {numbers}{' ...' if len(vector) > SHOWN else ''}")
+        if len(vectors) > 1:
+            print("  cosines:")
+            for name, row in zip(args.inputs, vectors @ vectors.T, strict=True):
+                print(f"  {name:{width}}  " + " ".join(f"{value:6.3f}" for value in row))
+
+
+def _lists(found: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {"embeddings": {space: value.tolist() for space, value in found.items()}}
+
+
+def _classify(client: Client, args: argparse.Namespace) -> None:
+    began = time.monotonic()
+    found: Classification = client.classify(args.inputs, model=args.model, windows=args.windows)
+    seconds = time.monotonic() - began
+    rows = found.top(args.top)
+    if args.json:
+        classes = [[{"label": a, "probability": b} for a, b in row] for row in rows]
+        print(json.dumps({"inputs": args.inputs, "classes": classes}))
+        return
+    print(f"{args.server}, model {args.model}, {1000 * seconds:.0f} ms")
+    for name, row in zip(args.inputs, rows, strict=True):
+        print(f"\n{name}")
+        for label, probability in row:
+            bar = "#" * round(40 * probability)
+            print(f"  {100 * probability:5.1f} %  {label}  {bar}")

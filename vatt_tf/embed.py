@@ -1,0 +1,206 @@
+"""Embeds every clip of a folder of videos into an index that can be searched.
+
+Usage::
+
+    python -m vatt_tf.embed --videos=DIR --out=INDEX --run_dir=RUN
+    python -m vatt_tf.embed --videos=DIR --out=INDEX --server=localhost:8500
+
+Start it again to go on after an interruption, or after videos have been added, changed or removed:
+what is finished is not embedded again. Files that cannot be used are listed in INDEX/manifest.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import sys
+from typing import Any
+
+from vatt_tf import cli
+from vatt_tf.errors import UserError
+
+# Seconds between two versions of the manifest of a running job.
+MANIFEST_SECONDS = 30.0
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, found {text!r}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds > 0, found {text!r}")
+    return value
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Flags of ``python -m vatt_tf.embed``."""
+    parser = cli.ArgumentParser(
+        prog="python -m vatt_tf.embed",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--videos", required=True, help="folder of videos, searched with its sub-folders")
+    add("--out", required=True, help="folder of the index; it is made, or gone on with")
+    add("--run_dir", help="run directory (its newest checkpoint) or weights folder to embed with")
+    add("--models", help="folder of exported models to embed with")
+    add("--server", help="host:port of a server that has exported models to embed with")
+    add("--clip_seconds", type=_seconds, help="length of a clip (default: what the model reads)")
+    add("--stride_seconds", type=_seconds, help="from clip to clip (default: --clip_seconds)")
+    add("--batch_size", type=_count, default=8, help="clips embedded at once (default: 8)")
+    return parser
+
+
+def embed(
+    videos: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    run_dir: str | None = None,
+    models: str | None = None,
+    server: str | None = None,
+    clip_seconds: float | None = None,
+    stride_seconds: float | None = None,
+    batch_size: int = 8,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Embeds a folder of videos; see the module.
+
+    Args:
+        videos: Folder of videos.
+        out: Folder of the index.
+        run_dir: Run directory or weights folder; or
+        models: folder of exported models; or
+        server: ``host:port``: one of the three.
+        clip_seconds: Length of a clip; the model's own by default. Several windows of the model
+            are averaged for a longer one.
+        stride_seconds: From the start of a clip to that of the next; ``clip_seconds`` by default.
+        batch_size: Clips embedded at once.
+        quiet: No progress bar and no summary.
+
+    Returns:
+        The manifest of the index.
+
+    Raises:
+        UserError: If the videos, the model or the index cannot be used.
+    """
+    from vatt_tf.search_index import embedding, folder, nearest
+    from vatt_tf.search_index.models import Source, open_model
+
+    source = Source.from_flags({"run_dir": run_dir, "models": models, "server": server})
+    if source is None:
+        raise UserError("no model to embed with: give --run_dir, --models or --server")
+    found = embedding.find_videos(videos)
+    model = open_model(source, batch_size)
+    own = model.clip.frames / model.clip.frame_rate
+    length = own if clip_seconds is None else clip_seconds
+    stride = length if stride_seconds is None else stride_seconds
+    settings = {
+        "videos": str(pathlib.Path(videos).resolve()),
+        "clip_seconds": length,
+        "stride_seconds": stride,
+    }
+    with folder.create_or_resume(
+        out, model=model.describe(), settings=settings, spaces=model.video_spaces
+    ) as index:
+        waiting = embedding.waiting_videos(index, found)
+        if not quiet:
+            print(f"{videos}: {len(found)} videos, {len(found) - len(waiting)} of them finished")
+        with _Progress(index, waiting, quiet) as progress:
+            embedding.embed_windows(
+                index,
+                model,
+                embedding.read_windows(waiting, model.clip, length, stride),
+                batch_size=batch_size,
+                on_progress=progress,
+            )
+        clips = index.clips()
+        for space in index.spaces:
+            nearest.update_faiss(index, space, clips)
+    if not quiet:
+        _print_summary(index.manifest, out)
+    return index.manifest
+
+
+class _Progress:
+    """A bar over the bytes of the videos, and a manifest that is never old."""
+
+    def __init__(self, index: Any, waiting: list[Any], quiet: bool):
+        import time
+
+        import tqdm
+
+        self._index, self._clips, self._done = index, 0, 0
+        self._clock = time.monotonic
+        self._saved = self._clock()
+        self._bar = tqdm.tqdm(
+            total=sum(video.size for video in waiting),
+            unit="B",
+            unit_scale=True,
+            desc="embedding",
+            disable=quiet,
+            mininterval=0.5 if sys.stderr.isatty() else 15.0,
+            dynamic_ncols=True,
+        )
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._bar.close()
+        self._index.save_manifest()
+
+    def __call__(self, item: Any) -> None:
+        if hasattr(item, "reason"):
+            self._done += item.video.size
+            position = float(self._done)
+        else:
+            self._clips += 1
+            position = self._done + item.fraction * item.video.size
+        self._bar.set_postfix_str(f"{self._clips} clips, {item.video.name}", refresh=False)
+        self._bar.update(position - self._bar.n)
+        if self._clock() - self._saved > MANIFEST_SECONDS:
+            self._index.save_manifest()
+            self._saved = self._clock()
+
+
+def _print_summary(manifest: dict[str, Any], out: str | os.PathLike) -> None:
+    counts, spaces = manifest["counts"], manifest["spaces"]
+    names = ", ".join(f"{name} (with {' and '.join(s['partners'])})" for name, s in spaces.items())
+    print(
+        f"{out}: {counts['clips']} clips of {counts['videos']} videos, "
+        f"{counts['seconds'] / 60:.1f} min, spaces {names}"
+    )
+    for item in manifest["quarantine"][:10]:
+        print(f"  not used: {item['file']}: {item['reason']}")
+    more = len(manifest["quarantine"]) - 10
+    if more > 0:
+        print(f"  and {more} more, listed in {pathlib.Path(out) / 'manifest.json'}")
+    print(f'search it: python -m vatt_tf.search --index={out} "words"')
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point: parses the flags before TensorFlow is imported; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+    def command() -> int:
+        embed(**vars(args))
+        return 0
+
+    return cli.run(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,288 @@
+"""Embeds the clips of a folder of videos into an index: decoding, batching, booking."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import pathlib
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Any
+
+import av
+import numpy as np
+
+from vatt_tf.data import media
+from vatt_tf.data.plan import VIDEO_SUFFIXES
+from vatt_tf.data.schema import ClipSpec
+from vatt_tf.errors import UserError
+from vatt_tf.search_index.folder import Entry, IndexFolder
+from vatt_tf.search_index.models import Model
+from vatt_tf.serving.client_inputs import covering_side, fit_frames, repeat
+
+# What FFmpeg's bindings raise for files that no rule foresaw; one file must not end the job.
+_ODD = (av.error.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError)
+# A last window of less than this share of a clip is left out.
+LEAST_SHARE = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoFile:
+    """A video of the folder: its name in the index, and its stamp."""
+
+    name: str
+    path: pathlib.Path
+    size: int
+    mtime_ns: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A clip of a video, as windows that the model reads: uint8 [w, frames, height, width, 3]."""
+
+    video: VideoFile
+    windows: np.ndarray
+    start: float
+    end: float
+    fraction: float  # of the video that is read up to here
+
+
+@dataclasses.dataclass(frozen=True)
+class End:
+    """A video is read; ``reason`` says what could not be used of it."""
+
+    video: VideoFile
+    reason: str
+
+
+def find_videos(folder: str | os.PathLike) -> list[VideoFile]:
+    """The video files in a folder and its sub-folders, by name; hidden ones are left out.
+
+    Raises:
+        UserError: If there is no such folder or no video in it.
+    """
+    root = pathlib.Path(folder)
+    if not root.is_dir():
+        raise UserError(f"--videos={folder}: no such folder")
+    found = []
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        hidden = any(part.startswith(".") for part in name.split("/"))
+        if path.suffix.lower() not in VIDEO_SUFFIXES or hidden or not path.is_file():
+            continue
+        facts = path.stat()
+        # Names on the disk may be no valid UTF-8, which everything written here is.
+        shown = name.encode("utf-8", "backslashreplace").decode()
+        found.append(VideoFile(shown, path, facts.st_size, facts.st_mtime_ns))
+    if not found:
+        raise UserError(
+            f"--videos={folder}: no video file found (looked for {' '.join(VIDEO_SUFFIXES)} in it "
+            "and in its sub-folders; hidden files are left out)"
+        )
+    return found
+
+
+def waiting_videos(index: IndexFolder, videos: list[VideoFile]) -> list[VideoFile]:
+    """Brings the index up to date with the folder; returns the videos to embed.
+
+    Videos that have left the folder are no longer found; when they come back unchanged, they are,
+    without being embedded again. Changed files are embedded again.
+    """
+    here = {video.name for video in videos}
+    for entry in list(index.entries.values()):
+        if entry.present and entry.file not in here:
+            index.mark(entry.file, False)
+    waiting = []
+    for video in videos:
+        known = index.entries.get(video.name)
+        if known is None or (known.size, known.mtime_ns) != (video.size, video.mtime_ns):
+            waiting.append(video)
+        elif not known.present:
+            index.mark(video.name, True)
+    return waiting
+
+
+def read_windows(
+    videos: Iterable[VideoFile], clip: ClipSpec, clip_seconds: float, stride_seconds: float
+) -> Iterator[Window | End]:
+    """Decodes the windows of videos, each followed by an ``End``."""
+    for video in videos:
+        notes: list[str] = []
+        try:
+            yield from _windows_of(video, clip, clip_seconds, stride_seconds, notes)
+        except UserError as error:
+            notes.append(str(error).removeprefix(f"{video.path}: "))
+        except _ODD as error:
+            notes.append(f"cannot be decoded: {type(error).__name__}: {error}")
+        yield End(video, "; ".join(notes))
+
+
+def _windows_of(
+    video: VideoFile, clip: ClipSpec, length: float, stride: float, notes: list[str]
+) -> Iterator[Window]:
+    info = media.probe(video.path)
+    if not info.has_video:
+        notes.append("has no video")
+        return
+    reader = media.ClipReader(
+        video.path,
+        frame_rate=clip.frame_rate,
+        short_side=covering_side(info, clip),
+        sample_rate=0,
+    )
+    spans = ((k * stride, k * stride + length) for k in itertools.count())
+    try:
+        for piece in reader.clips(spans):
+            if piece.damage:
+                notes.append(f"{piece.damage}; {piece.start:.2f}-{piece.end:.2f} s is left out")
+                continue
+            if piece.span and len(piece.frames) < LEAST_SHARE * length * clip.frame_rate - 0.5:
+                continue
+            frames = fit_frames(np.stack(piece.frames), (clip.height, clip.width))
+            done = min(1.0, piece.end / reader.length) if reader.length else 0.0
+            start, end = round(piece.start, 4), round(piece.end, 4)
+            yield Window(video, _model_windows(frames, clip.frames), start, end, done)
+        if reader.problem:
+            notes.append(reader.problem)
+    finally:
+        reader.close()
+
+
+def _model_windows(frames: np.ndarray, length: int) -> np.ndarray:
+    """Windows [w, length, ...] that cover a clip evenly; a shorter clip is repeated."""
+    if len(frames) <= length:
+        return repeat(frames, length)[None]
+    starts = np.linspace(0, len(frames) - length, round(len(frames) / length)).astype(int)
+    return np.stack([frames[start : start + length] for start in starts])
+
+
+def embed_windows(
+    index: IndexFolder,
+    model: Model,
+    items: Iterator[Window | End],
+    *,
+    batch_size: int,
+    on_progress: Callable[[Window | End], None],
+) -> None:
+    """Embeds windows in batches across videos and books every video that is finished.
+
+    Args:
+        index: Index to add to.
+        model: The model; its fingerprint has to stay the index's.
+        items: From ``read_windows``; decoding runs ahead in a thread.
+        batch_size: Clips embedded at once.
+        on_progress: Is told of every item.
+
+    Raises:
+        UserError: If the model changed or refuses.
+    """
+    expected = index.manifest["model"]["hash"]
+    open_videos: dict[str, _OpenVideo] = {}
+    waiting: list[Window] = []
+
+    def flush() -> None:
+        if not waiting:
+            return
+        windows = np.concatenate([window.windows for window in waiting])
+        found = model.embedder.embed_video(windows, windows=1, space="all")
+        if model.hash != expected:
+            raise UserError(
+                f"{model.source.address} now has another model ({model.hash[:12]}) than the index "
+                f"({expected[:12]}); the finished videos are kept: go on with the model of the "
+                "index, or begin another --out"
+            )
+        first = 0
+        for window in waiting:
+            rows = slice(first, first + len(window.windows))
+            first = rows.stop
+            video = open_videos[window.video.name]
+            video.times.append((window.start, window.end))
+            # The mean of the windows' unit vectors, scaled to length 1, whatever the model is.
+            means = {space: value[rows].mean(axis=0) for space, value in found.items()}
+            video.vectors.append({space: _unit(mean) for space, mean in means.items()})
+        waiting.clear()
+
+    def book() -> None:
+        for name, video in list(open_videos.items()):
+            if video.end is None or any(window.video.name == name for window in waiting):
+                return  # videos are booked in the order in which they were read
+            index.add(video.entry(), video.stacked(index.spaces))
+            del open_videos[name]
+
+    with contextlib.closing(_ahead(items, 2 * batch_size)) as stream:
+        for item in stream:
+            video = open_videos.setdefault(item.video.name, _OpenVideo(item.video))
+            if isinstance(item, End):
+                video.end = item
+            else:
+                waiting.append(item)
+                if len(waiting) == batch_size:
+                    flush()
+            book()
+            on_progress(item)
+    flush()
+    book()
+
+
+@dataclasses.dataclass
+class _OpenVideo:
+    """A video whose windows are being embedded."""
+
+    video: VideoFile
+    times: list[tuple[float, float]] = dataclasses.field(default_factory=list)
+    vectors: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+    end: End | None = None
+
+    def entry(self) -> Entry:
+        reason = self.end.reason if self.end is not None else ""
+        if not self.times and not reason:
+            reason = "no usable clip in it"
+        return Entry(self.video.name, self.video.size, self.video.mtime_ns, 0, self.times, reason)
+
+    def stacked(self, spaces: Iterable[str]) -> dict[str, np.ndarray]:
+        if not self.vectors:
+            return {}
+        return {space: np.stack([part[space] for part in self.vectors]) for space in spaces}
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+
+
+def _ahead(items: Iterator[Any], depth: int) -> Generator[Any, None, None]:
+    """Makes up to ``depth`` items ahead in a thread; its errors come out here."""
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(kind: str, value: Any) -> bool:
+        while not stop.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put((kind, value), timeout=0.1)
+                return True
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put("item", item):
+                    return
+            put("end", None)
+        except BaseException as error:  # raised again where the items are used
+            put("error", error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = ready.get()
+            if kind == "error":
+                raise value
+            if kind == "end":
+                return
+            yield value
+    finally:
+        stop.set()
+        thread.join()

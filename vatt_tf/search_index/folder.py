@@ -1,0 +1,331 @@
+"""The index on disk: a folder that grows video by video and survives being killed at any moment.
+
+    INDEX/manifest.json       model, settings, spaces, counts, quarantine
+    INDEX/videos.jsonl        one line per finished video: file, size, times of its clips
+    INDEX/vectors_<space>.f32 embeddings of all clips, float32 [clips, dim]
+
+A video counts once its line is written: vectors go to the disk first, and what has no line is cut
+off when the index is opened to go on. Lines are only appended; a later line for a file replaces the
+earlier one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from vatt_tf import __version__
+from vatt_tf.data.manifest import write_json
+from vatt_tf.errors import UserError
+
+FORMAT = 1
+MANIFEST, LOG = "manifest.json", "videos.jsonl"
+
+
+@dataclasses.dataclass
+class Entry:
+    """A finished video.
+
+    Attributes:
+        file: Path relative to the folder of videos, with forward slashes.
+        size: Bytes of the file.
+        mtime_ns: Time of its last change.
+        first: Row of its first clip in the vectors.
+        times: Start and end of each clip in seconds.
+        reason: Why the video, or a part of it, could not be used; "" if all of it could.
+        present: Whether the file was in the folder when it was last looked through.
+    """
+
+    file: str
+    size: int
+    mtime_ns: int
+    first: int
+    times: list[tuple[float, float]]
+    reason: str = ""
+    present: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Clips:
+    """All clips that can be found, in the order of the rows.
+
+    Attributes:
+        files: Names of the videos.
+        video: int32 [n], index into ``files``.
+        times: float32 [n, 2], start and end in seconds.
+        rows: int64 [n], rows of the vectors, or None when these are all of them in order.
+    """
+
+    files: list[str]
+    video: np.ndarray
+    times: np.ndarray
+    rows: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+
+class IndexFolder:
+    """An index as it lies on the disk; open it with ``open_index`` or ``create_or_resume``.
+
+    Attributes:
+        path: The folder.
+        manifest: Content of manifest.json.
+        entries: Finished videos by file name.
+        rows: Clips in the vector files, those of replaced videos included.
+        log_bytes: Length of the log: changes with every change of the index.
+    """
+
+    def __init__(self, path: pathlib.Path, manifest: dict[str, Any]):
+        self.path, self.manifest = path, manifest
+        self.entries: dict[str, Entry] = {}
+        self.rows = self.log_bytes = 0
+        self._read_log()
+
+    @property
+    def spaces(self) -> dict[str, dict[str, Any]]:
+        """Space -> ``{"dim": ..., "partners": [modalities besides video]}``."""
+        return self.manifest["spaces"]
+
+    def vectors_path(self, space: str) -> pathlib.Path:
+        """File of the embeddings of a space."""
+        return self.path / f"vectors_{space}.f32"
+
+    def clips(self) -> Clips:
+        """The clips of the videos that are present."""
+        entries = [e for e in self.entries.values() if e.present and e.times]
+        counts = [len(entry.times) for entry in entries]
+        total = sum(counts)
+        rows = None
+        if total != self.rows:
+            parts = [np.arange(entry.first, entry.first + len(entry.times)) for entry in entries]
+            rows = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        times = [time for entry in entries for time in entry.times]
+        return Clips(
+            files=[entry.file for entry in entries],
+            video=np.repeat(np.arange(len(entries), dtype=np.int32), counts),
+            times=np.array(times, np.float32).reshape(-1, 2),
+            rows=rows,
+        )
+
+    def vectors(self, space: str, clips: Clips) -> np.ndarray:
+        """float32 [n, dim] of the clips; mapped from the file where they are all of it."""
+        shape = (self.rows, self.spaces[space]["dim"])
+        if not self.rows:
+            return np.zeros(shape, np.float32)
+        stored = np.memmap(self.vectors_path(space), np.float32, mode="r", shape=shape)
+        return stored if clips.rows is None else stored[clips.rows]
+
+    def counts(self) -> dict[str, Any]:
+        """Videos, clips and seconds of the clips that can be found, and files left out."""
+        present = [entry for entry in self.entries.values() if entry.present]
+        found = [entry for entry in present if entry.times]
+        return {
+            "videos": len(found),
+            "clips": sum(len(entry.times) for entry in found),
+            "seconds": round(sum(e - s for entry in found for s, e in entry.times), 3),
+            "quarantined": sum(bool(entry.reason) for entry in present),
+        }
+
+    def add(self, entry: Entry, vectors: Mapping[str, np.ndarray]) -> None:
+        """Appends a finished video: its vectors, then the line that makes it count."""
+        entry.first = self.rows
+        for space in self.spaces if entry.times else ():
+            with open(self.vectors_path(space), "ab") as file:
+                file.write(np.ascontiguousarray(vectors[space], np.float32).tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+        self._append(dataclasses.asdict(entry))
+        self.entries.pop(entry.file, None)
+        self.entries[entry.file] = entry
+        self.rows += len(entry.times)
+
+    def mark(self, file: str, present: bool) -> None:
+        """Notes that a file has left the folder or has come back; its vectors stay."""
+        self._append({"file": file, "present": present})
+        self.entries[file].present = present
+
+    def save_manifest(self) -> None:
+        """Writes manifest.json with the counts and the quarantine list of now."""
+        self.manifest["counts"] = self.counts()
+        self.manifest["quarantine"] = [
+            {"file": entry.file, "reason": entry.reason}
+            for entry in self.entries.values()
+            if entry.reason and entry.present
+        ]
+        write_json(self.path / MANIFEST, self.manifest)
+
+    def cut_leftovers(self) -> None:
+        """Cuts off what a killed run left behind its last finished video."""
+        log = self.path / LOG
+        if log.exists():
+            os.truncate(log, self.log_bytes)
+        for space, facts in self.spaces.items():
+            if self.vectors_path(space).exists():
+                os.truncate(self.vectors_path(space), self.rows * facts["dim"] * 4)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+        with open(self.path / LOG, "ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        self.log_bytes += len(data)
+
+    def _read_log(self) -> None:
+        log = self.path / LOG
+        lines = log.read_bytes().splitlines(keepends=True) if log.exists() else []
+        for number, raw in enumerate(lines, start=1):
+            try:
+                line = json.loads(raw) if raw.endswith(b"\n") else None
+                if line is not None and "times" in line:
+                    entry = Entry(**{**line, "times": [tuple(time) for time in line["times"]]})
+                    self.entries.pop(entry.file, None)
+                    self.entries[entry.file] = entry
+                    self.rows = max(self.rows, entry.first + len(entry.times))
+                elif line is not None:
+                    self.entries[line["file"]].present = line["present"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"{log} line {number} is damaged ({error}); remove the folder {self.path} and "
+                    "embed again"
+                ) from error
+            if line is None:  # a kill cut the last line short
+                break
+            self.log_bytes += len(raw)
+        for space, facts in self.spaces.items():
+            path = self.vectors_path(space)
+            have = path.stat().st_size if path.exists() else 0
+            need = self.rows * facts["dim"] * 4
+            if have < need:
+                raise UserError(
+                    f"{path} has {have} bytes, expected {need}: it was cut or replaced; remove the "
+                    f"folder {self.path} and embed again"
+                )
+
+
+def open_index(path: str | os.PathLike) -> IndexFolder:
+    """Opens an index to search it.
+
+    Raises:
+        UserError: If there is none or it cannot be read.
+    """
+    folder = pathlib.Path(path)
+    manifest = _read_manifest(folder)
+    if manifest is None:
+        raise UserError(
+            f"{path}: no index there (no {MANIFEST}); make one with "
+            f"`python -m vatt_tf.embed --videos=DIR --out={path} --run_dir=RUN`"
+        )
+    return IndexFolder(folder, manifest)
+
+
+@contextlib.contextmanager
+def create_or_resume(
+    path: str | os.PathLike,
+    *,
+    model: dict[str, Any],
+    settings: dict[str, Any],
+    spaces: dict[str, dict[str, Any]],
+) -> Iterator[IndexFolder]:
+    """Opens an index to add to it, or makes a new one; one process at a time.
+
+    Args:
+        path: Folder.
+        model: ``{"kind", "address", "hash"}``; the hash has to be the index's own.
+        settings: JSON values that have to be the index's own.
+        spaces: See ``IndexFolder.spaces``.
+
+    Raises:
+        UserError: If the folder holds something else, an index of another model or of other
+            settings, or another process is at work in it.
+    """
+    folder = pathlib.Path(path)
+    before = _read_manifest(folder)
+    if before is None and folder.is_dir() and any(p.name != "lock" for p in folder.iterdir()):
+        raise UserError(f"--out={path}: is not empty and holds no index; give another folder")
+    if before is not None:
+        _refuse_differences(folder, before, model, settings, spaces)
+    with _locked(folder):
+        manifest = {
+            **(before or {}),
+            "format": FORMAT,
+            "vatt_tf": __version__,
+            "model": model,
+            "settings": settings,
+            "spaces": spaces,
+        }
+        index = IndexFolder(folder, manifest)
+        index.cut_leftovers()
+        index.save_manifest()
+        yield index
+
+
+def _read_manifest(folder: pathlib.Path) -> dict[str, Any] | None:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(manifest, dict) or "spaces" not in manifest:
+        raise UserError(f"{path}: is not the manifest of an index; give another folder")
+    if manifest.get("format") != FORMAT:
+        raise UserError(f"{path}: format {manifest.get('format')!r}, this version reads {FORMAT}")
+    return manifest
+
+
+def _refuse_differences(
+    folder: pathlib.Path,
+    before: dict[str, Any],
+    model: dict[str, Any],
+    settings: dict[str, Any],
+    spaces: dict[str, dict[str, Any]],
+) -> None:
+    changes = [
+        f"{name} is {before['settings'].get(name)} there and {value} now"
+        for name, value in settings.items()
+        if before["settings"].get(name) != value
+    ]
+    if before["model"]["hash"] != model["hash"]:
+        changes.append(
+            f"model is {before['model']['hash'][:12]} ({before['model']['address']}) there and "
+            f"{model['hash'][:12]} ({model['address']}) now"
+        )
+    elif before["spaces"] != spaces:
+        changes.append(f"spaces are {before['spaces']} there and {spaces} now")
+    if changes:
+        raise UserError(
+            f"--out={folder} was made differently: {'; '.join(changes)}. Give another --out, or "
+            f"remove {folder} first"
+        )
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps a second process out of the folder; the lock goes with the process."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / "lock", "a")
+    except OSError as error:
+        raise UserError(f"--out={folder}: cannot be made: {error.strerror}") from error
+    with file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"--out={folder}: another embed is at work in this folder; wait for it or stop it"
+            ) from None
+        except (ImportError, OSError):
+            pass  # no locks on this system or disk: two runs are the user's care
+        yield

@@ -1,0 +1,147 @@
+"""The model behind an index: a run directory, exported SavedModels, or a server."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from vatt_tf.data.schema import ClipSpec
+from vatt_tf.errors import UserError
+
+KINDS = ("run_dir", "models", "server")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a model is.
+
+    Attributes:
+        kind: ``"run_dir"``, ``"models"`` or ``"server"``.
+        address: Folder (absolute), or ``host:port``.
+    """
+
+    kind: str
+    address: str
+
+    @classmethod
+    def from_flags(cls, flags: dict[str, str | None]) -> Source | None:
+        """The one of --run_dir, --models and --server that is given, None without any.
+
+        Raises:
+            UserError: If several are given.
+        """
+        given = {kind: flags[kind] for kind in KINDS if flags.get(kind)}
+        if len(given) > 1:
+            names = " and ".join(f"--{kind}" for kind in given)
+            raise UserError(f"{names} are given: one model is needed, give one of them")
+        for kind, address in given.items():
+            assert address is not None
+            return cls(kind, address if kind == "server" else os.path.abspath(address))
+        return None
+
+
+class Model:
+    """An embedder (see ``vatt_tf.api.VattEmbedder``) and what an index needs to know of it.
+
+    Attributes:
+        source: Where it is.
+        embedder: Has ``embed_video``, ``embed_audio``, ``embed_text``.
+        clip: Shape of its clips.
+        video_spaces: Space of the video tower -> ``{"dim", "partners"}``.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        embedder: Any,
+        clip: ClipSpec,
+        video_spaces: dict[str, dict[str, Any]],
+        read_hash: Callable[[], str],
+    ):
+        if not video_spaces:
+            raise UserError(f"{source.address}: this model has no video tower to search with")
+        self.source, self.embedder, self.clip = source, embedder, clip
+        self.video_spaces, self._read_hash = video_spaces, read_hash
+
+    @property
+    def hash(self) -> str:
+        """Fingerprint of the weights; a server may have other ones from one call to the next."""
+        return self._read_hash()
+
+    def describe(self) -> dict[str, str]:
+        """What an index remembers of the model."""
+        return {**dataclasses.asdict(self.source), "hash": self.hash}
+
+
+def open_model(source: Source, batch_size: int = 8) -> Model:
+    """Loads a model, or connects to a server.
+
+    Args:
+        source: Where it is.
+        batch_size: Windows that go through the model at once.
+
+    Raises:
+        UserError: If there is no usable model.
+    """
+    return {"run_dir": _from_run, "models": _from_exports, "server": _from_server}[source.kind](
+        source, batch_size
+    )
+
+
+def _from_run(source: Source, batch_size: int) -> Model:
+    from vatt_tf import api
+    from vatt_tf.export.servables import weights_hash
+
+    embedder = api.load(source.address, batch_size=batch_size)
+    found = weights_hash(embedder.model)
+    spaces = {
+        space: _space(parts["video"], parts)
+        for space, parts in embedder.dimensions.items()
+        if "video" in parts
+    }
+    return Model(source, embedder, embedder.clip, spaces, lambda: found)
+
+
+def _from_exports(source: Source, batch_size: int) -> Model:
+    from vatt_tf.export import load
+
+    embedder = load(source.address, batch_size=batch_size)
+    if embedder.video is None:
+        raise UserError(f"{source.address}: has no video model, only {', '.join(embedder.names)}")
+    described = embedder.video.description
+    return Model(
+        source,
+        embedder,
+        embedder.clip,
+        _spaces_of(described["outputs"]),
+        lambda: described["model_hash"],
+    )
+
+
+def _from_server(source: Source, batch_size: int) -> Model:
+    from vatt_tf.serving.client import Client
+
+    client = Client(source.address, batch_size=batch_size)
+    video = client.describe("video")
+    return Model(
+        source,
+        client,
+        video.clip,
+        _spaces_of(video.outputs),
+        lambda: client.describe("video").model_hash,
+    )
+
+
+def _spaces_of(outputs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Spaces of an exported tower's outputs."""
+    return {
+        value["space"]: _space(value["dim"], value["partners"])
+        for value in outputs.values()
+        if value.get("space")
+    }
+
+
+def _space(dim: int, modalities: Iterable[str]) -> dict[str, Any]:
+    return {"dim": int(dim), "partners": sorted(set(modalities) - {"video"})}
