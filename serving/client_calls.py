@@ -79,7 +79,7 @@ class Classification:
     Attributes:
         probabilities: float32 [classes] or [n, classes], the mean over the windows.
         logits: The same of the logits.
-        labels: Names of the classes.
+        labels: Names of the classes; empty where the model has none, then they are numbered.
     """
 
     probabilities: np.ndarray
@@ -91,7 +91,8 @@ class Classification:
         if self.probabilities.ndim == 2:
             return [Classification(p, p, self.labels).top(count) for p in self.probabilities]
         best = np.argsort(-self.probabilities, kind="stable")[:count]
-        return [(self.labels[i], float(self.probabilities[i])) for i in best]
+        names = self.labels or [f"class {i}" for i in range(len(self.probabilities))]
+        return [(names[i], float(self.probabilities[i])) for i in best]
 
 
 class Calls:

@@ -25,7 +25,7 @@ from vatt_tf.errors import UserError
 from vatt_tf.serving import client as client_lib
 from vatt_tf.serving import client_command, client_inputs
 from vatt_tf.serving.client import AsyncClient, Client
-from vatt_tf.serving.client_calls import RequestError
+from vatt_tf.serving.client_calls import Classification, RequestError
 from vatt_tf.serving.client_inputs import Span
 from vatt_tf.serving.client_protocol import Reply, Request
 
@@ -65,6 +65,12 @@ def close(a, b, tolerance=1e-6):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.int64, np.int32, np.bool_, np.float64])
+def test_classes_without_names_are_numbered():
+    probabilities = np.array([0.1, 0.7, 0.2], np.float32)
+    found = Classification(probabilities, probabilities, ())
+    assert [name for name, _ in found.top(2)] == ["class 1", "class 2"]
+
+
 def test_requests_and_replies_are_those_of_the_published_stubs(dtype):
     value = RNG.integers(0, 2, (2, 3)).astype(dtype)
     data = Request("m", "s", {"x": value, "t": np.array([[b"\xff", b""]], object)}).serialize()
