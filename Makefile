@@ -1,5 +1,5 @@
 # Every target works by itself on a fresh clone: it needs Python 3.11 with pip, and make.
-#   make quickstart                 sample videos -> shards -> a tiny VATT -> report.html
+#   make quickstart                 sample videos -> shards -> a tiny VATT -> report.html -> search
 #   make quickstart VIDEOS=/path    the same with your own folder of videos
 #   make test                       all tests
 
@@ -10,12 +10,13 @@ EXTRAS := beam,test,lint
 PYTHON :=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart test lint docs clean
+.PHONY: help venv quickstart test serving-conformance lint docs clean
 
 help:
-	@echo 'make quickstart                sample videos, a tiny model, its report (<= 15 minutes)'
+	@echo 'make quickstart                sample videos, a tiny model, its report, a served search'
 	@echo 'make quickstart VIDEOS=/path   the same with the videos in /path'
 	@echo 'make test                      all tests; ARGS="..." are handed to pytest'
+	@echo 'make serving-conformance SERVER=host:port   whether a server answers as TF Serving does'
 	@echo 'make lint                      style, format and types'
 	@echo 'make docs                      writes docs/configuration.md anew'
 	@echo 'make venv                      only installs everything into $(VENV)'
@@ -47,17 +48,21 @@ $(INSTALLED): setup.py pyproject.toml constraints.txt
 	@$(PIP_INSTALL) --build-constraint=constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
 
-# --- Quickstart: three commands that you may as well type one by one. ----------------------------
+# --- Quickstart: commands that you may as well type one by one. -----------------------------------
 
 VIDEOS :=
 ifeq ($(strip $(VIDEOS)),)
 DATA := data/sample
 RUN := runs/quickstart
 PREPARE_FLAGS := --sample
+SEARCHED := data/sample/videos/val
+QUERY := a red circle moves left
 else
 DATA := data/own
 RUN := runs/quickstart_own
 PREPARE_FLAGS := --videos='$(VIDEOS)' --val_fraction=0.2
+SEARCHED := $(VIDEOS)
+QUERY :=
 endif
 TRAIN_FLAGS = --gin_bindings="TRAIN_DATA='$(DATA)/train'" --gin_bindings="EVAL_DATA='$(DATA)/val'"
 
@@ -65,13 +70,19 @@ quickstart: $(INSTALLED)
 	$(BIN)/python -m vatt_tf.prepare $(PREPARE_FLAGS) --out=$(DATA)
 	$(BIN)/python -m vatt_tf.train --gin_file=gin_configs/tiny.gin --run_dir=$(RUN) $(TRAIN_FLAGS)
 	$(BIN)/python -m vatt_tf.evaluate --run_dir=$(RUN) --data=$(DATA)/val --task=retrieval --report
+	@PYTHON=$(BIN)/python examples/serve_and_search.sh $(RUN) '$(SEARCHED)' $(if $(QUERY),"$(QUERY)")
 	@echo 'Report: $(RUN)/report.html   numbers: $(RUN)/results.json'
+	@echo 'Search: $(BIN)/python -m vatt_tf.search --index=$(RUN)/index --run_dir=$(RUN) "some words"'
 
 # --- Development -----------------------------------------------------------------------------------
 
 ARGS :=
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+SERVER :=
+serving-conformance: $(INSTALLED)
+	$(BIN)/python -m vatt_tf.serving.conformance --server=$(SERVER) $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

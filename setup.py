@@ -12,7 +12,7 @@ import re
 from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).resolve().parent
-AT_THE_TOP = ("export", "serving")
+AT_THE_TOP = find_packages(include=["export", "export.*", "serving", "serving.*"])
 
 
 def read_version() -> str:
@@ -45,11 +45,11 @@ setup(
     packages=[
         *find_packages(include=["vatt_tf", "vatt_tf.*"]),
         "vatt_tf.gin_configs",
-        *(f"vatt_tf.{name}" for top in AT_THE_TOP for name in find_packages(include=[top, f"{top}.*"])),
+        *(f"vatt_tf.{name}" for name in AT_THE_TOP),
     ],
     package_dir={
         "vatt_tf.gin_configs": "gin_configs",
-        **{f"vatt_tf.{top}": top for top in AT_THE_TOP},
+        **{f"vatt_tf.{name}": name.replace(".", "/") for name in AT_THE_TOP},
     },
     package_data={"vatt_tf.gin_configs": ["*.gin", "*/*.gin"]},
     zip_safe=False,
@@ -64,12 +64,18 @@ setup(
         "tensorflow-io==0.37.1",
         "keras>=3.12",
         "absl-py>=1.4",
+        "aiohttp>=3.10",
         "av>=14",
+        "faiss-cpu>=1.9",
         "gin-config>=0.5",
+        "grpcio>=1.66",
+        # Newer ones want another protobuf than TensorFlow 2.20.
+        "grpcio-health-checking>=1.66,<1.80",
         "h5py>=3.11",
         "matplotlib>=3.8",
         "numpy>=1.26",
         "pillow>=10",
+        "protobuf>=5.28",
         "scikit-learn>=1.4",
         "sentencepiece>=0.2",
         "tensorboard~=2.20.0",
@@ -77,14 +83,25 @@ setup(
     ],
     extras_require={
         "beam": ["apache-beam>=2.70"],
-        "test": ["docstring-parser>=0.16", "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6"],
+        "test": [
+            "docstring-parser>=0.16",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
+            "pyyaml>=6",
+        ],
         "lint": ["mypy>=1.15", "ruff>=0.9"],
     },
     entry_points={
         "console_scripts": [
             "vatt-prepare = vatt_tf.prepare:main",
             "vatt-train = vatt_tf.train:main",
+            "vatt-convert = vatt_tf.convert:main",
             "vatt-evaluate = vatt_tf.evaluate:main",
+            "vatt-export = vatt_tf.export.__main__:main",
+            "vatt-serve = vatt_tf.serving.__main__:main",
+            "vatt-embed = vatt_tf.embed:main",
+            "vatt-search = vatt_tf.search:main",
         ],
     },
 )

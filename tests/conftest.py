@@ -21,3 +21,21 @@ def shared_dir() -> pathlib.Path:
     if not path.is_dir():
         pytest.skip(f"needs the reference material in {path}, which is not there")
     return path
+
+
+@pytest.fixture(scope="session")
+def weights_folder(tmp_path_factory) -> pathlib.Path:
+    """Weights folder of a tiny model with random weights; read only."""
+    from tests.export import tiny
+
+    return tiny.save_weights(tmp_path_factory.mktemp("weights") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def exported_models(weights_folder, tmp_path_factory) -> pathlib.Path:
+    """Its export, version 1 of video, audio and text; read only."""
+    from vatt_tf import export
+
+    folder = tmp_path_factory.mktemp("exported") / "models"
+    export.export_models(weights_folder, folder)
+    return folder

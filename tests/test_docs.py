@@ -12,11 +12,27 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-COMMANDS = ("prepare", "train", "evaluate")
+COMMANDS = (
+    "prepare",
+    "train",
+    "convert",
+    "evaluate",
+    "export",
+    "serving",
+    "embed",
+    "search",
+    "serving.client",
+    "serving.conformance",
+    "serving.fuzz",
+    "serving.benchmark",
+    "search_index.benchmark",
+)
+# Folders of the checkout that are installed inside the package.
+AT_THE_TOP = ("export", "serving")
 
 # Top-level folders and files of the checkout; data/ and runs/ are written by the program.
 PATH = re.compile(
-    r"(?<![\w/.$}-])(?:(?:vatt_tf|gin_configs|tests|docs|tools|examples)/[\w./-]*\w"
+    r"(?<![\w/.$}-])(?:(?:vatt_tf|gin_configs|tests|docs|tools|examples|export|serving)/[\w./-]*\w"
     r"|setup\.py|pyproject\.toml|constraints\.txt|Makefile|CONTRIBUTING\.md|LICENSE)(?![\w*<{/])"
 )
 FLAG = re.compile(r"(?<![\w-])--([A-Za-z][\w-]*)")
@@ -91,7 +107,7 @@ def test_named_files_exist(path):
 def test_named_flags_exist(path):
     text = path.read_text(encoding="utf-8")
     for line in commands_in(text):
-        match = re.search(r"(?:-m vatt_tf\.|\bvatt-)(\w+)", line)
+        match = re.search(r"-m vatt_tf\.([\w.]+)", line)
         if match and match.group(1) in COMMANDS:
             allowed = flags_of(match.group(1)) | BEAM_FLAGS
             unknown = set(FLAG.findall(line)) - allowed
@@ -114,8 +130,9 @@ def test_named_make_targets_exist(path):
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=identify)
 def test_commands_name_modules_that_exist(path):
-    for name in re.findall(r"-m (vatt_tf\.\w+)", path.read_text(encoding="utf-8")):
-        source = ROOT / name.replace(".", "/")
+    for name in re.findall(r"-m vatt_tf\.(\w+(?:\.\w+)*)", path.read_text(encoding="utf-8")):
+        top = ROOT if name.split(".")[0] in AT_THE_TOP else ROOT / "vatt_tf"
+        source = top / name.replace(".", "/")
         assert source.with_suffix(".py").is_file() or (source / "__main__.py").is_file(), name
 
 

@@ -27,13 +27,18 @@ MODULES = {
     "PIL": "pillow",
     "absl": "absl-py",
     "apache_beam": "apache-beam",
+    "faiss": "faiss-cpu",
     "gin": "gin-config",
+    "google": "protobuf",
+    "grpc": "grpcio",
+    "grpc_health": "grpcio-health-checking",
     "official": "tf-models-official",
     "orbit": "tf-models-official",
     "sklearn": "scikit-learn",
     "tensorflow_io": "tensorflow-io",
     "tensorflow_serving": "tensorflow-serving-api",
     "tensorflow_text": "tensorflow-text",
+    "yaml": "pyyaml",
 }
 
 
@@ -54,7 +59,7 @@ def wheel(tmp_path_factory) -> pathlib.Path:
     """Unpacked wheel, built from a copy so that the checkout stays clean."""
     source = tmp_path_factory.mktemp("source")
     ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("vatt_tf", "gin_configs"):
+    for name in ("vatt_tf", "gin_configs", "export", "serving"):
         shutil.copytree(ROOT / name, source / name, ignore=ignore)
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -89,9 +94,9 @@ def requirements(distribution: importlib.metadata.Distribution, extras=("",)) ->
 
 
 def test_wheel_holds_every_module_and_gin_file(wheel):
-    expected = {path.relative_to(ROOT) for path in (ROOT / "vatt_tf").rglob("*.py")} | {
-        "vatt_tf" / path.relative_to(ROOT) for path in (ROOT / "gin_configs").rglob("*.gin")
-    }
+    expected = {path.relative_to(ROOT) for path in (ROOT / "vatt_tf").rglob("*.py")}
+    for folder, pattern in (("gin_configs", "*.gin"), ("export", "*.py"), ("serving", "*.py")):
+        expected |= {"vatt_tf" / path.relative_to(ROOT) for path in (ROOT / folder).rglob(pattern)}
     found = {path.relative_to(wheel) for path in (wheel / "vatt_tf").rglob("*") if path.is_file()}
     assert expected == found
     assert {path.name for path in wheel.iterdir() if path.suffix != ".dist-info"} == {"vatt_tf"}
@@ -104,11 +109,13 @@ def test_wheel_version_and_licence(wheel, metadata):
     assert set(metadata.metadata.get_all("Provides-Extra")) == set(EXTRAS)
 
 
-def test_console_scripts_name_functions_that_exist(metadata):
+def test_console_scripts_name_functions_that_exist(wheel, metadata):
     scripts = [entry for entry in metadata.entry_points if entry.group == "console_scripts"]
-    assert {entry.name for entry in scripts} == {"vatt-prepare", "vatt-train", "vatt-evaluate"}
+    assert {entry.name.removeprefix("vatt-") for entry in scripts} == {
+        "prepare", "train", "convert", "evaluate", "export", "serve", "embed", "search",
+    }  # fmt: skip
     for entry in scripts:
-        tree = ast.parse((ROOT / f"{entry.module.replace('.', '/')}.py").read_text())
+        tree = ast.parse((wheel / f"{entry.module.replace('.', '/')}.py").read_text())
         functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
         assert entry.attr in functions, entry.value
 
@@ -137,10 +144,10 @@ def test_installed_package_works_from_any_folder(wheel, tmp_path):
     assert "--gin_file" in helped.stdout
 
 
-def test_every_import_of_the_package_is_required(metadata):
+def test_every_import_of_the_package_is_required(wheel, metadata):
     required = {canonicalize_name(item.name) for item in requirements(metadata, ("", "beam"))}
     missing = {}
-    for path in (ROOT / "vatt_tf").rglob("*.py"):
+    for path in (wheel / "vatt_tf").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -152,7 +159,7 @@ def test_every_import_of_the_package_is_required(metadata):
                 if name == "vatt_tf" or name in sys.stdlib_module_names:
                     continue
                 if canonicalize_name(MODULES.get(name, name)) not in required:
-                    missing.setdefault(name, []).append(str(path.relative_to(ROOT)))
+                    missing.setdefault(name, []).append(str(path.relative_to(wheel)))
     assert not missing, f"imported, but not in install_requires of setup.py: {missing}"
 
 

@@ -65,12 +65,6 @@ def close(a, b, tolerance=1e-6):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.int64, np.int32, np.bool_, np.float64])
-def test_classes_without_names_are_numbered():
-    probabilities = np.array([0.1, 0.7, 0.2], np.float32)
-    found = Classification(probabilities, probabilities, ())
-    assert [name for name, _ in found.top(2)] == ["class 1", "class 2"]
-
-
 def test_requests_and_replies_are_those_of_the_published_stubs(dtype):
     value = RNG.integers(0, 2, (2, 3)).astype(dtype)
     data = Request("m", "s", {"x": value, "t": np.array([[b"\xff", b""]], object)}).serialize()
@@ -412,3 +406,9 @@ def test_command_line_mistakes(server, capsys, flags, message):
     with pytest.raises(SystemExit) as stop:
         client_command.main([*flags, "--timeout=0"])
     assert stop.value.code == 2 and "expected seconds > 0" in capsys.readouterr().err
+
+
+def test_classes_without_names_are_numbered():
+    probabilities = np.array([0.1, 0.7, 0.2], np.float32)
+    found = Classification(probabilities, probabilities, ())
+    assert [name for name, _ in found.top(2)] == ["class 1", "class 2"]

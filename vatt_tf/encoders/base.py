@@ -118,7 +118,7 @@ class TransformerEncoder(keras.layers.Layer):
     def _encode(
         self,
         tokens: Any,
-        grid: Sequence[int],
+        grid: Sequence[Any],
         indices: Any = None,
         attention_mask: Any = None,
         training: bool = False,
@@ -126,6 +126,9 @@ class TransformerEncoder(keras.layers.Layer):
         """[B, N, .] embedded tokens -> [B, 1 + N, output_dim], the output of AGG first."""
         if self.has_pre_projection:
             tokens = ops.gelu(self.pre_projection(tokens), approximate=False)
+        if not all(isinstance(count, int) for count in grid):
+            # The arguments of a layer may not mix tensors and numbers.
+            grid = [ops.convert_to_tensor(count, dtype="int32") for count in grid]
         tokens = self.positions(tokens, grid=tuple(grid), indices=indices)
         tokens = self.position_dropout(tokens, training=training)
         tokens = self.transformer(
@@ -170,7 +173,13 @@ class PatchEncoder(TransformerEncoder):
         channels: Size of the last axis of the input.
         drop_token_rate: Share of the patches dropped in training.
         **kwargs: See :class:`TransformerEncoder`.
+
+    Attributes:
+        any_size: Whether a graph takes inputs whose size is known only when it runs.
+        configured_grid: Patches along each axis of an input of the configured size.
     """
+
+    any_size = False
 
     def __init__(
         self,
@@ -213,7 +222,7 @@ class PatchEncoder(TransformerEncoder):
         self._build_from_tokens(input_shape[0], math.prod(grid), self.d_model)
 
     def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
-        grid = self.patch_embedding.grid(inputs.shape)
+        grid = self.patch_embedding.grid(ops.shape(inputs))
         indices = self.drop_token.indices(math.prod(grid), training)
         # Dropped patches are left out before the projection: the numbers are the same.
         tokens = self.patch_embedding(inputs, indices=indices)

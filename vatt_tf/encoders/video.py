@@ -24,7 +24,7 @@ class VideoEncoder(PatchEncoder):
 
     Call arguments:
         inputs: [B, T, H, W, 3], uint8, or float in [-1, 1]. Other clip sizes than the configured
-            one interpolate the position tables. T, H and W must be static.
+            one interpolate the position tables.
         training: Switches dropout and DropToken on.
 
     Returns:

@@ -25,7 +25,7 @@ class PatchEmbedding(keras.layers.Layer):
         d_model: Width of a token.
 
     Call arguments:
-        inputs: [B, *axes, channels] with as many axes as the patch has; the axes must be static.
+        inputs: [B, *axes, channels] with as many axes as the patch has.
         indices: int32 [K] token numbers to embed (row-major order), or None for all.
 
     Returns:
@@ -44,20 +44,24 @@ class PatchEmbedding(keras.layers.Layer):
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer="glorot_uniform")
         self.bias = self.add_weight(name="bias", shape=(self.d_model,), initializer="zeros")
 
-    def grid(self, input_shape: Sequence[int | None]) -> tuple[int, ...]:
+    def grid(self, input_shape: Sequence[Any]) -> tuple[Any, ...]:
         """Number of patches along each axis of an input of the given shape.
+
+        Args:
+            input_shape: [batch, axes, channels]. An axis is an integer or, for an input whose size
+                is known only when the graph runs, a scalar tensor (as ``ops.shape`` gives it).
 
         Raises:
             ValueError: When an axis is unknown or shorter than one patch, or the rank is wrong.
         """
         axes = tuple(input_shape[1:-1])
-        if len(axes) != len(self.patch) or None in axes:
+        if len(axes) != len(self.patch) or any(size is None for size in axes):
             raise ValueError(
                 f"{self.name}: expected an input [batch, {len(self.patch)} known axes, channels], "
                 f"got shape {tuple(input_shape)}"
             )
         grid = tuple(size // patch for size, patch in zip(axes, self.patch, strict=True))
-        if 0 in grid:
+        if any(isinstance(count, int) and count == 0 for count in grid):
             raise ValueError(
                 f"{self.name}: input axes {axes} are smaller than a patch {self.patch}"
             )
@@ -75,7 +79,7 @@ class PatchEmbedding(keras.layers.Layer):
 
     def _patches(self, inputs: Any) -> Any:
         """[B, *axes, C] -> [B, N, prod(patch) * C], each patch flattened in row-major order."""
-        grid = self.grid(inputs.shape)
+        grid = self.grid(ops.shape(inputs))
         channels = inputs.shape[-1]
         crop = tuple(slice(0, n * p) for n, p in zip(grid, self.patch, strict=True))
         inputs = inputs[(slice(None), *crop)]

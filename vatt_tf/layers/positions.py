@@ -17,9 +17,10 @@ def interpolation_matrix(src: int, dst: int) -> np.ndarray:
     """Matrix that resamples a position table of ``src`` rows to ``dst`` rows (facts section 7).
 
     The released code interpolates with a polyharmonic spline of order 3 with a linear term: train
-    points i / src, query points j / dst. The spline is linear in the table, so it is one matrix.
-    Computed in float64: the system is badly conditioned, and the float32 arithmetic of the release
-    is off by 1e-3 for video tables and useless for 1200 audio positions.
+    points i / src, query points j / dst. On a line that is the natural cubic spline, which is
+    linear in the table, so it is one matrix. The release solves the general system, which is so
+    badly conditioned that its float32 arithmetic is off by 1e-3 for video tables and useless for
+    1200 audio positions; the equations of the natural spline are well conditioned.
 
     Args:
         src: Rows of the table.
@@ -33,37 +34,76 @@ def interpolation_matrix(src: int, dst: int) -> np.ndarray:
     """
     if src < 1 or dst < 1:
         raise ValueError(f"sizes must be positive, got src={src}, dst={dst}")
-    if dst == src:
-        matrix = np.eye(src)
-    elif dst == 1:
-        matrix = np.eye(1, src)
-    elif src == 1:
+    if src == 1:
         matrix = np.ones((dst, 1))  # A constant is all that one row can say.
     else:
-        matrix = _spline_matrix(np.arange(src) / src, np.arange(dst) / dst)
+        rows = np.arange(dst) * src
+        cell = np.minimum(rows // dst, src - 2)
+        matrix = _spline(np.eye(src), _curvatures(src), cell, rows / dst - cell, np)
     matrix.setflags(write=False)
     return matrix
 
 
-def _spline_matrix(train: np.ndarray, query: np.ndarray) -> np.ndarray:
-    """Solves the spline's linear system once for all unit vectors: [query, train], float64."""
+def interpolate(table: Any, count: Any) -> Any:
+    """The same for a number of rows that is known only when the graph runs.
 
-    def kernel(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        squared = (left[:, None] - right[None, :]) ** 2
-        return np.maximum(squared, 1e-10) ** 1.5  # The floor is the released code's.
+    Args:
+        table: float32 [src, d], src static.
+        count: int32 scalar tensor, the rows wanted.
 
-    src = len(train)
-    linear = np.stack([train, np.ones(src)], axis=1)
-    system = np.zeros((src + 2, src + 2))
-    system[:src, :src] = kernel(train, train)
-    system[:src, src:] = linear
-    system[src:, :src] = linear.T
-    values = np.concatenate([np.eye(src), np.zeros((2, src))])
-    weights = np.linalg.solve(system, values)
-    evaluate = np.concatenate(
-        [kernel(query, train), np.stack([query, np.ones(len(query))], axis=1)], axis=1
+    Returns:
+        float32 [count, d].
+    """
+    src = table.shape[0]
+    if src == 1:
+        return ops.broadcast_to(table, (count, table.shape[1]))
+
+    def resampled() -> Any:
+        rows = ops.arange(count, dtype="int32") * src
+        cell = ops.minimum(rows // count, src - 2)
+        part = ops.cast(rows - cell * count, "float64") / ops.cast(count, "float64")
+        values = ops.cast(table, "float64")
+        curvatures = ops.matmul(ops.convert_to_tensor(_curvatures(src), "float64"), values)
+        return ops.cast(_spline(values, curvatures, cell, part, ops), "float32")
+
+    # The usual size costs nothing.
+    return ops.cond(ops.equal(count, src), lambda: table, resampled)
+
+
+@functools.lru_cache(maxsize=16)
+def _curvatures(src: int) -> np.ndarray:
+    """Matrix from values to second derivatives of their natural spline: float64 [src, src]."""
+    system = (np.eye(src) * 4 + np.eye(src, k=1) + np.eye(src, k=-1)) / 6
+    differences = np.eye(src, k=1) + np.eye(src, k=-1) - 2 * np.eye(src)
+    matrix = np.zeros((src, src))  # Natural: no curvature at the ends.
+    matrix[1:-1] = np.linalg.solve(system[1:-1, 1:-1], differences[1:-1])
+    return matrix
+
+
+def _spline(values: Any, curvatures: Any, cell: Any, part: Any, xp: Any) -> Any:
+    """Evaluates a cubic spline with knots 0, 1, 2, ..., behind the last one its tangent.
+
+    Args:
+        values: Values at the knots, [n, d].
+        curvatures: Second derivatives there, [n, d].
+        cell: Number of the knot before each query point, at most n - 2, integer [q].
+        part: Distance from it; more than 1 behind the last knot, [q].
+        xp: ``numpy`` or ``keras.ops``.
+
+    Returns:
+        [q, d].
+    """
+    beyond = xp.maximum(part - 1.0, 0.0)[:, None]
+    right = part[:, None] - beyond
+    left = 1.0 - right
+    tangent = values[-1] - values[-2] + curvatures[-2] / 6.0
+    return (
+        left * xp.take(values, cell, axis=0)
+        + right * xp.take(values, cell + 1, axis=0)
+        + (left**3 - left) / 6.0 * xp.take(curvatures, cell, axis=0)
+        + (right**3 - right) / 6.0 * xp.take(curvatures, cell + 1, axis=0)
+        + beyond * tangent
     )
-    return evaluate @ weights
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -82,8 +122,8 @@ class FactorisedPositions(keras.layers.Layer):
 
     Call arguments:
         tokens: [B, N, d_model], or [B, K, d_model] with indices.
-        grid: Number of patches along each axis (Python integers); their product is N. None stands
-            for the sizes of the tables.
+        grid: Number of patches along each axis, integers or, in a graph, scalar tensors; their
+            product is N. None stands for the sizes of the tables.
         indices: int32 [K] numbers of the tokens present, or None when all are.
 
     Returns:
@@ -120,20 +160,22 @@ class FactorisedPositions(keras.layers.Layer):
         )
         self.layer_norm.build((math.prod(self.sizes), self.d_model))
 
-    def call(self, tokens: Any, grid: Sequence[int] | None = None, indices: Any = None) -> Any:
+    def call(self, tokens: Any, grid: Sequence[Any] | None = None, indices: Any = None) -> Any:
         positions = self.embeddings(grid or self.sizes)
         if indices is not None:
             positions = ops.take(positions, indices, axis=0)
         return tokens + ops.cast(positions, tokens.dtype)
 
-    def embeddings(self, grid: Sequence[int]) -> Any:
+    def embeddings(self, grid: Sequence[Any]) -> Any:
         """Normalised position embeddings of all tokens of a grid, float32 [N, d_model]."""
         total = None
         for axis, (table, size, count) in enumerate(
             zip(self.tables, self.sizes, grid, strict=True)
         ):
             table = ops.cast(table, "float32")
-            if count != size:
+            if not isinstance(count, int):
+                table = interpolate(table, count)
+            elif count != size:
                 matrix = interpolation_matrix(size, count).astype("float32")
                 table = ops.matmul(ops.convert_to_tensor(matrix), table)
             shape = [1] * len(self.sizes) + [self.d_model]

@@ -1,0 +1,77 @@
+"""Writes a trained model as versioned SavedModels for TensorFlow Serving and Keras apps.
+
+Usage::
+
+    python -m vatt_tf.export --run_dir=RUN --out=MODELS
+    python -m vatt_tf.export --weights=DIR --out=MODELS --models=video,text --version=7
+
+Writes MODELS/<model>/<version>/ for the towers video, audio and text, or for a fine-tuned
+classifier, and prints their signatures. Every signature is compared with the trained model first;
+a difference of more than 1e-5 fails the export and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from vatt_tf import cli
+
+MODELS = ("video", "audio", "text", "classifier")
+
+
+def _version(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, found {text!r}")
+    return int(text)
+
+
+def _models(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in MODELS]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"expected some of {', '.join(MODELS)} with commas between, found {text!r}"
+        )
+    return names
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Flags of ``python -m vatt_tf.export``."""
+    parser = cli.ArgumentParser(
+        prog="python -m vatt_tf.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run_dir", help="run directory; its newest checkpoint is taken")
+    source.add_argument("--weights", help="folder of shared or converted weights")
+    add = parser.add_argument
+    add("--out", required=True, help="folder of the models; made if need be")
+    add("--version", type=_version, help="version number (default: newest + 1)")
+    add("--models", type=_models, help="which models, e.g. video,text (default: all)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point: parses the flags before TensorFlow is imported; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+    def command() -> int:
+        from vatt_tf.export import versions, writer
+
+        written = writer.export_models(
+            args.run_dir or args.weights, args.out, version=args.version, models=args.models
+        )
+        for folder in written.values():
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            print(f"{folder} ({size / 1e6:.1f} MB)\n{versions.signature_table(folder)}")
+        return 0
+
+    return cli.run(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

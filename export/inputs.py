@@ -1,0 +1,239 @@
+"""What clients send, and how the graph turns it into what the towers read.
+
+TensorFlow Serving checks neither shapes nor values, so the graph does: a request that cannot work
+ends with INVALID_ARGUMENT and a message that says what was found and what was expected.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from vatt_tf.data import audio_ops, video_ops
+from vatt_tf.data.schema import ClipSpec
+
+# A tower that takes clips of any size takes up to this many times the patches that it was trained
+# with (or that many patches, where it was trained with few): attention needs their square.
+PATCH_FACTOR, PATCH_FLOOR = 4, 2048
+# Pixels of an encoded frame, a little more than 7680 x 4320: a few bytes can announce gigabytes.
+MOST_PIXELS = 1 << 25
+# Resampling and lossy decoding overshoot 1.0 a little; integers sent as floats by far.
+LARGEST_SAMPLE = 4.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """One way to call a model.
+
+    Attributes:
+        name: Name of the signature.
+        input: Name, dtype and shape of its only input.
+        prepare: Maps the input, inside the graph, to what the model reads.
+    """
+
+    name: str
+    input: tf.TensorSpec
+    prepare: Callable[[tf.Tensor], tf.Tensor]
+
+
+def video_signatures(clip: ClipSpec, tower: Any) -> tuple[Signature, ...]:
+    """Signatures of a model that reads video.
+
+    Args:
+        clip: Shape of the clips that the model was trained with.
+        tower: The video tower.
+
+    Returns:
+        ``serving_default`` (frames uint8 [b, t, h, w, 3]) and ``encoded`` (frames_bytes string
+        [b, t], JPEG of any size).
+    """
+    size = (None,) * 3 if tower.any_size else (clip.frames, clip.height, clip.width)
+
+    def raw(frames: tf.Tensor) -> tf.Tensor:
+        frames = tf.ensure_shape(frames, [None, None, None, None, 3])
+        shape = tf.shape(frames)
+        fits = _fits("frames", shape[1:4], clip, tower)
+        frames = _after(frames, _not_empty("frames", shape), *fits)
+        return tf.ensure_shape(frames, [None, *size, 3])
+
+    def encoded(frames: tf.Tensor) -> tf.Tensor:
+        frames = tf.ensure_shape(frames, [None, None])
+        shape = tf.shape(frames)
+        fits = _fits("frames_bytes", tf.stack([shape[1], clip.height, clip.width]), clip, tower)
+        frames = _after(frames, _not_empty("frames_bytes", shape), *fits)
+        frames = tf.ensure_shape(_after(frames, _is_jpeg(frames)), [None, size[0]])
+        return decode_frames(frames, clip)
+
+    return (
+        _signature("serving_default", "frames", [None, None, None, None, 3], tf.uint8, raw),
+        _signature("encoded", "frames_bytes", [None, None], tf.string, encoded),
+    )
+
+
+def audio_signatures(clip: ClipSpec, tower: Any) -> tuple[Signature, ...]:
+    """Signatures of a model that reads sound.
+
+    Args:
+        clip: Shape of the clips that the model was trained with.
+        tower: The audio tower.
+
+    Returns:
+        ``serving_default`` (waveform float32 [b, samples] in [-1, 1]) and ``encoded`` (audio_bytes
+        string [b], WAV).
+    """
+    low, high = sample_limits(clip, tower)
+
+    def raw(waveform: tf.Tensor) -> tf.Tensor:
+        waveform = tf.ensure_shape(waveform, [None, None])
+        shape = tf.shape(waveform)
+        expected = f"{low}" if low == high else f"{low} to {high}"
+        fits = _require(
+            (shape[1] >= low) & (shape[1] <= high),
+            f"waveform: clips of {{}} samples, expected {expected}",
+            shape[1],
+        )
+        waveform = _after(waveform, _not_empty("waveform", shape), fits)
+        waveform = tf.ensure_shape(waveform, [None, low if low == high else None])
+        return tower_audio(_checked_sound(waveform), clip)
+
+    def encoded(sounds: tf.Tensor) -> tf.Tensor:
+        sounds = tf.ensure_shape(sounds, [None])
+        sounds = _after(sounds, _not_empty("audio_bytes", tf.shape(sounds)))
+        return tower_audio(decode_sounds(sounds, clip), clip)
+
+    return (
+        _signature("serving_default", "waveform", [None, None], tf.float32, raw),
+        _signature("encoded", "audio_bytes", [None], tf.string, encoded),
+    )
+
+
+def text_signatures(tokenizer: Callable[[tf.Tensor], tf.Tensor]) -> tuple[Signature, ...]:
+    """``serving_default`` (text string [b]) of a model that reads text; it holds the tokenizer."""
+
+    def raw(text: tf.Tensor) -> tf.Tensor:
+        text = tf.ensure_shape(text, [None])
+        return tokenizer(_after(text, _not_empty("text", tf.shape(text))))
+
+    return (_signature("serving_default", "text", [None], tf.string, raw),)
+
+
+def patch_limit(tower: Any) -> int:
+    """Patches that a clip may have."""
+    return max(PATCH_FACTOR * math.prod(tower.configured_grid), PATCH_FLOOR)
+
+
+def sample_limits(clip: ClipSpec, tower: Any) -> tuple[int, int]:
+    """Smallest and largest number of samples of a clip; equal when only one size works."""
+    if not tower.any_size:
+        return clip.samples, clip.samples
+    if clip.audio == "waveform":
+        return tower.patch[0], tower.patch[0] * patch_limit(tower)
+    steps, bands = tower.patch
+    # The last STFT window may run into zeros, so one sample more makes one time step more.
+    most = patch_limit(tower) // (clip.mel_bins // bands)
+    return (steps - 1) * clip.stft_step + 1, most * steps * clip.stft_step
+
+
+def decode_frames(frames: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
+    """JPEG [b, t] to uint8 [b, t, height, width, 3]: centre crop and resize as in evaluation."""
+    target = (clip.height, clip.width)
+
+    def one(encoded: tf.Tensor) -> tf.Tensor:
+        size = video_ops.frame_size(encoded[0])
+        pixels = tf.reduce_prod(tf.cast(size, tf.int64))
+        allowed = _require(
+            pixels <= MOST_PIXELS,
+            f"frames_bytes: a frame of {{}} pixels (height, width), at most {MOST_PIXELS} in all",
+            size,
+        )
+        encoded = _after(encoded, allowed)
+        box = video_ops.fitting_box(size, target)
+        return video_ops.decode_clip(encoded, size, box, target)
+
+    spec = tf.TensorSpec([frames.shape[1], *target, 3], tf.uint8)
+    return tf.map_fn(one, frames, fn_output_signature=spec)
+
+
+def decode_sounds(sounds: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
+    """WAV [b] to float32 [b, samples]: mono, cut or repeated from the start to a clip."""
+
+    def one(encoded: tf.Tensor) -> tf.Tensor:
+        sound, rate = tf.audio.decode_wav(encoded)
+        right_rate = _require(
+            tf.equal(rate, clip.sample_rate),
+            f"audio_bytes: {{}} samples per second, expected {clip.sample_rate}; resample it",
+            rate,
+        )
+        not_empty = _require(tf.shape(sound)[0] > 0, "audio_bytes: the WAV holds no samples")
+        mono = tf.reduce_mean(_after(sound, right_rate, not_empty), axis=1)
+        return tf.gather(mono, tf.range(clip.samples) % tf.shape(mono)[0])
+
+    return tf.map_fn(one, sounds, fn_output_signature=tf.TensorSpec([clip.samples], tf.float32))
+
+
+def tower_audio(waveform: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
+    """What the audio tower reads: [b, samples, 1] or log-mel [b, mel_frames, mel_bins, 1]."""
+    if clip.audio == "log_mel":
+        waveform = audio_ops.log_mel(waveform, clip)
+    return waveform[..., tf.newaxis]
+
+
+def _signature(name: str, key: str, shape: list, dtype: tf.DType, prepare: Callable) -> Signature:
+    return Signature(name, tf.TensorSpec(shape, dtype, name=key), prepare)
+
+
+def _require(condition: tf.Tensor, message: str, *values: tf.Tensor) -> Any:
+    """Operation that ends the request with the message, its ``{}`` filled, unless it holds."""
+    text = tf.strings.format(message, values) if values else message
+    return tf.debugging.Assert(condition, [text])
+
+
+def _after(value: tf.Tensor, *checks: Any) -> tf.Tensor:
+    """The value, read only when the checks have passed (else another error might come first)."""
+    with tf.control_dependencies(checks):
+        return tf.identity(value)
+
+
+def _not_empty(name: str, shape: tf.Tensor) -> Any:
+    return _require(shape[0] > 0, f"{name}: the batch is empty, expected at least one row")
+
+
+def _fits(name: str, size: tf.Tensor, clip: ClipSpec, tower: Any) -> list[Any]:
+    """Checks int32 [3] frames, height and width of clips."""
+    if not tower.any_size:
+        wanted = [clip.frames, clip.height, clip.width]
+        message = f"{name}: clips of {{}} (frames, height, width), expected {wanted}"
+        return [_require(tf.reduce_all(size == wanted), message, size)]
+    patch, most = list(tower.patch), patch_limit(tower)
+    patches = tf.reduce_prod(tf.cast(size // patch, tf.int64))
+    found = f"{name}: clips of {{}} (frames, height, width)"
+    return [
+        _require(
+            tf.reduce_all(size >= patch), f"{found}, expected at least a patch, {patch}", size
+        ),
+        _require(
+            patches <= most, f"{found} have {{}} patches, expected at most {most}", size, patches
+        ),
+    ]
+
+
+def _is_jpeg(frames: tf.Tensor) -> Any:
+    """Checks the first bytes; a damaged image is found by its decoder."""
+    good = tf.strings.substr(frames, 0, 3) == b"\xff\xd8\xff"
+    return _require(
+        tf.reduce_all(good),
+        "frames_bytes: no JPEG at {} (clip, frame)",
+        tf.reshape(tf.where(~good)[:1], [-1]),
+    )
+
+
+def _checked_sound(waveform: tf.Tensor) -> tf.Tensor:
+    finite = tf.reduce_all(tf.math.is_finite(waveform))
+    waveform = _after(waveform, _require(finite, "waveform: holds NaN or infinity"))
+    peak = tf.reduce_max(tf.abs(waveform))
+    message = "waveform: values up to {}, expected [-1, 1]; divide int16 values by 32768"
+    return _after(waveform, _require(peak <= LARGEST_SAMPLE, message, peak))

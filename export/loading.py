@@ -1,0 +1,241 @@
+"""Exported models in Python: called by signature, as Keras layers, or as an embedder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from vatt_tf.api import VattEmbedder
+from vatt_tf.data.schema import ClipSpec
+from vatt_tf.errors import UserError
+from vatt_tf.export.versions import PROTO, SignatureInfo, read_signatures, versions_of
+
+MODELS = ("video", "audio", "text", "classifier")
+_INPUTS = {"video": "frames", "audio": "waveform", "text": "text"}
+
+
+class ExportedModel:
+    """One exported model.
+
+    Example::
+
+        model = vatt_tf.export.load("models").video
+        model({"frames": frames})["features"]  # float32 [b, d]
+        model({"frames_bytes": jpegs}, signature="encoded")
+        model.layer()  # the same as a Keras layer
+
+    Args:
+        path: Version folder.
+
+    Attributes:
+        path: Version folder, absolute.
+        version: Its number.
+        signatures: Signature -> inputs and outputs with their dtypes and shapes.
+        description: What the model says of itself: modality, clip, outputs, labels, ...
+        clip: Shape of the clips that it was trained with.
+
+    Raises:
+        UserError: If the folder holds no model that ``vatt_tf.export`` wrote.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        # The tokenizers' ops must be known before a graph that has them is read.
+        import tensorflow_text  # noqa: F401
+
+        self.path = pathlib.Path(path).resolve()
+        if not self.path.name.isdigit():
+            raise UserError(f"{self.path}: expected a version folder, e.g. {self.path / '1'}")
+        self.version = int(self.path.name)
+        self.signatures: dict[str, SignatureInfo] = read_signatures(self.path)
+        if "describe" not in self.signatures:
+            raise UserError(f"{self.path}: has no signature 'describe'; vatt_tf.export writes one")
+        try:
+            self._model = tf.saved_model.load(str(self.path))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            raise UserError(f"{self.path}: cannot be loaded ({_short(error)})") from error
+        answer = self({"query": np.array([b""], object)}, signature="describe")
+        self.description: dict[str, Any] = json.loads(answer["description"][0])
+        self.clip = ClipSpec(**self.description["clip"])
+
+    def __call__(
+        self, inputs: Mapping[str, np.ndarray], signature: str = "serving_default"
+    ) -> dict[str, np.ndarray]:
+        """Runs a signature.
+
+        Args:
+            inputs: Arrays by input name, each with the batch axis first.
+            signature: Name of the signature.
+
+        Returns:
+            Arrays by output name.
+
+        Raises:
+            UserError: If the signature or an input does not fit.
+        """
+        if signature not in self.signatures:
+            raise UserError(f"signature {signature!r}: this model has {', '.join(self.signatures)}")
+        expected = self.signatures[signature].inputs
+        if set(inputs) != set(expected):
+            raise UserError(
+                f"{signature} takes {', '.join(expected)}, found {', '.join(inputs) or 'nothing'}"
+            )
+        tensors = {}
+        for name, value in inputs.items():
+            tensors[name] = tf.convert_to_tensor(value)
+            if tensors[name].dtype.name != expected[name].dtype:
+                raise UserError(f"{name} is {tensors[name].dtype.name}, expected {expected[name]}")
+        try:
+            outputs = self._model.signatures[signature](**tensors)
+        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+            raise UserError(_short(error)) from error
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    def layer(self, signature: str = "serving_default") -> Any:
+        """The signature as a frozen ``keras.layers.TFSMLayer`` (it loads the model once more)."""
+        import keras
+
+        # Trainable, its variables have names that no Keras optimizer takes.
+        return keras.layers.TFSMLayer(str(self.path), call_endpoint=signature, trainable=False)
+
+
+class ExportedModels(VattEmbedder):
+    """The newest models of a folder, and their towers as an embedder like ``vatt_tf.load``'s.
+
+    Inputs longer than a clip are covered by windows as there; the windows' embeddings have length
+    1 already when they are averaged.
+
+    Args:
+        models: Models by name.
+        batch_size: Windows that go through a model at once.
+
+    Attributes:
+        clip: Shape of the clips that the towers read; the sound is always a waveform, because
+            log-mel is computed inside the graph.
+
+    Raises:
+        UserError: If the towers were not exported from the same weights.
+    """
+
+    def __init__(self, models: Mapping[str, ExportedModel], *, batch_size: int = 8):
+        if batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, found {batch_size}")
+        self._models = dict(models)
+        self._batch_size = batch_size
+        self._embed = self._embed_windows
+        towers = [model for name, model in self._models.items() if name in _INPUTS]
+        for model in towers:
+            if model.description["model_hash"] != towers[0].description["model_hash"]:
+                raise UserError(
+                    f"{towers[0].path} and {model.path} come from different weights, so their "
+                    "embeddings cannot be compared; export them together"
+                )
+        self._spaces = _spaces(towers)
+        clip = next(iter(towers or self._models.values())).clip
+        audio = "none" if clip.audio == "none" else "waveform"
+        self.clip = dataclasses.replace(clip, audio=audio)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the models that are there."""
+        return tuple(self._models)
+
+    @property
+    def video(self) -> ExportedModel | None:
+        """The video tower."""
+        return self._models.get("video")
+
+    @property
+    def audio(self) -> ExportedModel | None:
+        """The audio tower."""
+        return self._models.get("audio")
+
+    @property
+    def text(self) -> ExportedModel | None:
+        """The text tower."""
+        return self._models.get("text")
+
+    @property
+    def classifier(self) -> ExportedModel | None:
+        """The fine-tuned classifier."""
+        return self._models.get("classifier")
+
+    @property
+    def config(self) -> Any:
+        """Raises an AttributeError: SavedModels do not carry it."""
+        raise AttributeError("exported models have no VattConfig; see ExportedModel.description")
+
+    @staticmethod
+    def tokenizer(strings: list[str]) -> np.ndarray:
+        """Rows of the text model's input: UTF-8 [n, 1]; the tokenizer is inside the graph."""
+        return np.array([[string.encode()] for string in strings], dtype=object)
+
+    def _require(self, modality: str) -> None:
+        if modality not in self._models:
+            raise UserError(f"there is no {modality} model, only {', '.join(self._models)}")
+
+    def _embed_windows(self, inputs: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+        ((modality, value),) = inputs.items()
+        if modality != "video":  # Samples and strings have an axis of size 1 at the end.
+            value = value[..., 0]
+        model = self._models[modality]
+        outputs = model({_INPUTS[modality]: value})
+        described = model.description["outputs"].items()
+        return {output["space"]: {modality: outputs[name]} for name, output in described}
+
+
+def load(path: str | os.PathLike, *, batch_size: int = 8) -> ExportedModels:
+    """Loads the newest version of each model that ``export_models`` wrote into a folder.
+
+    Args:
+        path: Folder of the models.
+        batch_size: Windows that go through a model at once when files or arrays are embedded.
+
+    Raises:
+        UserError: If the folder holds no exported model.
+    """
+    folder = pathlib.Path(path)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; python -m vatt_tf.export writes one")
+    found = {}
+    for name in MODELS:
+        versions = {
+            number: version
+            for number, version in versions_of(folder / name).items()
+            if (version / PROTO).is_file()
+        }
+        if versions:
+            found[name] = ExportedModel(versions[max(versions)])
+    if not found:
+        raise UserError(
+            f"{folder}: holds no model; expected a folder that python -m vatt_tf.export wrote, "
+            f"with {', '.join(f'{name}/1' for name in MODELS[:3])}"
+        )
+    return ExportedModels(found, batch_size=batch_size)
+
+
+def _spaces(towers: list[ExportedModel]) -> dict[str, dict[str, int]]:
+    """Space -> modality -> dimension; also of modalities whose tower was not exported."""
+    found: dict[str, dict[str, int]] = {}
+    for model in towers:
+        for output in model.description["outputs"].values():
+            for modality in (model.description["modality"], *output["partners"]):
+                found.setdefault(output["space"], {})[modality] = output["dim"]
+    return {space: found[space] for space in sorted(found)}
+
+
+def _short(error: Exception) -> str:
+    """The part of an error that is for its reader, without the graph's node names."""
+    message = getattr(error, "message", None) or str(error)
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    # "[[{{node ...}}]]" says where; the line before says what.
+    said = [line for line in lines if not line.startswith("[[")] or [type(error).__name__]
+    stated = re.fullmatch(r"assertion failed: \[(.*)\]", said[-1])
+    return stated.group(1) if stated else said[-1]

@@ -1,0 +1,152 @@
+"""Compares what was written with the model that was trained, before it gets its name.
+
+The inputs of the reference are made without the export's graph: frames one clip at a time with
+the functions of the evaluation, sound from the samples behind the WAV, other clip sizes by the
+position tables that NumPy interpolates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import os
+import wave
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from vatt_tf.data import audio_ops, video_ops
+from vatt_tf.data.schema import ClipSpec
+from vatt_tf.errors import UserError
+from vatt_tf.export import examples
+from vatt_tf.export.servables import DESCRIBE, Servable
+
+# Largest difference of an embedding (length 1) or a probability; of features and logits relative
+# to the largest of them.
+TOLERANCE = 1e-5
+ROWS = 2
+
+
+def check(servable: Servable, folder: str | os.PathLike) -> float:
+    """Runs every signature of a written model on small inputs.
+
+    Args:
+        servable: The model that was written.
+        folder: Where its SavedModel is.
+
+    Returns:
+        The largest difference found.
+
+    Raises:
+        UserError: If it is more than ``TOLERANCE``, or a signature does not run.
+    """
+    cases = [
+        (signature, sent, _as_arrays(servable.forward(tf.constant(read))))
+        for signature, sent, read in _cases(servable)
+    ]
+    largest = 0.0
+    with _loaded(folder) as run:
+        answers = run(DESCRIBE, {"query": np.array([b"", b"?"], object)})["description"]
+        if [json.loads(answer) for answer in answers] != [servable.description] * 2:
+            raise UserError(f"the written {servable.name} model does not describe itself")
+        for signature, sent, expected in cases:
+            found = run(signature, sent)
+            if set(found) != set(expected):
+                raise UserError(
+                    f"the written {servable.name} model has the outputs {', '.join(sorted(found))} "
+                    f"in {signature}, expected {', '.join(sorted(expected))}"
+                )
+            for name, value in expected.items():
+                error = _difference(name, value, found[name])
+                # A NaN is no number below the tolerance.
+                if not error <= TOLERANCE:
+                    raise UserError(
+                        f"the written {servable.name} model differs from the trained one by "
+                        f"{error:.2g} in {signature}, output {name} (at most {TOLERANCE:g} is "
+                        "allowed): nothing was exported"
+                    )
+                largest = max(largest, error)
+    return largest
+
+
+@contextlib.contextmanager
+def _loaded(folder: str | os.PathLike) -> Iterator[Callable[..., dict[str, np.ndarray]]]:
+    """Runs signatures in a session, as TensorFlow Serving does.
+
+    A session has its own resources: those of the process, which may have equal names, stay as
+    they are.
+    """
+    level = tf.get_logger().level
+    tf.get_logger().setLevel("ERROR")  # The loader calls itself deprecated.
+    try:
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            meta = tf.compat.v1.saved_model.load(session, ["serve"], os.fspath(folder))
+
+            def run(signature: str, sent: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+                tensors = meta.signature_def[signature]
+                feed = {tensors.inputs[name].name: value for name, value in sent.items()}
+                return session.run({key: t.name for key, t in tensors.outputs.items()}, feed)
+
+            yield run
+    finally:
+        tf.get_logger().setLevel(level)
+
+
+def _as_arrays(tensors: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in tensors.items()}
+
+
+def _difference(name: str, expected: np.ndarray, found: np.ndarray) -> float:
+    if expected.shape != found.shape:
+        return math.inf
+    unit = 1.0 if name not in ("features", "logits") else max(1.0, float(np.abs(expected).max()))
+    return float(np.abs(expected - found).max()) / unit
+
+
+def _cases(servable: Servable) -> Iterator[tuple[str, dict[str, np.ndarray], np.ndarray]]:
+    """Signature, its inputs, and what the trained model reads for them."""
+    clip = servable.clip
+    for signature in servable.signatures:
+        name = signature.input.name
+        sent = examples.request(name, clip, ROWS)
+        yield signature.name, {name: sent}, _read(servable, name, sent)
+    if servable.any_size and servable.modality == "video":
+        sent = examples.frames(1, (clip.frames + clip.frames // 2, clip.height, 2 * clip.width))
+        yield "serving_default", {"frames": sent}, sent
+    elif servable.any_size:
+        sent = examples.sound(1, clip.samples + clip.samples // 2)
+        yield "serving_default", {"waveform": sent}, _read(servable, "waveform", sent)
+
+
+def _read(servable: Servable, name: str, sent: np.ndarray) -> np.ndarray:
+    clip = servable.clip
+    if name == "text":
+        return servable.tokenizer(sent).numpy()
+    if name == "frames":
+        return sent
+    if name == "frames_bytes":
+        return np.stack([_evaluation_frames(row, clip) for row in sent])
+    waveform = sent
+    if name == "audio_bytes":
+        waveform = np.stack([_clip_sound(row, clip) for row in sent])
+    if clip.audio == "log_mel":
+        waveform = np.stack([audio_ops.log_mel(row, clip) for row in waveform])
+    return waveform[..., np.newaxis]
+
+
+def _evaluation_frames(encoded: np.ndarray, clip: ClipSpec) -> np.ndarray:
+    target = (clip.height, clip.width)
+    size = video_ops.frame_size(encoded[0])
+    box = video_ops.fitting_box(size, target)
+    return video_ops.decode_clip(tf.constant(encoded), size, box, target).numpy()
+
+
+def _clip_sound(encoded: bytes, clip: ClipSpec) -> np.ndarray:
+    with wave.open(io.BytesIO(encoded)) as file:
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        stereo = samples.reshape(-1, file.getnchannels()).astype(np.float32) / 32768.0
+    mono = stereo.mean(axis=1)
+    return mono[np.arange(clip.samples) % len(mono)]

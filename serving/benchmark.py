@@ -1,0 +1,277 @@
+"""Measures the embedded server; what is compared is measured side by side, in one run.
+
+Usage::
+
+    python -m vatt_tf.serving.benchmark overhead --models=MODELS --out=FOLDER
+    python -m vatt_tf.serving.benchmark batching --models=MODELS --out=FOLDER
+    python -m vatt_tf.serving.benchmark load --models=MODELS --out=FOLDER --minutes=10
+
+overhead: one call after the other, in turns to the SavedModel in this process and to the server.
+batching: many clients at once, in turns to a server with and one without batching.
+load:     full load while versions are added and removed; also draws memory and latency.
+Each writes FOLDER/<name>.json and prints it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+import tempfile
+from typing import Any
+
+from vatt_tf import cli
+from vatt_tf.errors import UserError
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, found {text!r}")
+    return int(text)
+
+
+def _length(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number > 0, found {text!r}")
+    return value
+
+
+def _clip(text: str) -> tuple[int, int, int]:
+    sizes = text.split("x")
+    if len(sizes) != 3 or not all(size.isdecimal() and int(size) for size in sizes):
+        raise argparse.ArgumentTypeError(f"expected FRAMESxHEIGHTxWIDTH, found {text!r}")
+    return int(sizes[0]), int(sizes[1]), int(sizes[2])
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Flags of ``python -m vatt_tf.serving.benchmark``."""
+    parser = cli.ArgumentParser(
+        prog="python -m vatt_tf.serving.benchmark",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=cli.ArgumentParser)
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--models", required=True, help="folder written by vatt_tf.export")
+        sub.add_argument("--out", required=True, help="folder for the figures")
+        return sub
+
+    overhead = command("overhead", "latency of the server against the SavedModel in process")
+    overhead.add_argument("--calls", type=_positive, default=200, help="calls each (default: 200)")
+    overhead.add_argument("--batch", type=_positive, default=16, help="texts a call (default: 16)")
+    overhead.add_argument(
+        "--clip", type=_clip, default=(32, 224, 224), help="clip size (default: 32x224x224)"
+    )
+    batching = command("batching", "throughput of many clients with and without batching")
+    batching.add_argument("--clients", type=_positive, default=32, help="clients (default: 32)")
+    batching.add_argument(
+        "--seconds", type=_length, default=10.0, help="length of a round (default: 10)"
+    )
+    batching.add_argument(
+        "--rounds", type=_positive, default=5, help="rounds for each (default: 5)"
+    )
+    load = command("load", "full load while versions are added and removed")
+    load.add_argument("--minutes", type=_length, default=10.0, help="length (default: 10)")
+    load.add_argument("--clients", type=_positive, default=32, help="clients (default: 32)")
+    load.add_argument(
+        "--version_seconds",
+        type=_length,
+        default=10.0,
+        help="seconds between two new versions (default: 10)",
+    )
+    return parser
+
+
+def overhead(
+    models: str, out: pathlib.Path, *, calls: int, batch: int, clip: tuple[int, int, int]
+) -> dict[str, Any]:
+    """Compares calls to the server with calls to the SavedModel in this process.
+
+    Both get a NumPy array and give a NumPy array back; the client's part of the work counts to
+    the server's time.
+
+    Args:
+        models: Export folder; its text and video models are measured, whichever are there.
+        out: Folder for overhead.json.
+        calls: Calls each.
+        batch: Texts a call.
+        clip: Frames, height and width of the clip.
+
+    Returns:
+        Per case the percentiles of both and the ratio of the medians.
+    """
+    import numpy as np
+
+    from vatt_tf.serving import benchmark_tools as tools
+    from vatt_tf.serving import model_config
+
+    found = model_config.find_models(models) if os.path.isdir(models) else {}
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (1, *clip, 3), dtype=np.uint8)
+    cases = {
+        "text": (f"text, batch of {batch}", "text", tools.texts(batch)),
+        "video": (f"one clip {'x'.join(map(str, clip))} uint8", "frames", frames),
+    }
+    figures = {}
+    with tools.ServerProcess(models) as server:
+        for model, (title, alias, value) in cases.items():
+            if model in found:
+                figures[title] = _compare(server.address, models, model, alias, value, calls)
+    if not figures:
+        raise UserError(f"--models={models}: expected a text or video model, found neither")
+    tools.write_json(out / "overhead.json", figures)
+    return figures
+
+
+def _compare(
+    address: str, models: str, model: str, alias: str, value: Any, calls: int
+) -> dict[str, float]:
+    import time
+
+    import grpc
+    import numpy as np
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401  (ops of the tokenizer)
+    from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+    from vatt_tf.serving import benchmark_tools as tools
+    from vatt_tf.serving import tensors
+
+    loaded = tf.saved_model.load(str(tools.version_folder(models, model)))
+    signature = loaded.signatures["serving_default"]
+
+    def in_process() -> dict[str, np.ndarray]:
+        outputs = signature(**{alias: tf.constant(value)})
+        return {name: output.numpy() for name, output in outputs.items()}
+
+    times: dict[str, list[float]] = {"in_process": [], "served": []}
+    with grpc.insecure_channel(address, options=tools.CHANNEL_OPTIONS) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+        def served() -> dict[str, np.ndarray]:
+            response = stub.Predict(tools.predict_request(model, alias, value), timeout=600)
+            return {name: tensors.to_array(output) for name, output in response.outputs.items()}
+
+        # Warm both up; they must agree before their speed matters.
+        expected, answer = in_process(), served()
+        difference = max(float(np.abs(expected[k] - answer[k]).max()) for k in expected)
+        for _ in range(5):
+            in_process()
+            served()
+        for _ in range(calls):
+            for name, call in (("in_process", in_process), ("served", served)):
+                started = time.perf_counter()
+                call()
+                times[name].append(time.perf_counter() - started)
+    figures: dict[str, float] = {"calls": calls, "max_abs_difference": difference}
+    for name, seconds in times.items():
+        for q in (50, 95):
+            figures[f"{name}_p{q}_ms"] = round(tools.percentile(seconds, q) * 1e3, 3)
+    figures["ratio_of_p50"] = round(figures["served_p50_ms"] / figures["in_process_p50_ms"], 3)
+    return figures
+
+
+def batching(
+    models: str, out: pathlib.Path, *, clients: int, seconds: float, rounds: int
+) -> dict[str, Any]:
+    """Compares the throughput of single texts from many clients with and without batching.
+
+    Args:
+        models: Export folder with a text model.
+        out: Folder for batching.json.
+        clients: Clients that call without a pause.
+        seconds: Length of a round.
+        rounds: Rounds for each, in turns.
+
+    Returns:
+        Throughput and latencies of both, and the ratio of the throughputs.
+    """
+    import asyncio
+    import time
+
+    from vatt_tf.serving import benchmark_tools as tools
+
+    tools.version_folder(models, "text")
+    message = tools.predict_request("text", "text", tools.texts(1)).SerializeToString()
+    threads = f"--grpc_max_threads={2 * clients}"
+    seen = {"batched": tools.Calls(), "plain": tools.Calls()}
+    walls = dict.fromkeys(seen, 0.0)
+    with tempfile.NamedTemporaryFile("w", suffix=".config") as file:
+        file.write(_batching_parameters(clients))
+        file.flush()
+        with (
+            tools.ServerProcess(
+                models, threads, "--enable_batching", f"--batching_parameters_file={file.name}"
+            ) as batched,
+            tools.ServerProcess(models, threads) as plain,
+        ):
+            addresses = {"batched": batched.address, "plain": plain.address}
+            for turn in range(rounds + 1):  # The first one warms up and is not counted.
+                for name, address in addresses.items():
+                    calls = seen[name] if turn else tools.Calls()
+                    started = time.perf_counter()
+                    end = started + (seconds if turn else min(seconds, 3.0))
+                    asyncio.run(
+                        tools.call_for(
+                            address,
+                            message,
+                            clients,
+                            lambda end=end: time.perf_counter() < end,
+                            calls,
+                        )
+                    )
+                    walls[name] += (time.perf_counter() - started) if turn else 0.0
+    figures: dict[str, Any] = {name: calls.summary(walls[name]) for name, calls in seen.items()}
+    figures["clients"] = clients
+    figures["throughput_ratio"] = round(
+        figures["batched"]["calls_per_second"] / max(figures["plain"]["calls_per_second"], 1e-9), 3
+    )
+    figures["p99_ratio"] = round(figures["batched"]["p99_ms"] / figures["plain"]["p99_ms"], 3)
+    tools.write_json(out / "batching.json", figures)
+    return figures
+
+
+def _batching_parameters(clients: int) -> str:
+    """One batch at a time, as large as there are clients; the next one fills while it runs."""
+    return (
+        f"max_batch_size {{ value: {clients} }}\n"
+        "batch_timeout_micros { value: 0 }\n"
+        "max_enqueued_batches { value: 1000 }\n"
+        "num_batch_threads { value: 1 }\n"
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point: parses the flags before TensorFlow is imported; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+    def command() -> int:
+        from vatt_tf.serving import benchmark_load
+
+        commands: dict[str, Any] = {
+            "overhead": overhead,
+            "batching": batching,
+            "load": benchmark_load.run,
+        }
+        flags = {k: v for k, v in vars(args).items() if k not in ("command", "models", "out")}
+        out = pathlib.Path(args.out)
+        figures = commands[args.command](args.models, out, **flags)
+        figures.pop("curve", None)
+        print(json.dumps(figures, indent=2))
+        print(f"written: {out / args.command}.json")
+        return 0
+
+    return cli.run(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

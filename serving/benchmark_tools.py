@@ -1,0 +1,174 @@
+"""What the benchmarks share: a server in its own process, clients that cost little, figures."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+import numpy as np
+from tensorflow_serving.apis import predict_pb2
+
+from vatt_tf.errors import UserError
+from vatt_tf.serving import model_config, tensors
+
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # One connection per channel, also to the same server.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+_START_SECONDS = 300
+_TEXTS = (
+    "a red circle moves left",
+    "two dogs play on the beach",
+    "someone cuts an onion and talks about it",
+    "a train passes a bridge in the rain",
+)
+
+
+class ServerProcess:
+    """``python -m vatt_tf.serving`` on a free port; ends with the ``with`` block.
+
+    Attributes:
+        address: ``localhost:port`` of gRPC.
+        pid: Process id.
+    """
+
+    def __init__(self, models: str | os.PathLike, *flags: str) -> None:
+        self._command = [sys.executable, "-m", "vatt_tf.serving", f"--models={models}"]
+        self._command += ["--port=0", "--host=localhost", *flags]
+
+    def __enter__(self) -> ServerProcess:
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert self._process.stdout is not None
+        self.pid = self._process.pid
+        for line in self._process.stdout:
+            if line.startswith("Running gRPC ModelServer at "):
+                self.address = line.split(" at ")[1].split()[0]
+                return self
+        raise UserError(
+            f"the server did not start (exit code {self._process.wait()}): try "
+            f"{' '.join(self._command[1:])}"
+        )
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(timeout=_START_SECONDS)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def rss_mb(self) -> float:
+        """Memory of the process in MB (10^6 bytes)."""
+        fields = pathlib.Path(f"/proc/{self.pid}/statm").read_text("ascii").split()
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def version_folder(models: str, name: str) -> pathlib.Path:
+    """Newest version of an exported model.
+
+    Raises:
+        UserError: If there is none.
+    """
+    versions = model_config.list_versions(os.path.join(models, name))
+    if not versions:
+        raise UserError(
+            f"--models={models}: expected a model {name!r}, found none; write one with "
+            "python -m vatt_tf.export"
+        )
+    return pathlib.Path(versions[max(versions)]).resolve()
+
+
+def texts(count: int) -> np.ndarray:
+    """Text queries: strings [count]."""
+    result = np.empty(count, object)
+    result[:] = [_TEXTS[index % len(_TEXTS)].encode() for index in range(count)]
+    return result
+
+
+def predict_request(model: str, alias: str, value: np.ndarray) -> predict_pb2.PredictRequest:
+    """A Predict request with one input."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = model
+    tensors.fill_proto(request.inputs[alias], value, as_content=value.dtype != object)
+    return request
+
+
+@dataclasses.dataclass
+class Calls:
+    """What a group of clients saw: start and duration of each call in seconds, and failures."""
+
+    starts: list[float] = dataclasses.field(default_factory=list)
+    seconds: list[float] = dataclasses.field(default_factory=list)
+    failures: list[str] = dataclasses.field(default_factory=list)
+
+    def summary(self, wall: float) -> dict[str, float]:
+        """Throughput in calls per second, and latencies in ms."""
+        return {
+            "calls": len(self.seconds),
+            "failures": len(self.failures),
+            "calls_per_second": round(len(self.seconds) / wall, 1),
+            "p50_ms": round(percentile(self.seconds, 50) * 1e3, 3),
+            "p99_ms": round(percentile(self.seconds, 99) * 1e3, 3),
+        }
+
+
+async def call_for(
+    address: str,
+    message: bytes,
+    clients: int,
+    running: Callable[[], bool],
+    calls: Calls,
+    deadline: float = 60.0,
+) -> None:
+    """Sends the same request from several clients, each waiting for its answer, over and over.
+
+    Args:
+        address: Server.
+        message: The serialized Predict request; answers are not parsed: on one machine the
+            clients' work slows the server.
+        clients: Number of clients, each with its own connection.
+        running: Clients stop when it returns False.
+        calls: Receives what they see.
+        deadline: Seconds allowed to a call.
+    """
+
+    async def client() -> None:
+        async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+            predict = channel.unary_unary(PREDICT)
+            while running():
+                started = time.perf_counter()
+                try:
+                    await predict(message, timeout=deadline)
+                except grpc.aio.AioRpcError as error:
+                    calls.failures.append(f"{error.code().name}: {error.details()}")
+                    continue
+                calls.starts.append(started)
+                calls.seconds.append(time.perf_counter() - started)
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+
+
+def percentile(values: Sequence[float], q: float) -> float:
+    """A percentile; nan without values."""
+    return float(np.percentile(values, q)) if len(values) else float("nan")
+
+
+def write_json(path: pathlib.Path, figures: dict[str, Any]) -> None:
+    """Writes figures to a temporary name and renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

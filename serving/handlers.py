@@ -1,0 +1,218 @@
+"""Answers the requests of all entry points: finds the version, keeps time, counts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    model_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+
+from vatt_tf.serving import inference, predict
+from vatt_tf.serving.manager import LoadedModel, ModelManager
+from vatt_tf.serving.metrics import Metrics
+from vatt_tf.serving.status import Code, ServingError, from_exception, invalid
+
+GRPC, REST = "GRPC", "REST"
+
+_SIGNATURE_DEF = "signature_def"
+_UNSUPPORTED_CONFIG = (
+    "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is "
+    "currently supported"
+)
+T = TypeVar("T")
+
+
+class Handlers:
+    """What a server answers, for gRPC and REST alike. Every method may be called by any thread.
+
+    All methods raise :class:`ServingError`; ``timeout`` is the time left in seconds, or None;
+    ``entrypoint`` is ``GRPC`` or ``REST``.
+    """
+
+    def __init__(
+        self, manager: ModelManager, metrics: Metrics, *, as_content: bool = False
+    ) -> None:
+        """Creates the answering part of a server.
+
+        Args:
+            manager: Holds the models.
+            metrics: Is told of every request.
+            as_content: Predict replies carry ``tensor_content``, not typed fields.
+        """
+        self.manager = manager
+        self.metrics = metrics
+        self._as_content = as_content
+
+    def predict(
+        self, request: predict_pb2.PredictRequest, timeout: float | None, entrypoint: str = GRPC
+    ) -> predict_pb2.PredictResponse:
+        """PredictionService.Predict."""
+
+        def run(model: LoadedModel) -> predict_pb2.PredictResponse:
+            return predict.predict(model, request, timeout, as_content=self._as_content)
+
+        _require_spec(request)
+        return self._run(request.model_spec, "Predict", entrypoint, run)
+
+    def classify(
+        self,
+        request: classification_pb2.ClassificationRequest,
+        timeout: float | None,
+        entrypoint: str = GRPC,
+    ) -> classification_pb2.ClassificationResponse:
+        """PredictionService.Classify."""
+        _require_spec(request)
+        self._count_examples(request.model_spec, request)
+        return self._run(
+            request.model_spec,
+            "Classify",
+            entrypoint,
+            lambda model: inference.classify(model, request, timeout),
+        )
+
+    def regress(
+        self,
+        request: regression_pb2.RegressionRequest,
+        timeout: float | None,
+        entrypoint: str = GRPC,
+    ) -> regression_pb2.RegressionResponse:
+        """PredictionService.Regress."""
+        _require_spec(request)
+        self._count_examples(request.model_spec, request)
+        return self._run(
+            request.model_spec,
+            "Regress",
+            entrypoint,
+            lambda model: inference.regress(model, request, timeout),
+        )
+
+    def multi_inference(
+        self, request: inference_pb2.MultiInferenceRequest, timeout: float | None
+    ) -> inference_pb2.MultiInferenceResponse:
+        """PredictionService.MultiInference."""
+        spec = inference.multi_inference_spec(request)
+        self._count_examples(spec, request)
+        return self._run(
+            spec,
+            "MultiInference",
+            GRPC,
+            lambda model: inference.multi_inference(model, request, timeout),
+        )
+
+    def model_metadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, timeout: float | None = None
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """PredictionService.GetModelMetadata."""
+        del timeout  # Nothing is run.
+        _require_spec(request)
+        if not request.metadata_field:
+            invalid("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != _SIGNATURE_DEF:
+                invalid(f"Metadata field {field} is not supported")
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        with self.manager.use(request.model_spec) as model:
+            response.model_spec.name = model.name
+            response.model_spec.version.value = model.version
+            for name, signature in model.signatures.items():
+                signatures.signature_def[name].CopyFrom(signature)
+        response.metadata[_SIGNATURE_DEF].Pack(signatures)
+        return response
+
+    def input_infos(
+        self, spec: model_pb2.ModelSpec, signature_name: str
+    ) -> dict[str, meta_graph_pb2.TensorInfo]:
+        """Inputs of a signature by alias, for the entry point that has to build tensors itself."""
+        name = signature_name or predict.DEFAULT_SIGNATURE
+        with self.manager.use(spec) as model:
+            signature = model.signatures.get(name)
+        if signature is None:
+            invalid(f'Serving signature name: "{name}" not found in signature def')
+        return dict(signature.inputs)
+
+    def model_status(
+        self, request: get_model_status_pb2.GetModelStatusRequest, timeout: float | None = None
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        """ModelService.GetModelStatus; a version label in the request is not looked at."""
+        del timeout  # Nothing is run.
+        _require_spec(request)
+        name = request.model_spec.name
+        versions = self.manager.status(name)
+        if not versions:
+            raise ServingError(Code.NOT_FOUND, f"Could not find any versions of model {name}")
+        if request.model_spec.WhichOneof("version_choice") == "version":
+            wanted = request.model_spec.version.value
+            versions = [version for version in versions if version.number == wanted]
+            if not versions:
+                raise ServingError(
+                    Code.NOT_FOUND, f"Could not find version {wanted} of model {name}"
+                )
+        response = get_model_status_pb2.GetModelStatusResponse()
+        for version in versions:
+            entry = response.model_version_status.add(
+                version=version.number, state=int(version.state)
+            )
+            entry.status.SetInParent()
+            if version.error is not None:
+                entry.status.error_code = version.error.number
+                entry.status.error_message = version.error.message
+        return response
+
+    def reload_config(
+        self, request: model_management_pb2.ReloadConfigRequest, timeout: float | None = None
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """ModelService.HandleReloadConfigRequest: returns when the new models are available."""
+        del timeout  # The change goes on when its client has stopped waiting.
+        if request.config.WhichOneof("config") != "model_config_list":
+            invalid(_UNSUPPORTED_CONFIG)
+        self.manager.apply_config(request.config)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        return response
+
+    def _run(
+        self,
+        spec: model_pb2.ModelSpec,
+        api: str,
+        entrypoint: str,
+        run: Callable[[LoadedModel], T],
+    ) -> T:
+        """Runs on the version that the spec asks for, and counts."""
+        started = time.perf_counter()
+        try:
+            with self.manager.use(spec) as model:
+                runtime_started = time.perf_counter()
+                response = run(model)
+                finished = time.perf_counter()
+        except Exception as error:  # Counted with its code, whatever it is.
+            failure = from_exception(error)
+            self.metrics.request_count.add(spec.name, failure.code.name)
+            raise failure from error
+        self.metrics.request_count.add(spec.name, "OK")
+        self.metrics.runtime_latency.observe(
+            (finished - runtime_started) * 1e6, spec.name, api, "TF1"
+        )
+        self.metrics.request_latency.observe((finished - started) * 1e6, spec.name, api, entrypoint)
+        return response
+
+    def _count_examples(self, spec: model_pb2.ModelSpec, request: Any) -> None:
+        count = inference.count_examples(request.input)
+        self.metrics.example_counts.observe(count, spec.name)
+        self.metrics.example_count_total.add(spec.name, by=count)
+
+
+def _require_spec(request: Any) -> None:
+    if not request.HasField("model_spec"):
+        invalid("Missing ModelSpec")

@@ -1,0 +1,166 @@
+"""Which models a server holds: the ModelServerConfig, its checks, and the versions on disk."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+
+from tensorflow_serving.config import (
+    file_system_storage_path_source_pb2,
+    model_server_config_pb2,
+)
+
+from vatt_tf.serving.status import Code, ServingError, invalid
+
+ModelConfig = model_server_config_pb2.ModelConfig
+ModelServerConfig = model_server_config_pb2.ModelServerConfig
+VersionPolicy = (
+    file_system_storage_path_source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
+)
+
+PLATFORM = "tensorflow"
+_VERSION = re.compile(r"[0-9]{1,18}", re.ASCII)
+_URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+
+
+def models_config(models: Mapping[str, str]) -> ModelServerConfig:
+    """Config of several models with the default version policy.
+
+    Args:
+        models: Name -> base path (the folder of the numbered version folders).
+    """
+    config = ModelServerConfig()
+    config.model_config_list.SetInParent()
+    for name, base_path in models.items():
+        config.model_config_list.config.add(
+            name=name, base_path=os.fspath(base_path), model_platform=PLATFORM
+        )
+    return config
+
+
+def find_models(folder: str | os.PathLike) -> dict[str, str]:
+    """Finds the models of an export folder.
+
+    Args:
+        folder: Contains one folder per model, each with numbered version folders.
+
+    Returns:
+        Name -> absolute base path, sorted by name; empty if there are none.
+    """
+    root = pathlib.Path(folder).resolve()
+    return {
+        path.name: str(path)
+        for path in sorted(root.iterdir())
+        if path.is_dir() and list_versions(str(path))
+    }
+
+
+def validate(config: ModelServerConfig) -> None:
+    """Checks a list of models.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, if a model is listed twice, has no or an unknown platform,
+            or a base path that is not absolute.
+    """
+    seen = set()
+    for model in config.model_config_list.config:
+        if model.name in seen:
+            invalid(f"Illegal to list model {model.name} multiple times in config list")
+        seen.add(model.name)
+        if not model.base_path:
+            invalid(
+                f"Expected model {model.name} to have an absolute path or URI; got base_path()="
+            )
+    for model in config.model_config_list.config:
+        if not os.path.isabs(model.base_path) and not _URI.match(model.base_path):
+            invalid(
+                f"Expected model {model.name} to have an absolute path or URI; "
+                f"got base_path()={model.base_path}"
+            )
+    for model in config.model_config_list.config:
+        if not model.model_platform and not model.model_type:
+            invalid(
+                "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+                "ModelServerConfig::model_platform."
+            )
+        if model.model_platform and model.model_platform != PLATFORM:
+            invalid(f"Model {model.name} requests unsupported platform {model.model_platform}")
+
+
+def list_versions(base_path: str) -> dict[int, str] | None:
+    """Lists the version folders of a model.
+
+    Args:
+        base_path: Folder of the model. Only folders with a numeric name are versions, so that a
+            version can be written under another name and renamed when it is complete.
+
+    Returns:
+        Version number -> path; None if the base path does not exist or cannot be read.
+    """
+    versions: dict[int, str] = {}
+    try:
+        with os.scandir(base_path) as entries:
+            for entry in entries:
+                if _VERSION.fullmatch(entry.name) and entry.is_dir():
+                    versions.setdefault(int(entry.name), entry.path)
+    except OSError:
+        return None
+    return versions
+
+
+def aspired_versions(model: ModelConfig) -> dict[int, str] | None:
+    """Versions that should be loaded now: what is on disk, chosen by the model's policy.
+
+    Returns:
+        Version number -> path; None if the base path cannot be read (nothing is to be changed).
+    """
+    found = list_versions(model.base_path)
+    if found is None:
+        return None
+    policy = model.model_version_policy
+    choice = policy.WhichOneof("policy_choice")
+    if choice == "all":
+        chosen = set(found)
+    elif choice == "specific":
+        chosen = set(policy.specific.versions)
+    else:
+        count = policy.latest.num_versions or 1
+        chosen = set(sorted(found)[-count:])
+    return {version: path for version, path in found.items() if version in chosen}
+
+
+def check_labels(
+    config: ModelServerConfig,
+    available: Mapping[str, frozenset[int]],
+    current: Mapping[str, Mapping[str, int]],
+    *,
+    allow_unavailable: bool,
+) -> dict[str, dict[str, int]]:
+    """Reads the version labels of a config.
+
+    Args:
+        config: The new config.
+        available: Model -> versions that can be requested now.
+        current: Labels of the config that it replaces: model -> label -> version.
+        allow_unavailable: Let labels that are not in use yet point to any version.
+
+    Returns:
+        Model -> label -> version.
+
+    Raises:
+        ServingError: FAILED_PRECONDITION, if a label points to a version that is not available.
+    """
+    labels: dict[str, dict[str, int]] = {}
+    for model in config.model_config_list.config:
+        for label, version in sorted(model.version_labels.items()):
+            unused = current.get(model.name, {}).get(label, version) == version
+            if version not in available.get(model.name, ()) and not (allow_unavailable and unused):
+                raise ServingError(
+                    Code.FAILED_PRECONDITION,
+                    f"Request to assign label to version {version} of model {model.name}, which "
+                    "is not currently available for inference",
+                )
+            labels.setdefault(model.name, {})[label] = version
+    return labels

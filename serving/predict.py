@@ -1,0 +1,113 @@
+"""Predict: checks a request against the signature, runs the model, writes the reply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import model_pb2, predict_pb2
+
+from vatt_tf.serving import tensors
+from vatt_tf.serving.manager import LoadedModel
+from vatt_tf.serving.servable import DEFAULT_SIGNATURE
+from vatt_tf.serving.status import Code, ServingError, invalid
+
+
+def predict(
+    model: LoadedModel,
+    request: predict_pb2.PredictRequest,
+    timeout: float | None,
+    *,
+    as_content: bool = False,
+) -> predict_pb2.PredictResponse:
+    """Answers a Predict request.
+
+    Shapes are not checked here: only ops in the graph object to them. Neither are dtypes: the
+    runtime refuses a wrong one.
+
+    Args:
+        model: The version to run.
+        request: The request; its model_spec's version is not looked at any more.
+        timeout: Seconds left for the answer, or None.
+        as_content: Write the values as ``tensor_content``.
+
+    Raises:
+        ServingError: If the request does not fit the signature or the model fails.
+    """
+    name, signature = find_signature(model, request.model_spec.signature_name)
+    feeds = _feeds(signature, request)
+    aliases = _outputs(signature, request.output_filter)
+    results = model.run(name, feeds, [signature.outputs[a].name for a in aliases], timeout)
+    response = predict_pb2.PredictResponse()
+    fill_model_spec(response.model_spec, model, name)
+    for alias, value in zip(aliases, results, strict=True):
+        tensors.fill_proto(response.outputs[alias], value, as_content=as_content)
+    return response
+
+
+def find_signature(model: LoadedModel, name: str) -> tuple[str, meta_graph_pb2.SignatureDef]:
+    """Looks a signature up; an empty name stands for ``serving_default``."""
+    name = name or DEFAULT_SIGNATURE
+    signature = model.signatures.get(name)
+    if signature is None:
+        raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
+    return name, signature
+
+
+def fill_model_spec(spec: model_pb2.ModelSpec, model: LoadedModel, signature: str) -> None:
+    """Says in a reply which version and signature gave it."""
+    spec.name = model.name
+    spec.version.value = model.version
+    spec.signature_name = signature
+
+
+def _feeds(
+    signature: meta_graph_pb2.SignatureDef, request: predict_pb2.PredictRequest
+) -> dict[str, np.ndarray]:
+    """Tensor name -> value for all inputs of the signature."""
+    sent, expected = set(request.inputs), set(signature.inputs)
+    if len(sent) > len(expected) or (len(sent) < len(expected) and not signature.defaults):
+        invalid(
+            f"input size does not match signature: {len(sent)}!={len(expected)} "
+            f"len({_names(sent)}) != len({_names(expected)}). "
+            f"Sent extra: {_names(sent - expected)}. "
+            f"Missing but required: {_names(expected - sent)}."
+        )
+    feeds = {}
+    for alias in sorted(expected):
+        name = signature.inputs[alias].name
+        if alias in sent:
+            proto = request.inputs[alias]
+        elif alias in signature.defaults:
+            proto = signature.defaults[alias]
+        else:
+            invalid(
+                f"Signature input alias: {alias}(feed name: {name}) not found in request and no "
+                f"default value provided. Inputs expected to be in the request {_names(sent)}, or "
+                f"default input alias set: {','.join(sorted(signature.defaults))}"
+            )
+        try:
+            feeds[name] = tensors.to_array(proto)
+        except tensors.TensorParseError as error:
+            raise ServingError(Code.INVALID_ARGUMENT, f"tensor parsing error: {alias}") from error
+    return feeds
+
+
+def _outputs(signature: meta_graph_pb2.SignatureDef, output_filter: Iterable[str]) -> list[str]:
+    """Aliases of the outputs to fetch, sorted: every order would be compiled anew."""
+    chosen: set[str] = set()
+    for alias in output_filter:
+        if alias not in signature.outputs:
+            invalid(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in "
+                f"the set {_names(signature.outputs)}."
+            )
+        if alias in chosen:
+            invalid(f"duplicate output tensor alias: {alias}")
+        chosen.add(alias)
+    return sorted(chosen or signature.outputs)
+
+
+def _names(aliases: Iterable[str]) -> str:
+    return "{" + ",".join(sorted(aliases)) + "}"
