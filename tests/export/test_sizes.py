@@ -7,16 +7,12 @@ import pytest
 import tensorflow as tf
 
 from tests.export import tiny
-from vatt_tf.encoders.base import PatchEncoder
 from vatt_tf.errors import UserError
 from vatt_tf.export import examples, inputs
 from vatt_tf.layers.positions import interpolate, interpolation_matrix
 from vatt_tf.models import io
 
 CLIP = tiny.CLIP
-needs_any_size = pytest.mark.skipif(
-    not PatchEncoder.any_size, reason="the towers take the configured size only"
-)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +35,6 @@ def test_interpolation_in_the_graph_is_that_of_numpy(src):
             np.testing.assert_array_equal(found, table)
 
 
-@needs_any_size
 @pytest.mark.parametrize("size", [(2, 16, 24), (6, 16, 24), (4, 40, 24), (5, 19, 41), (2, 8, 8)])
 def test_video(trained, models, size):
     sent = examples.frames(2, size)
@@ -50,7 +45,6 @@ def test_video(trained, models, size):
         np.testing.assert_allclose(found[f"embedding_{space}"], unit, atol=1e-5)
 
 
-@needs_any_size
 @pytest.mark.parametrize("samples", [32, 500, 512, 2000])
 def test_audio(trained, models, samples):
     sent = examples.sound(2, samples)
@@ -58,7 +52,6 @@ def test_audio(trained, models, samples):
     np.testing.assert_allclose(models.audio({"waveform": sent})["embedding"], expected, atol=1e-5)
 
 
-@needs_any_size
 def test_encoded_clips_of_another_length(models):
     raw = examples.frames(1, (6, CLIP.height, CLIP.width))
     encoded = models.video({"frames_bytes": examples.encode_frames(raw)}, signature="encoded")
@@ -69,7 +62,6 @@ def test_encoded_clips_of_another_length(models):
     np.testing.assert_allclose(encoded["embedding_vt"], expected["embedding_vt"], atol=1e-5)
 
 
-@needs_any_size
 @pytest.mark.parametrize(
     ("size", "message"),
     [
@@ -83,16 +75,14 @@ def test_sizes_that_cannot_work(models, size, message):
         models.video({"frames": np.zeros((1, *size, 3), np.uint8)})
 
 
-@needs_any_size
 def test_sound_that_cannot_work(models):
     for samples in (31, 2048 * 32 + 1):
         with pytest.raises(UserError, match=f"clips of {samples} samples, expected 32 to 65536"):
             models.audio({"waveform": np.zeros((1, samples), np.float32)})
 
 
-def test_limits_of_log_mel(monkeypatch):
+def test_limits_of_log_mel():
     """At the limits the tower still finds a patch, and no more than allowed."""
-    monkeypatch.setattr(PatchEncoder, "any_size", True)
     from vatt_tf.data.schema import ClipSpec
     from vatt_tf.encoders.audio import SpectrogramEncoder
 

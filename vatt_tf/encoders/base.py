@@ -179,7 +179,7 @@ class PatchEncoder(TransformerEncoder):
         configured_grid: Patches along each axis of an input of the configured size.
     """
 
-    any_size = False
+    any_size = True
 
     def __init__(
         self,

@@ -82,7 +82,7 @@ class SelfAttention(keras.layers.Layer):
         weights = self._weights(query, key, bias)
         weights = self.dropout(weights, training=training)
         outputs = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
-        outputs = ops.reshape(outputs, (-1, outputs.shape[1], self.num_heads * self.d_kv))
+        outputs = ops.reshape(outputs, (-1, ops.shape(outputs)[1], self.num_heads * self.d_kv))
         return self.output_projection(outputs)
 
     def attention_weights(self, inputs: Any, bias: Any = None) -> Any:
@@ -93,7 +93,7 @@ class SelfAttention(keras.layers.Layer):
     def _heads(self, inputs: Any) -> tuple[Any, Any, Any]:
         """Three tensors [B, heads, N, d_kv]."""
         fused = self.qkv(inputs)
-        fused = ops.reshape(fused, (-1, fused.shape[1], 3, self.num_heads, self.d_kv))
+        fused = ops.reshape(fused, (-1, ops.shape(fused)[1], 3, self.num_heads, self.d_kv))
         query, key, value = ops.unstack(ops.transpose(fused, (2, 0, 3, 1, 4)), 3, axis=0)
         return query, key, value
 
