@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from vatt_tf import config, train
+from vatt_tf.data.vocabulary import build_vocabulary
 from vatt_tf.models.io import load_pretrained
 
 
@@ -133,11 +134,16 @@ def test_dry_run_trains_nothing(gin_file, tmp_path, capsys):
         assert part in output
 
 
-def test_bfloat16_and_xla_train(gin_file, tmp_path):
+def test_bfloat16_xla_and_sentencepiece_train(gin_file, shards, tmp_path):
+    """SentencePiece tokenizers lose their resource when TensorFlow's seed is set after them."""
     import keras
 
+    captions = ["red circle moves", "blue square turns"]
+    build_vocabulary(captions * 20, tmp_path, ("sentencepiece",), 32)
     try:
         bindings = ["train.precision='mixed_bfloat16'", "STEPS=2", "train.jit_compile=True"]
+        bindings += ["train.tokenizer='sentencepiece'"]
+        bindings += [f"train.tokenizer_file='{tmp_path / 'sentencepiece.model'}'"]
         assert command(gin_file, str(tmp_path / "run"), *bindings) == 0
     finally:
         keras.config.set_dtype_policy("float32")

@@ -74,8 +74,7 @@ def _beside(path: str | tuple[str, ...]) -> str:
 
 
 def make_model(config: TrainConfig, tokenizer: Any) -> VATT:
-    """A built model with its initial weights, which depend on the seed alone."""
-    keras.utils.set_random_seed(config.seed)
+    """A built model with its initial weights, which depend on Keras's seed alone."""
     keras.config.set_dtype_policy(config.precision)
     model = build_vatt(config.model)
     if config.initial_weights is not None:
@@ -117,6 +116,8 @@ def run(
     chief = is_chief(strategy)
     replicas = strategy.num_replicas_in_sync
     batch_size, micro = config.sizes(replicas)
+    # First of all: setting TensorFlow's seed takes existing SentencePiece tokenizers their resource.
+    keras.utils.set_random_seed(config.seed)
     tokenizer = make_tokenizer(config)
 
     with strategy.scope():
