@@ -1,18 +1,33 @@
-"""The gRPC side of the server: PredictionService, ModelService and health."""
+"""The gRPC side of the server: PredictionService, ModelService and health.
+
+Two ways to wait. Without batching every call runs its model in a thread of its own, which answers
+fastest. With batching most calls wait for others: there an event loop holds them, because thirty
+threads that wake up for every batch cost more than a small model.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    predict_pb2,
+    regression_pb2,
+)
 
 from vatt_tf.serving.handlers import Handlers
-from vatt_tf.serving.status import Code, from_exception
+from vatt_tf.serving.status import Code, ServingError, from_exception
 
 _HEALTH_SERVICES = ("", "PredictionService", "ModelService")
 # A server takes messages as large as gRPC can carry; what a client takes is the client's choice.
@@ -24,6 +39,25 @@ _CHANNEL_OPTIONS = (
 )
 # Threads that only refuse calls when all others are busy.
 _REFUSING_THREADS = 2
+_EXHAUSTED = ServingError(Code.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
+
+# Service -> method -> (its request, the method of Handlers that answers it).
+_SERVICES: dict[str, dict[str, tuple[type, str]]] = {
+    "tensorflow.serving.PredictionService": {
+        "Predict": (predict_pb2.PredictRequest, "predict"),
+        "Classify": (classification_pb2.ClassificationRequest, "classify"),
+        "Regress": (regression_pb2.RegressionRequest, "regress"),
+        "MultiInference": (inference_pb2.MultiInferenceRequest, "multi_inference"),
+        "GetModelMetadata": (get_model_metadata_pb2.GetModelMetadataRequest, "model_metadata"),
+    },
+    "tensorflow.serving.ModelService": {
+        "GetModelStatus": (get_model_status_pb2.GetModelStatusRequest, "model_status"),
+        "HandleReloadConfigRequest": (model_management_pb2.ReloadConfigRequest, "reload_config"),
+    },
+}
+
+# From a request and the seconds left to the reply.
+Answer = Callable[[Any, float | None], Any]
 
 
 class GrpcServer:
@@ -34,42 +68,49 @@ class GrpcServer:
     """
 
     def __init__(
-        self, handlers: Handlers, address: str, *, max_threads: int, health_service: bool
+        self,
+        handlers: Handlers,
+        address: str,
+        *,
+        max_threads: int,
+        health_service: bool,
+        batching: bool = False,
     ) -> None:
         """Starts to listen.
 
         Args:
             handlers: Answer the calls.
             address: ``host:port``; port 0 takes a free one.
-            max_threads: Calls answered at a time.
+            max_threads: Calls answered at a time; with batching only those that are not batched
+                count.
             health_service: Also answer grpc.health.v1.
+            batching: Whether Predict waits in batches.
 
         Raises:
             OSError: If the address is in use.
         """
         self._slots = threading.Semaphore(max_threads)
         pool = futures.ThreadPoolExecutor(max_threads + _REFUSING_THREADS, "grpc")
-        self._server = grpc.server(pool, options=_CHANNEL_OPTIONS)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            _servicer(
-                prediction_service_pb2_grpc.PredictionServiceServicer,
-                Predict=self._method(handlers.predict),
-                Classify=self._method(handlers.classify),
-                Regress=self._method(handlers.regress),
-                MultiInference=self._method(handlers.multi_inference),
-                GetModelMetadata=self._method(handlers.model_metadata),
-            ),
-            self._server,
-        )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            _servicer(
-                model_service_pb2_grpc.ModelServiceServicer,
-                GetModelStatus=self._method(handlers.model_status),
-                HandleReloadConfigRequest=self._method(handlers.reload_config),
-            ),
-            self._server,
-        )
+        self._loop = _LoopThread() if batching else None
         self._health = _Health() if health_service else None
+        methods = {
+            service: {
+                name: self._handler(request, self._threaded(getattr(handlers, answer)))
+                for name, (request, answer) in table.items()
+            }
+            for service, table in _SERVICES.items()
+        }
+        if self._loop is None:
+            self._server = grpc.server(pool, options=_CHANNEL_OPTIONS)
+        else:
+            methods["tensorflow.serving.PredictionService"]["Predict"] = self._handler(
+                predict_pb2.PredictRequest, _awaited(handlers.predict_batched)
+            )
+            self._server = self._loop.run(_aio_server(pool))
+        for service, table in methods.items():
+            self._server.add_generic_rpc_handlers(
+                (grpc.method_handlers_generic_handler(service, table),)
+            )
         if self._health is not None:
             for service in _HEALTH_SERVICES:
                 self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
@@ -78,29 +119,92 @@ class GrpcServer:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: {error}") from error
-        self._server.start()
+        if self._loop is None:
+            self._server.start()
+        else:
+            self._loop.run(self._server.start())
 
     def stop(self, grace: float) -> None:
         """Takes no more calls, waits up to ``grace`` seconds for those under way, then ends."""
         if self._health is not None:
             self._health.enter_graceful_shutdown()
-        self._server.stop(grace).wait()
+        if self._loop is None:
+            self._server.stop(grace).wait()
+        else:
+            self._loop.run(self._server.stop(grace))
+            self._loop.stop()
 
-    def _method(self, answer: Callable[[Any, float | None], Any]) -> Callable[[Any, Any], Any]:
-        """Makes a gRPC method of a method of :class:`Handlers`."""
+    @staticmethod
+    def _handler(request: type, call: Callable) -> grpc.RpcMethodHandler:
+        def parse(content: bytes) -> Any:
+            # A bad message is an answer like any other, not a traceback in the log.
+            try:
+                return request.FromString(content)  # type: ignore[attr-defined]
+            except DecodeError:
+                return None
+
+        return grpc.unary_unary_rpc_method_handler(
+            call, request_deserializer=parse, response_serializer=lambda r: r.SerializeToString()
+        )
+
+    def _threaded(self, answer: Answer) -> Callable[[Any, Any], Any]:
+        """Makes a gRPC method that runs in a thread of a method of :class:`Handlers`."""
 
         def call(request: Any, context: grpc.ServicerContext) -> Any:
             if not self._slots.acquire(blocking=False):
-                context.abort(Code.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
-            try:
-                return answer(request, context.time_remaining())
-            except Exception as error:  # A request must never take the server down.
-                failure = from_exception(error)
-                context.abort(failure.code, failure.wire_message)
-            finally:
-                self._slots.release()
+                failure = _EXHAUSTED
+            else:
+                try:
+                    return answer(_parsed(request), context.time_remaining())
+                except Exception as error:  # A request must never take the server down.
+                    failure = from_exception(error)
+                finally:
+                    self._slots.release()
+            return context.abort(failure.code, failure.wire_message)
 
         return call
+
+
+def _awaited(answer: Answer) -> Callable[[Any, Any], Any]:
+    """Makes a gRPC method that runs in the event loop of a coroutine of :class:`Handlers`."""
+
+    async def call(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        try:
+            return await answer(_parsed(request), context.time_remaining())
+        except Exception as error:  # A request must never take the server down.
+            failure = from_exception(error)
+        return await context.abort(failure.code, failure.wire_message)
+
+    return call
+
+
+def _parsed(request: Any) -> Any:
+    if request is None:
+        raise ServingError(Code.INTERNAL, "Exception deserializing request!")
+    return request
+
+
+async def _aio_server(pool: futures.ThreadPoolExecutor) -> grpc.aio.Server:
+    return grpc.aio.server(migration_thread_pool=pool, options=_CHANNEL_OPTIONS)
+
+
+class _LoopThread:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Any) -> Any:
+        """Runs a coroutine in the loop and waits for its result."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def stop(self) -> None:
+        """Ends the loop and the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
 
 class _Health(health.HealthServicer):
@@ -110,11 +214,3 @@ class _Health(health.HealthServicer):
         if request.service not in _HEALTH_SERVICES:
             context.abort(Code.NOT_FOUND, "service name unknown")
         return super().Check(request, context)
-
-
-def _servicer(base: type, **methods: Callable) -> Any:
-    """An object with these methods; all others answer UNIMPLEMENTED."""
-    servicer = base()
-    for name, method in methods.items():
-        setattr(servicer, name, method)
-    return servicer

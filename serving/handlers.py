@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
@@ -19,7 +20,7 @@ from tensorflow_serving.apis import (
 )
 
 from vatt_tf.serving import inference, predict
-from vatt_tf.serving.manager import LoadedModel, ModelManager
+from vatt_tf.serving.manager import ModelManager
 from vatt_tf.serving.metrics import Metrics
 from vatt_tf.serving.status import Code, ServingError, from_exception, invalid
 
@@ -30,7 +31,6 @@ _UNSUPPORTED_CONFIG = (
     "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is "
     "currently supported"
 )
-T = TypeVar("T")
 
 
 class Handlers:
@@ -58,12 +58,19 @@ class Handlers:
         self, request: predict_pb2.PredictRequest, timeout: float | None, entrypoint: str = GRPC
     ) -> predict_pb2.PredictResponse:
         """PredictionService.Predict."""
-
-        def run(model: LoadedModel) -> predict_pb2.PredictResponse:
+        _require_spec(request)
+        with self._use(request.model_spec, "Predict", entrypoint) as model:
             return predict.predict(model, request, timeout, as_content=self._as_content)
 
+    async def predict_batched(
+        self, request: predict_pb2.PredictRequest, timeout: float | None
+    ) -> predict_pb2.PredictResponse:
+        """PredictionService.Predict in an event loop: no thread waits for the batch."""
         _require_spec(request)
-        return self._run(request.model_spec, "Predict", entrypoint, run)
+        with self._use(request.model_spec, "Predict", GRPC) as model:
+            call = predict.PredictCall(model, request)
+            results = await model.submit(call.signature, call.feeds, call.fetches, timeout)
+            return call.reply(results, as_content=self._as_content)
 
     def classify(
         self,
@@ -74,12 +81,8 @@ class Handlers:
         """PredictionService.Classify."""
         _require_spec(request)
         self._count_examples(request.model_spec, request)
-        return self._run(
-            request.model_spec,
-            "Classify",
-            entrypoint,
-            lambda model: inference.classify(model, request, timeout),
-        )
+        with self._use(request.model_spec, "Classify", entrypoint) as model:
+            return inference.classify(model, request, timeout)
 
     def regress(
         self,
@@ -90,12 +93,8 @@ class Handlers:
         """PredictionService.Regress."""
         _require_spec(request)
         self._count_examples(request.model_spec, request)
-        return self._run(
-            request.model_spec,
-            "Regress",
-            entrypoint,
-            lambda model: inference.regress(model, request, timeout),
-        )
+        with self._use(request.model_spec, "Regress", entrypoint) as model:
+            return inference.regress(model, request, timeout)
 
     def multi_inference(
         self, request: inference_pb2.MultiInferenceRequest, timeout: float | None
@@ -103,12 +102,8 @@ class Handlers:
         """PredictionService.MultiInference."""
         spec = inference.multi_inference_spec(request)
         self._count_examples(spec, request)
-        return self._run(
-            spec,
-            "MultiInference",
-            GRPC,
-            lambda model: inference.multi_inference(model, request, timeout),
-        )
+        with self._use(spec, "MultiInference", GRPC) as model:
+            return inference.multi_inference(model, request, timeout)
 
     def model_metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, timeout: float | None = None
@@ -182,19 +177,14 @@ class Handlers:
         response.status.SetInParent()
         return response
 
-    def _run(
-        self,
-        spec: model_pb2.ModelSpec,
-        api: str,
-        entrypoint: str,
-        run: Callable[[LoadedModel], T],
-    ) -> T:
-        """Runs on the version that the spec asks for, and counts."""
+    @contextlib.contextmanager
+    def _use(self, spec: model_pb2.ModelSpec, api: str, entrypoint: str) -> Iterator[Any]:
+        """The version that the spec asks for; what happens in the block is timed and counted."""
         started = time.perf_counter()
         try:
             with self.manager.use(spec) as model:
                 runtime_started = time.perf_counter()
-                response = run(model)
+                yield model
                 finished = time.perf_counter()
         except Exception as error:  # Counted with its code, whatever it is.
             failure = from_exception(error)
@@ -205,7 +195,6 @@ class Handlers:
             (finished - runtime_started) * 1e6, spec.name, api, "TF1"
         )
         self.metrics.request_latency.observe((finished - started) * 1e6, spec.name, api, entrypoint)
-        return response
 
     def _count_examples(self, spec: model_pb2.ModelSpec, request: Any) -> None:
         count = inference.count_examples(request.input)

@@ -125,6 +125,11 @@ class Servable:
                 [],
                 None,
             )
+        except UnicodeDecodeError as error:
+            # A kernel quotes its input, which is not text, and TensorFlow loses the code over it:
+            # only kernels that decode do so.
+            message = error.object.decode("utf-8", "replace")
+            raise ServingError(Code.INVALID_ARGUMENT, message) from error
         except Exception as error:  # TensorFlow's errors have no common base but Exception.
             raise from_exception(error) from error
         finally:

@@ -27,6 +27,7 @@ COMMANDS = (
     "serving.benchmark",
     "search_index.benchmark",
 )
+SUBCOMMANDS = {"serving.benchmark": ("overhead", "batching", "load")}
 # Folders of the checkout that are installed inside the package.
 AT_THE_TOP = ("export", "serving")
 
@@ -55,14 +56,17 @@ def identify(path: pathlib.Path) -> str:
 
 @functools.cache
 def flags_of(command: str) -> frozenset[str]:
-    printed = subprocess.run(
-        [sys.executable, "-m", f"vatt_tf.{command}", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return frozenset(FLAG.findall(printed))
+    found: set[str] = set()
+    for sub in ("", *SUBCOMMANDS.get(command, ())):
+        printed = subprocess.run(
+            [sys.executable, "-m", f"vatt_tf.{command}", *sub.split(), "--help"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        found |= set(FLAG.findall(printed))
+    return frozenset(found)
 
 
 def commands_in(text: str) -> list[str]:
