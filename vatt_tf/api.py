@@ -14,7 +14,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -216,7 +216,7 @@ class VattEmbedder:
             if not isinstance(value, str) or not value.strip():
                 raise UserError(f"embed_text: string {i} is {value!r}, expected words")
         tokens = np.asarray(self.tokenizer(values))
-        clips = ([row] for row in tokens)
+        clips = (iter([row]) for row in tokens)
         return self._run("text", clips, len(values), single, space)
 
     @staticmethod
@@ -434,7 +434,7 @@ def _resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     return np.concatenate(blocks) if blocks else samples[:0]
 
 
-def _is_paths(source: Any) -> bool:
+def _is_paths(source: Any) -> TypeGuard[PathLike | Sequence[PathLike]]:
     if isinstance(source, str | os.PathLike):
         return True
     return (
@@ -446,7 +446,8 @@ def _is_paths(source: Any) -> bool:
 
 def _as_paths(source: PathLike | Sequence[PathLike]) -> tuple[list[pathlib.Path], bool]:
     single = isinstance(source, str | os.PathLike)
-    paths = [pathlib.Path(item) for item in ([source] if single else source)]
+    items = [source] if isinstance(source, str | os.PathLike) else source
+    paths = [pathlib.Path(item) for item in items]
     for path in paths:
         if not path.is_file():
             raise UserError(f"{path}: no such file")

@@ -14,7 +14,8 @@ import os
 import pathlib
 import re
 import tokenize
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import gin
 from gin import config_parser
@@ -172,7 +173,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f" (known: {', '.join(known)})" if known else ""
 
 
-def configurables() -> dict[str, object]:
+def configurables() -> dict[str, Callable[..., Any]]:
     """Name -> function or class of everything that vatt_tf registered with gin."""
     import_configurables()
     found = {}

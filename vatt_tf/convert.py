@@ -90,6 +90,7 @@ def convert(
         raise UserError(f"--out={out}: exists already; choose another folder or remove it")
     config = _read_config(gin_files or [], gin_bindings or [])
     from vatt_tf.models import io
+    from vatt_tf.models.classifier_config import ClassifierConfig
     from vatt_tf.pretrained import report
     from vatt_tf.pretrained.official_vatt import convert_official
     from vatt_tf.pretrained.source import SourceCheckpoint
@@ -101,16 +102,17 @@ def convert(
     finally:
         bar.close()
     model = converted.model
-    is_classifier = not hasattr(model.config, "text")
-    if is_classifier:
+    tokenizer: Any = None
+    extra: dict[str, Any] = {}
+    if isinstance(model.config, ClassifierConfig):
         for name, value in (("vocabulary", vocabulary), ("word_vectors", word_vectors)):
             if value is not None:
                 raise UserError(f"--{name}: the checkpoint is a classifier without a text tower")
-        tokenizer, extra = None, {"labels": _read_labels(labels, model.config.num_classes)}
+        extra["labels"] = _read_labels(labels, model.config.num_classes)
     else:
         if labels is not None:
             raise UserError("--labels: the checkpoint is no classifier")
-        tokenizer, extra = _read_words(model, vocabulary, word_vectors), {}
+        tokenizer = _read_words(model, vocabulary, word_vectors)
     step = source.step()
     with io.new_folder(out) as folder:
         io.save_description(
@@ -120,7 +122,7 @@ def convert(
         report.write_provenance(folder, source, converted, step)
     if not quiet:
         print(report.format_report(source, converted))
-        _print_summary(out, converted, step, tokenizer, is_classifier, extra)
+        _print_summary(out, converted, step, tokenizer, extra)
     return converted
 
 
@@ -184,7 +186,8 @@ class _Bar:
     """Progress over the variables; made when the first one is read."""
 
     def __init__(self, quiet: bool) -> None:
-        self._quiet, self._bar = quiet, None
+        self._quiet = quiet
+        self._bar: Any = None
 
     def __call__(self, done: int, total: int) -> None:
         if self._quiet:
@@ -204,9 +207,10 @@ class _Bar:
 
 
 def _print_summary(
-    out: str, converted: Any, step: int, tokenizer: Any, is_classifier: bool, extra: dict[str, Any]
+    out: str, converted: Any, step: int, tokenizer: Any, extra: dict[str, Any]
 ) -> None:
     print(f"\n{converted.description}, step {step}\nwritten: {out}")
+    is_classifier = "labels" in extra
     if is_classifier and extra["labels"] is None:
         print("the classes have no names; give --labels=FILE to have them")
     if not is_classifier and tokenizer is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy._core import multiarray
-from numpy._core.numeric import _frombuffer
+from numpy._core.numeric import _frombuffer  # type: ignore[attr-defined]
 
 from vatt_tf.errors import UserError
 

@@ -101,7 +101,7 @@ def embed_batch(
                 sums = total.setdefault(space, {})
                 sums[modality] = sums[modality] + value if modality in sums else value
 
-    clips = {m: batch[m] for m in ("video", "audio") if m in batch}
+    clips: dict[str, np.ndarray] = {m: batch[m] for m in ("video", "audio") if m in batch}
     if clips:
         windows = _different_windows(clips)
         for w in windows:
@@ -157,7 +157,7 @@ def embed_dataset(
             valid = valid[: limit - done]
         if not valid.size:
             break
-        inputs = {m: batch[m] for m in ("video", "audio") if m in batch}
+        inputs: dict[str, np.ndarray] = {m: batch[m] for m in ("video", "audio") if m in batch}
         if "text" in batch:
             inputs["text"] = batch["text"][:, 0]
         windows = next((v.shape[1] for m, v in inputs.items() if m != "text"), windows)
@@ -184,8 +184,8 @@ def embed_dataset(
     merged = {key: np.concatenate(parts) for key, parts in columns.items()}
     masks = {m: merged[m] for m in MODALITIES if m in merged}
     spaces: dict[str, dict[str, np.ndarray]] = {}
-    for (space, modality), parts in rows.items():
-        value = np.concatenate(parts)
+    for (space, modality), values in rows.items():
+        value = np.concatenate(values)
         present = masks[modality]
         bad = present & ~np.isfinite(value).all(axis=1)
         if bad.any():

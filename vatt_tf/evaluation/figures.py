@@ -10,6 +10,7 @@ import dataclasses
 import html
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -73,11 +74,11 @@ class _Axes:
         self.x_ticks, self.y_ticks = x_ticks, y_ticks
         self.floor = HEIGHT - bottom
 
-    def x(self, value: np.ndarray | float) -> np.ndarray | float:
+    def x(self, value: Any) -> Any:
         low, high = self.x_ticks[0], self.x_ticks[-1]
         return _LEFT + (value - low) / (high - low) * (WIDTH - _LEFT - _RIGHT)
 
-    def y(self, value: np.ndarray | float) -> np.ndarray | float:
+    def y(self, value: Any) -> Any:
         low, high = self.y_ticks[0], self.y_ticks[-1]
         return self.floor - (value - low) / (high - low) * (self.floor - _TOP)
 

@@ -142,7 +142,8 @@ def _curves(run: RunInfo) -> str:
         _curve(lines, key, key[5:].replace("_", "-"), PAIR_STYLES.get(key[5:], "accent"))
         for key in keys
     ]
-    losses, charts = [], []
+    losses: list[str] = []
+    charts: list[str] = []
     if pairs:
         reference = ("all embeddings alike", chance) if chance else None
         chart = figures.line_chart(pairs, "step", "loss", reference=reference, zero=True)

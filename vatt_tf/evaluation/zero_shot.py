@@ -81,7 +81,7 @@ def _from_lines(path: pathlib.Path, text: str, templates: Sequence[str]) -> dict
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        label, tab, prompt = (part.strip() for part in line.partition("\t"))
+        label, _, prompt = (part.strip() for part in line.partition("\t"))
         tab = "\t" in line
         form = tab if form is None else form
         if tab != form or not label or (tab and not prompt):

@@ -9,6 +9,7 @@ import keras
 
 from vatt_tf.heads.classification import ClassificationHead
 from vatt_tf.models.classifier_config import ClassifierConfig
+from vatt_tf.models.config import VideoTowerConfig
 from vatt_tf.models.vatt import audio_tower, video_tower
 
 
@@ -32,8 +33,10 @@ class Classifier(keras.Model):
     def __init__(self, config: ClassifierConfig, name: str = "classifier", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.config = config
-        make = {"video": video_tower, "audio": audio_tower}[config.modality]
-        self.tower = make(config.tower, self.dtype_policy)
+        if isinstance(config.tower, VideoTowerConfig):
+            self.tower = video_tower(config.tower, self.dtype_policy)
+        else:
+            self.tower = audio_tower(config.tower, self.dtype_policy)
         self.head = ClassificationHead(
             config.num_classes, config.multi_label, config.dropout_rate, name="head"
         )

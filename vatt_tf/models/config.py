@@ -50,6 +50,8 @@ def _check_drop_token(name: str, rate: float, tokens: int) -> None:
 class _TransformerFields:
     """Reads the five sizes of a Transformer from a named size and the fields that override it."""
 
+    size: str
+
     def transformer_size(self) -> TransformerSize:
         """The named size with the overrides applied."""
         overrides = {
@@ -181,13 +183,14 @@ class AudioTowerConfig(_TransformerFields):
         check_choice(f"{name}.input", self.input, ("waveform", "log_mel"))
         for field in ("samples", "mel_frames", "mel_bins"):
             check_positive(f"{name}.{field}", getattr(self, field))
+        patch: Any = self.patch
         if self.input == "waveform":
-            patch = 128 if self.patch is None else self.patch
+            patch = 128 if patch is None else patch
             check_positive(f"{name}.patch", patch)
             if self.samples < patch:
                 fail(f"{name}.samples", self.samples, f"at least one patch of {patch} samples")
         else:
-            patch = as_sizes(f"{name}.patch", (16, 5) if self.patch is None else self.patch, 2)
+            patch = as_sizes(f"{name}.patch", (16, 5) if patch is None else patch, 2)
             if self.mel_frames < patch[0] or self.mel_bins < patch[1]:
                 fail(
                     f"{name}.mel_frames, {name}.mel_bins",
@@ -227,7 +230,7 @@ class AudioTowerConfig(_TransformerFields):
     @property
     def tokens(self) -> int:
         """Patches of a clip, without AGG."""
-        patch = (self.patch,) if isinstance(self.patch, int) else self.patch
+        patch: Any = (self.patch,) if isinstance(self.patch, int) else self.patch
         return math.prod(
             size // length for size, length in zip(self.input_shape[:-1], patch, strict=True)
         )

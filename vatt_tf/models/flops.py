@@ -13,6 +13,8 @@ Two conventions:
 
 from __future__ import annotations
 
+from typing import Any
+
 from vatt_tf.layers.dropout import kept_tokens
 from vatt_tf.models.config import VattConfig
 from vatt_tf.models.sizes import TransformerSize
@@ -133,5 +135,5 @@ def _patch_size(config: VattConfig, modality: str) -> int:
     if modality == "video":
         time, height, width = config.video.patch
         return 3 * time * height * width
-    patch = config.audio.patch
+    patch: Any = config.audio.patch
     return patch if isinstance(patch, int) else patch[0] * patch[1]

@@ -16,7 +16,7 @@ from vatt_tf.errors import UserError
 from vatt_tf.layers.positions import interpolation_matrix
 from vatt_tf.models.classifier import Classifier, build_classifier
 from vatt_tf.models.classifier_config import ClassifierConfig
-from vatt_tf.models.config import VattConfig
+from vatt_tf.models.config import AudioTowerConfig, VattConfig
 from vatt_tf.models.vatt import VATT, abstract, build_vatt
 from vatt_tf.pretrained.official_names import classifier_keys, model_keys
 from vatt_tf.pretrained.recognise import recognise
@@ -148,7 +148,7 @@ def convert_official(
     found = recognise(source.shapes, source.prefix)
     ours = found.config(config)
     if isinstance(ours, ClassifierConfig):
-        kind = "video" if ours.modality == "video" else ours.tower.input
+        kind = ours.tower.input if isinstance(ours.tower, AudioTowerConfig) else "video"
 
         def build() -> VATT | Classifier:
             return build_classifier(ours, dtype="float32")

@@ -223,9 +223,9 @@ def _audio(shapes: Shapes, prefix: str) -> tuple[dict[str, Any], dict[str, Any]]
             "audio_tower.mel_frames": patch[0] * _rows(shapes, positions),
             "audio_tower.mel_bins": patch[1] * _rows(shapes, positions, "spectoral"),
         }
-    patch = shapes[f"{prefix}/{PATCH['waveform']}/kernel"][0]
-    facts |= {"audio_tower.input": "waveform", "audio_tower.patch": patch}
-    return facts, {"audio_tower.samples": patch * _rows(shapes, positions)}
+    samples = shapes[f"{prefix}/{PATCH['waveform']}/kernel"][0]
+    facts |= {"audio_tower.input": "waveform", "audio_tower.patch": samples}
+    return facts, {"audio_tower.samples": samples * _rows(shapes, positions)}
 
 
 def _text(shapes: Shapes, prefix: str) -> dict[str, Any]:

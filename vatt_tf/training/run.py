@@ -116,7 +116,7 @@ def run(
     chief = is_chief(strategy)
     replicas = strategy.num_replicas_in_sync
     batch_size, micro = config.sizes(replicas)
-    # First of all: setting TensorFlow's seed takes existing SentencePiece tokenizers their resource.
+    # First of all: TensorFlow's seed takes existing SentencePiece tokenizers their resource.
     keras.utils.set_random_seed(config.seed)
     tokenizer = make_tokenizer(config)
 
@@ -164,7 +164,7 @@ def run(
         on_step=watch.step,
     )
     evaluator = None
-    if config.evaluate_every:
+    if config.evaluate_every and config.eval_data:
         evaluator = RetrievalEvaluator(model, config.eval_data, config.clip, tokenizer)
     with run_folder.orbit_log(run_dir if chief else None):
         controller = orbit.Controller(

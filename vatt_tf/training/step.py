@@ -127,8 +127,8 @@ class PretrainStep:
                     ]
                 )
             gradients = tape.gradient(target, towers, unconnected_gradients="zero")
-            totals = [total + _dense(part) for total, part in zip(totals, gradients, strict=True)]
-            return (index + 1, *totals)
+            sums = [total + _dense(part) for total, part in zip(totals, gradients, strict=True)]
+            return (index + 1, *sums)
 
         _, *tower_gradients = tf.while_loop(
             lambda index, *_: index < count,
