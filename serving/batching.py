@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import dataclasses
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,22 +28,13 @@ class _Task:
     rows: int
     deadline: float  # On the clock of time.monotonic(); infinite if there is none.
     enqueued: float
-    wake: Callable[[], Any]  # Called by the thread that ran the batch.
+    done: threading.Event = dataclasses.field(default_factory=threading.Event)
     results: list[Any] | None = None
     error: ServingError | None = None
 
     def finish(self, results: list[Any] | None, error: ServingError | None = None) -> None:
         self.results, self.error = results, error
-        self.wake()
-
-    def outcome(self) -> list[Any]:
-        """The results, or the reason why there are none raised."""
-        if self.error is not None:
-            raise self.error
-        if self.results is None:
-            message = "Run() timeout exceeded while waiting in batching queue"
-            raise ServingError(Code.DEADLINE_EXCEEDED, message)
-        return self.results
+        self.done.set()
 
 
 @dataclasses.dataclass
@@ -277,49 +266,23 @@ class BatchedModel:
             ServingError: Also if an input has no batch axis, has more rows than a batch, or the
                 queue is full.
         """
-        done = threading.Event()
-        task = self._enqueue(signature, feeds, fetches, timeout, done.set)
-        # Without rows nothing ever completes a batch: a model server hangs to the deadline, too.
-        waits_for = done if task.rows else self._closed
-        waits_for.wait(timeout)
-        return task.outcome()
-
-    async def submit(
-        self,
-        signature: str,
-        feeds: Mapping[str, np.ndarray],
-        fetches: Sequence[str],
-        timeout: float | None = None,
-    ) -> list[Any]:
-        """As :meth:`run`, for an event loop."""
-        loop, done = asyncio.get_running_loop(), asyncio.Event()
-
-        def wake() -> None:
-            with contextlib.suppress(RuntimeError):  # The loop has ended, and with it the caller.
-                loop.call_soon_threadsafe(done.set)
-
-        task = self._enqueue(signature, feeds, fetches, timeout, wake)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await done.wait()
-        return task.outcome()
-
-    def _enqueue(
-        self,
-        signature: str,
-        feeds: Mapping[str, np.ndarray],
-        fetches: Sequence[str],
-        timeout: float | None,
-        wake: Callable[[], Any],
-    ) -> _Task:
         rows = self._count_rows(feeds)
         now = time.monotonic()
-        task = _Task(feeds, rows, np.inf if timeout is None else now + timeout, now, wake)
+        deadline = np.inf if timeout is None else now + timeout
+        task = _Task(feeds, rows, deadline, now)
         if rows:
             with self._threads.changed:
                 self._queue(signature, fetches).put(task)
                 self._threads.changed.notify()
-        return task
+        # Without rows nothing ever completes a batch: a model server hangs to the deadline, too.
+        waits_for = task.done if rows else self._closed
+        waits_for.wait(timeout)
+        if task.error is not None:
+            raise task.error
+        if task.results is None:
+            message = "Run() timeout exceeded while waiting in batching queue"
+            raise ServingError(Code.DEADLINE_EXCEEDED, message)
+        return task.results
 
     def close(self) -> None:
         """Frees the model; no run may be under way."""

@@ -62,16 +62,6 @@ class Handlers:
         with self._use(request.model_spec, "Predict", entrypoint) as model:
             return predict.predict(model, request, timeout, as_content=self._as_content)
 
-    async def predict_batched(
-        self, request: predict_pb2.PredictRequest, timeout: float | None
-    ) -> predict_pb2.PredictResponse:
-        """PredictionService.Predict in an event loop: no thread waits for the batch."""
-        _require_spec(request)
-        with self._use(request.model_spec, "Predict", GRPC) as model:
-            call = predict.PredictCall(model, request)
-            results = await model.submit(call.signature, call.feeds, call.fetches, timeout)
-            return call.reply(results, as_content=self._as_content)
-
     def classify(
         self,
         request: classification_pb2.ClassificationRequest,

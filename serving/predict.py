@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 from tensorflow.core.protobuf import meta_graph_pb2
@@ -24,6 +23,9 @@ def predict(
 ) -> predict_pb2.PredictResponse:
     """Answers a Predict request.
 
+    Shapes are not checked here: only ops in the graph object to them. Neither are dtypes: the
+    runtime refuses a wrong one.
+
     Args:
         model: The version to run.
         request: The request; its model_spec's version is not looked at any more.
@@ -33,48 +35,15 @@ def predict(
     Raises:
         ServingError: If the request does not fit the signature or the model fails.
     """
-    call = PredictCall(model, request)
-    results = model.run(call.signature, call.feeds, call.fetches, timeout)
-    return call.reply(results, as_content=as_content)
-
-
-class PredictCall:
-    """A Predict request made ready to run, and the reply made of what it gives.
-
-    Shapes are not checked here: only ops in the graph object to them. Neither are dtypes: the
-    runtime refuses a wrong one.
-
-    Attributes:
-        signature: Name of the signature to run.
-        feeds: Tensor name -> value.
-        fetches: Names of the tensors to fetch.
-    """
-
-    def __init__(self, model: LoadedModel, request: predict_pb2.PredictRequest) -> None:
-        """Checks a request against the signature.
-
-        Args:
-            model: The version to run.
-            request: The request.
-
-        Raises:
-            ServingError: If the request does not fit the signature.
-        """
-        self._model = model
-        self.signature, definition = find_signature(model, request.model_spec.signature_name)
-        self.feeds = _feeds(definition, request)
-        self._aliases = _outputs(definition, request.output_filter)
-        self.fetches = [definition.outputs[alias].name for alias in self._aliases]
-
-    def reply(
-        self, results: Sequence[Any], *, as_content: bool = False
-    ) -> predict_pb2.PredictResponse:
-        """The reply with the fetched values, as ``tensor_content`` or in typed fields."""
-        response = predict_pb2.PredictResponse()
-        fill_model_spec(response.model_spec, self._model, self.signature)
-        for alias, value in zip(self._aliases, results, strict=True):
-            tensors.fill_proto(response.outputs[alias], value, as_content=as_content)
-        return response
+    name, signature = find_signature(model, request.model_spec.signature_name)
+    feeds = _feeds(signature, request)
+    aliases = _outputs(signature, request.output_filter)
+    results = model.run(name, feeds, [signature.outputs[a].name for a in aliases], timeout)
+    response = predict_pb2.PredictResponse()
+    fill_model_spec(response.model_spec, model, name)
+    for alias, value in zip(aliases, results, strict=True):
+        tensors.fill_proto(response.outputs[alias], value, as_content=as_content)
+    return response
 
 
 def find_signature(model: LoadedModel, name: str) -> tuple[str, meta_graph_pb2.SignatureDef]:

@@ -67,7 +67,6 @@ class Server:
                 f"{options.host}:{options.port}",
                 max_threads=options.grpc_max_threads,
                 health_service=options.enable_grpc_healthcheck_service,
-                batching=options.batching is not None,
             )
             if options.rest_port is not None:
                 self._rest = RestServer(
