@@ -21,12 +21,6 @@ from vatt_tf import cli
 MODELS = ("video", "audio", "text", "classifier")
 
 
-def _version(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, found {text!r}")
-    return int(text)
-
-
 def _models(text: str) -> list[str]:
     names = text.split(",")
     unknown = [name for name in names if name not in MODELS]
@@ -42,14 +36,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser = cli.ArgumentParser(
         prog="python -m vatt_tf.export",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--run_dir", help="run directory; its newest checkpoint is taken")
     source.add_argument("--weights", help="folder of shared or converted weights")
     add = parser.add_argument
     add("--out", required=True, help="folder of the models; made if need be")
-    add("--version", type=_version, help="version number (default: newest + 1)")
+    add("--version", type=cli.positive, help="version number (default: newest + 1)")
     add("--models", type=_models, help="which models, e.g. video,text (default: all)")
     return parser
 

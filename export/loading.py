@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -117,8 +116,7 @@ class ExportedModels(VattEmbedder):
         batch_size: Windows that go through a model at once.
 
     Attributes:
-        clip: Shape of the clips that the towers read; the sound is always a waveform, because
-            log-mel is computed inside the graph.
+        clip: Shape of the clips that the towers read.
 
     Raises:
         UserError: If the towers were not exported from the same weights.
@@ -138,9 +136,7 @@ class ExportedModels(VattEmbedder):
                     "embeddings cannot be compared; export them together"
                 )
         self._spaces = _spaces(towers)
-        clip = next(iter(towers or self._models.values())).clip
-        audio = "none" if clip.audio == "none" else "waveform"
-        self.clip = dataclasses.replace(clip, audio=audio)
+        self.clip = next(iter(towers or self._models.values())).clip
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -173,9 +169,13 @@ class ExportedModels(VattEmbedder):
         raise AttributeError("exported models have no VattConfig; see ExportedModel.description")
 
     @staticmethod
-    def tokenizer(strings: list[str]) -> np.ndarray:
-        """Rows of the text model's input: UTF-8 [n, 1]; the tokenizer is inside the graph."""
-        return np.array([[string.encode()] for string in strings], dtype=object)
+    def tokenizer(strings: list[bytes]) -> np.ndarray:
+        """The text model's input, UTF-8 [n]: the tokenizer is inside the graph."""
+        return np.array(strings, dtype=object)
+
+    def _tower_input(self, modality: str, window: np.ndarray) -> np.ndarray:
+        """The window itself: log-mel is inside the graph as well."""
+        return window
 
     def _require(self, modality: str) -> None:
         if modality not in self._models:
@@ -183,8 +183,6 @@ class ExportedModels(VattEmbedder):
 
     def _embed_windows(self, inputs: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
         ((modality, value),) = inputs.items()
-        if modality != "video":  # Samples and strings have an axis of size 1 at the end.
-            value = value[..., 0]
         model = self._models[modality]
         outputs = model({_INPUTS[modality]: value})
         described = model.description["outputs"].items()

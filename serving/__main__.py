@@ -51,12 +51,6 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, found {text!r}")
-    return int(text)
-
-
 def _seconds(text: str) -> float:
     try:
         value = float(text)
@@ -91,9 +85,9 @@ _FLAGS: dict[str, tuple[Any, str]] = {
         _boolean,
         "read batching_params.pbtxt in the version folders",
     ),
-    "grpc_max_threads": (_positive, "gRPC calls answered at a time; more are refused"),
-    "rest_api_num_threads": (_positive, "REST calls answered at a time; more wait"),
-    "rest_api_timeout_in_ms": (_positive, "time limit of a REST call"),
+    "grpc_max_threads": (cli.positive, "gRPC calls answered at a time; more are refused"),
+    "rest_api_num_threads": (cli.positive, "REST calls answered at a time; more wait"),
+    "rest_api_timeout_in_ms": (cli.positive, "time limit of a REST call"),
     "tensorflow_session_parallelism": (_count, "threads of TensorFlow; 0: it decides"),
     "tensorflow_intra_op_parallelism": (_count, "threads within an op, instead"),
     "tensorflow_inter_op_parallelism": (_count, "threads between ops, instead"),
@@ -110,7 +104,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser = cli.ArgumentParser(
         prog="python -m vatt_tf.serving",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_argument_group("what is served (one of the three)")
     what.add_argument("--models", help="folder of models, each with numbered version folders")

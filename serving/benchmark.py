@@ -26,22 +26,6 @@ from vatt_tf import cli
 from vatt_tf.errors import UserError
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, found {text!r}")
-    return int(text)
-
-
-def _length(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number > 0, found {text!r}")
-    return value
-
-
 def _clip(text: str) -> tuple[int, int, int]:
     sizes = text.split("x")
     if len(sizes) != 3 or not all(size.isdecimal() and int(size) for size in sizes):
@@ -54,7 +38,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser = cli.ArgumentParser(
         prog="python -m vatt_tf.serving.benchmark",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, parser_class=cli.ArgumentParser)
 
@@ -65,25 +48,29 @@ def build_parser() -> argparse.ArgumentParser:
         return sub
 
     overhead = command("overhead", "latency of the server against the SavedModel in process")
-    overhead.add_argument("--calls", type=_positive, default=200, help="calls each (default: 200)")
-    overhead.add_argument("--batch", type=_positive, default=16, help="texts a call (default: 16)")
+    overhead.add_argument(
+        "--calls", type=cli.positive, default=200, help="calls each (default: 200)"
+    )
+    overhead.add_argument(
+        "--batch", type=cli.positive, default=16, help="texts a call (default: 16)"
+    )
     overhead.add_argument(
         "--clip", type=_clip, default=(32, 224, 224), help="clip size (default: 32x224x224)"
     )
     batching = command("batching", "throughput of many clients with and without batching")
-    batching.add_argument("--clients", type=_positive, default=32, help="clients (default: 32)")
+    batching.add_argument("--clients", type=cli.positive, default=32, help="clients (default: 32)")
     batching.add_argument(
-        "--seconds", type=_length, default=10.0, help="length of a round (default: 10)"
+        "--seconds", type=cli.above_zero, default=10.0, help="length of a round (default: 10)"
     )
     batching.add_argument(
-        "--rounds", type=_positive, default=5, help="rounds for each (default: 5)"
+        "--rounds", type=cli.positive, default=5, help="rounds for each (default: 5)"
     )
     load = command("load", "full load while versions are added and removed")
-    load.add_argument("--minutes", type=_length, default=10.0, help="length (default: 10)")
-    load.add_argument("--clients", type=_positive, default=32, help="clients (default: 32)")
+    load.add_argument("--minutes", type=cli.above_zero, default=10.0, help="length (default: 10)")
+    load.add_argument("--clients", type=cli.positive, default=32, help="clients (default: 32)")
     load.add_argument(
         "--version_seconds",
-        type=_length,
+        type=cli.above_zero,
         default=10.0,
         help="seconds between two new versions (default: 10)",
     )

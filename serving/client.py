@@ -28,8 +28,9 @@ import grpc
 import grpc.aio
 import numpy as np
 
+from vatt_tf.data import windows as windows_lib
+from vatt_tf.data.windows import PathLike, Span
 from vatt_tf.errors import UserError
-from vatt_tf.serving import client_inputs
 from vatt_tf.serving.client_calls import (
     Calls,
     Classification,
@@ -39,7 +40,6 @@ from vatt_tf.serving.client_calls import (
     T,
     advance,
 )
-from vatt_tf.serving.client_inputs import PathLike, Span
 from vatt_tf.serving.client_protocol import PREDICT, Reply, Request
 
 DEFAULT_TARGET = "localhost:8500"
@@ -113,7 +113,7 @@ class _Base:
         span = Span(start, end, windows)
         return self._calls.embed(
             "video",
-            lambda clip: client_inputs.video_inputs(source, clip, span, frame_rate),
+            lambda clip: windows_lib.video_inputs(source, clip, span, frame_rate),
             space,
         )
 
@@ -129,13 +129,13 @@ class _Base:
         span = Span(start, end, windows)
         return self._calls.embed(
             "audio",
-            lambda clip: client_inputs.audio_inputs(source, clip, span, sample_rate),
+            lambda clip: windows_lib.audio_inputs(source, clip, span, sample_rate),
             space,
         )
 
     def _text(self, strings: str | Sequence[str], space: str | None) -> Steps:
-        client_inputs.text_inputs(strings)  # a mistake shows before anything is sent
-        return self._calls.embed("text", lambda _: client_inputs.text_inputs(strings), space)
+        windows_lib.text_inputs(strings)  # a mistake shows before anything is sent
+        return self._calls.embed("text", lambda _: windows_lib.text_inputs(strings), space)
 
 
 class Client(_Base):

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from vatt_tf.data import windows as windows_lib
 from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.windows import Inputs, Span
 from vatt_tf.errors import UserError
-from vatt_tf.serving import client_inputs
-from vatt_tf.serving.client_inputs import Inputs, Span
 from vatt_tf.serving.client_protocol import Reply, Request
 
 T = TypeVar("T")
@@ -173,9 +173,9 @@ class Calls:
 
         def make(clip: ClipSpec) -> Inputs:
             if first.modality == "video":
-                return client_inputs.video_inputs(source, clip, span, rate)
+                return windows_lib.video_inputs(source, clip, span, rate)
             samples = None if rate is None else round(rate)
-            return client_inputs.audio_inputs(source, clip, span, samples)
+            return windows_lib.audio_inputs(source, clip, span, samples)
 
         description, inputs, means = yield from self._means(
             model, make, lambda _: ["logits", "probabilities"]

@@ -16,26 +16,6 @@ from vatt_tf.serving.client_calls import Classification
 SHOWN = 6  # numbers of a vector
 
 
-def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, found {text!r}")
-    return value
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected seconds > 0, found {text!r}")
-    return value
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Flags of ``python -m vatt_tf.serving.client``."""
     parser = cli.ArgumentParser(
@@ -47,10 +27,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("inputs", nargs="+", metavar="INPUT", help="strings, or files")
     add("--server", default=DEFAULT_TARGET, help=f"host:port (default: {DEFAULT_TARGET})")
     add("--space", help="modality to compare with, or a space (default: all)")
-    add("--windows", type=_count, default=4, help="windows averaged per file (default: 4)")
+    add("--windows", type=cli.positive, default=4, help="windows averaged per file (default: 4)")
     add("--model", default="classifier", help="classify: name of the model (default: classifier)")
-    add("--top", type=_count, default=5, help="classify: classes shown (default: 5)")
-    add("--timeout", type=_seconds, default=60.0, help="seconds per request (default: 60)")
+    add("--top", type=cli.positive, default=5, help="classify: classes shown (default: 5)")
+    add("--timeout", type=cli.above_zero, default=60.0, help="seconds per request (default: 60)")
     add("--json", action="store_true", help="print one JSON object with all numbers")
     return parser
 

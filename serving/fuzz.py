@@ -223,7 +223,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser = cli.ArgumentParser(
         prog="python -m vatt_tf.serving.fuzz",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--server", required=True, metavar="HOST:PORT", help="address of the gRPC service")

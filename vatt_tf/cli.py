@@ -12,9 +12,10 @@ from vatt_tf.errors import UserError
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """Parser whose errors name the nearest flag."""
+    """Parser whose errors name the nearest flag; a description keeps its lines."""
 
     def __init__(self, **kwargs) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
@@ -26,6 +27,28 @@ class ArgumentParser(argparse.ArgumentParser):
             message += f" (did you mean {near[0]}?)" if near else " (see --help)"
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2)
+
+
+def positive(text: str) -> int:
+    """Type of a flag: a whole number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, found {text!r}")
+    return value
+
+
+def above_zero(text: str) -> float:
+    """Type of a flag: a finite number above 0, e.g. seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number > 0, found {text!r}")
+    return value
 
 
 def run(command: Callable[[], int]) -> int:

@@ -24,32 +24,11 @@ from vatt_tf.errors import UserError
 MANIFEST_SECONDS = 30.0
 
 
-def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, found {text!r}")
-    return value
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected seconds > 0, found {text!r}")
-    return value
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Flags of ``python -m vatt_tf.embed``."""
     parser = cli.ArgumentParser(
         prog="python -m vatt_tf.embed",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--videos", required=True, help="folder of videos, searched with its sub-folders")
@@ -57,9 +36,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--run_dir", help="run directory (its newest checkpoint) or weights folder to embed with")
     add("--models", help="folder of exported models to embed with")
     add("--server", help="host:port of a server that has exported models to embed with")
-    add("--clip_seconds", type=_seconds, help="length of a clip (default: what the model reads)")
-    add("--stride_seconds", type=_seconds, help="from clip to clip (default: --clip_seconds)")
-    add("--batch_size", type=_count, default=8, help="clips embedded at once (default: 8)")
+    add(
+        "--clip_seconds",
+        type=cli.above_zero,
+        help="length of a clip (default: what the model reads)",
+    )
+    add("--stride_seconds", type=cli.above_zero, help="from clip to clip (default: --clip_seconds)")
+    add("--batch_size", type=cli.positive, default=8, help="clips embedded at once (default: 8)")
     return parser
 
 

@@ -27,22 +27,11 @@ TASKS = ("retrieval", "zero_shot")
 STRIP_FRAMES = 5
 
 
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, found {text!r}")
-    return value
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Flags of ``python -m vatt_tf.evaluate``."""
     parser = cli.ArgumentParser(
         prog="python -m vatt_tf.evaluate",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--run_dir", required=True, help="run directory (its newest checkpoint) or weights folder")
@@ -58,9 +47,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="zero_shot: JSON {label: [prompt, ...]}, or lines `label<TAB>prompt`, or one class "
         "name a line (default: the label names of the data)",
     )
-    add("--windows", type=_positive, default=4, help="windows averaged per clip (default: 4)")
-    add("--batch_size", type=_positive, default=8, help="clips per batch (default: 8)")
-    add("--limit", type=_positive, help="evaluate the first LIMIT clips only")
+    add("--windows", type=cli.positive, default=4, help="windows averaged per clip (default: 4)")
+    add("--batch_size", type=cli.positive, default=8, help="clips per batch (default: 8)")
+    add("--limit", type=cli.positive, help="evaluate the first LIMIT clips only")
     add("--report", action="store_true", help="also write RUN/report.html")
     return parser
 

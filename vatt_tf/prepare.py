@@ -8,7 +8,6 @@ Beam pipeline; can be interrupted and started again. See docs/preparing_data.md.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import os
 import pathlib
@@ -20,6 +19,7 @@ from typing import Any
 from vatt_tf.data import jobs as parallel
 from vatt_tf.data import plan as planning
 from vatt_tf.data import shards
+from vatt_tf.data.lock import only_job
 from vatt_tf.data.manifest import MANIFEST_FORMAT, read_json, read_rows, write_json
 from vatt_tf.data.plan import Plan, PlanError, Settings, Shard
 from vatt_tf.errors import UserError
@@ -74,7 +74,7 @@ def prepare(
     rows = read_rows(manifest) if manifest is not None else None
     plan = planning.make_plan(videos, settings, rows, captions_dir)
     out = pathlib.Path(out)
-    with _locked(out):
+    with only_job(out, "prepare", out / shards.BOOKS, PlanError):
         _check_settings(out, settings)
         _remove_leftovers(out, plan)
         accounts = {}
@@ -182,28 +182,6 @@ class _Progress:
             self._shares[file] = share
             self._bar.update(grown * self._sizes.get(file, 0))
         self._bar.set_postfix_str(f"{len(self._finished)}/{self._videos} videos", refresh=False)
-
-
-@contextlib.contextmanager
-def _locked(out: pathlib.Path) -> Iterator[None]:
-    """Keeps a second run out of the same folder; the lock goes with the process."""
-    try:
-        (out / shards.BOOKS).mkdir(parents=True, exist_ok=True)
-        file = open(out / shards.BOOKS / "lock", "a")
-    except OSError as error:
-        raise PlanError(f"--out={out}: cannot be made: {error.strerror}") from error
-    with file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PlanError(
-                f"--out={out}: another prepare is at work in this folder; wait for it or stop it"
-            ) from None
-        except (ImportError, OSError):
-            pass  # no locks on this system or disk: two runs are the user's care
-        yield
 
 
 def _check_settings(out: pathlib.Path, settings: Settings) -> None:

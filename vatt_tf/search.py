@@ -25,29 +25,18 @@ from vatt_tf.errors import UserError
 SURPLUS = 8
 
 
-def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, found {text!r}")
-    return value
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Flags of ``python -m vatt_tf.search``."""
     parser = cli.ArgumentParser(
         prog="python -m vatt_tf.search",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("text", nargs="?", help="words to look for")
     add("--index", required=True, help="folder written by vatt_tf.embed")
     add("--audio", help="sound (or video) file: clips that look like its sound")
     add("--video", help="video file: clips like it")
-    add("--top", type=_count, default=10, help="clips shown (default: 10)")
+    add("--top", type=cli.positive, default=10, help="clips shown (default: 10)")
     add("--run_dir", help="run directory or weights folder of the index's model")
     add("--models", help="exported models of the index's model")
     add("--server", help="host:port of a server that has the index's model")

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from vatt_tf import prepare as command
 from vatt_tf.data import shards
+from vatt_tf.data.lock import only_job
 from vatt_tf.data.manifest import ManifestError, read_rows
 from vatt_tf.data.plan import PlanError, Settings, make_plan
 from vatt_tf.data.sample_videos import write_video
@@ -172,7 +173,7 @@ def test_changed_video_is_made_again(tmp_path):
 
 
 def test_second_run_at_the_same_time_is_refused(videos, tmp_path):
-    with command._locked(tmp_path):
+    with only_job(tmp_path, "prepare", tmp_path / shards.BOOKS):
         with pytest.raises(PlanError, match="another prepare is at work"):
             command.prepare(videos, tmp_path, SMALL)
 

@@ -24,6 +24,9 @@ LOSSES = {"video_audio": "vidaud_loss", "video_text": "vidtxt_loss"}
 EMBEDDING_TOLERANCE = {"tx_fac": 1.2e-5, "ut_fac": 4e-5}
 GRADIENT_TOLERANCE = {"tx_fac": 2.5e-5, "ut_fac": 6e-5}
 LAST_LOSS_TOLERANCE = {"tx_fac": 1e-5, "ut_fac": 5e-5}
+# The second and third update follow the signs of gradients that are rounding: 7e-6 with AVX2 and
+# 1.2e-5 with AVX-512 between the embeddings after them (float64: 8e-4).
+AFTER_TOLERANCE = 3e-5
 
 
 @pytest.fixture(params=["tx_fac", "ut_fac"])
@@ -120,6 +123,10 @@ def test_three_training_steps(case):
         adam.apply(gradients, step.variables)
     # Audio and text see no BatchNorm: their towers are where the released code's are.
     spaces = model({k: batch[k] for k in ("audio", "text")})
-    close(spaces["va"]["audio"], record["after3/output/head_stack/bridge/audio/tovid"])
+    close(
+        spaces["va"]["audio"],
+        record["after3/output/head_stack/bridge/audio/tovid"],
+        AFTER_TOLERANCE,
+    )
     text = np.reshape(spaces["vt"]["text"], (12, -1))
-    close(text, record["after3/output/head_stack/bridge/text/tovid"])
+    close(text, record["after3/output/head_stack/bridge/text/tovid"], AFTER_TOLERANCE)

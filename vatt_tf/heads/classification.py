@@ -15,8 +15,6 @@ from vatt_tf.layers.dropout import Dropout
 class ClassificationHead(keras.layers.Layer):
     """Dropout and a linear layer on the AGG features (paper section 4.2, facts section 8).
 
-    It computes in float32: softmax and cross entropy need it.
-
     Args:
         num_classes: Number of classes.
         multi_label: Sigmoid instead of softmax; the biases then start at ``-log(classes - 1)``,
@@ -28,7 +26,7 @@ class ClassificationHead(keras.layers.Layer):
         training: Switches dropout on.
 
     Returns:
-        ``logits`` and ``probabilities``, float32 [B, num_classes].
+        ``logits`` and ``probabilities``, [B, num_classes].
     """
 
     def __init__(
@@ -38,7 +36,7 @@ class ClassificationHead(keras.layers.Layer):
         dropout_rate: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**{**kwargs, "dtype": "float32"})
+        super().__init__(**kwargs)
 
         # === Config ===
         self.num_classes = num_classes
@@ -46,13 +44,14 @@ class ClassificationHead(keras.layers.Layer):
         self.dropout_rate = dropout_rate
 
         # === Layers ===
+        policy = self.dtype_policy
         bias = -math.log(max(num_classes - 1, 1)) if multi_label else 0.0
-        self.dropout = Dropout(dropout_rate, dtype="float32", name="dropout")
+        self.dropout = Dropout(dropout_rate, dtype=policy, name="dropout")
         self.dense = keras.layers.Dense(
             num_classes,
             kernel_initializer="glorot_uniform" if multi_label else "glorot_normal",
             bias_initializer=keras.initializers.Constant(bias),
-            dtype="float32",
+            dtype=policy,
             name="dense",
         )
 

@@ -8,13 +8,14 @@ from typing import Any
 import keras
 
 from vatt_tf.heads.classification import ClassificationHead
+from vatt_tf.models.base import ConfiguredModel
 from vatt_tf.models.classifier_config import ClassifierConfig
 from vatt_tf.models.config import VideoTowerConfig
 from vatt_tf.models.vatt import audio_tower, video_tower
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
-class Classifier(keras.Model):
+class Classifier(ConfiguredModel):
     """Classes of a video clip, an image or a sound (paper section 4.2, facts section 8).
 
     Args:
@@ -30,15 +31,20 @@ class Classifier(keras.Model):
         ``logits`` and ``probabilities``, float32 [B, classes].
     """
 
+    config_class = ClassifierConfig
+
     def __init__(self, config: ClassifierConfig, name: str = "classifier", **kwargs: Any) -> None:
-        super().__init__(name=name, **kwargs)
-        self.config = config
+        super().__init__(config, name=name, **kwargs)
         if isinstance(config.tower, VideoTowerConfig):
             self.tower = video_tower(config.tower, self.dtype_policy)
         else:
             self.tower = audio_tower(config.tower, self.dtype_policy)
         self.head = ClassificationHead(
-            config.num_classes, config.multi_label, config.dropout_rate, name="head"
+            config.num_classes,
+            config.multi_label,
+            config.dropout_rate,
+            dtype="float32",  # Softmax and cross entropy need it.
+            name="head",
         )
 
     def build(self, input_shape: Any = None) -> None:
@@ -52,16 +58,6 @@ class Classifier(keras.Model):
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         return self.head(self.encode(inputs, training=training), training=training)
-
-    def get_config(self) -> dict[str, Any]:
-        base = {"name": self.name, "dtype": keras.saving.serialize_keras_object(self.dtype_policy)}
-        return {**base, "config": self.config.to_dict()}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Classifier:
-        config = dict(config)
-        dtype = keras.saving.deserialize_keras_object(config.pop("dtype"))
-        return cls(ClassifierConfig.from_dict(config.pop("config")), dtype=dtype, **config)
 
 
 def build_classifier(config: ClassifierConfig, dtype: Any = None) -> Classifier:

@@ -9,7 +9,7 @@ from typing import Any
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.models.config import CLASSIFIED, AudioTowerConfig, VideoTowerConfig
 from vatt_tf.models.fields import (
-    as_plain,
+    AsDict,
     check_choice,
     check_flag,
     check_positive,
@@ -22,7 +22,7 @@ _TOWERS = {"video": VideoTowerConfig, "audio": AudioTowerConfig}
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassifierConfig:
+class ClassifierConfig(AsDict):
     """One tower and a classification head (facts section 8).
 
     Attributes:
@@ -58,10 +58,6 @@ class ClassifierConfig:
         return dataclasses.replace(
             spec, frames=self.tower.frames, height=height, width=width, audio="none"
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists and numbers, as JSON wants them."""
-        return as_plain(dataclasses.asdict(self))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ClassifierConfig:

@@ -16,7 +16,7 @@ import gin
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.models.fields import (
-    as_plain,
+    AsDict,
     as_sizes,
     check_choice,
     check_flag,
@@ -362,7 +362,7 @@ _SPECIFIC_ONLY = (
 
 @gin.configurable("vatt")
 @dataclasses.dataclass(frozen=True)
-class VattConfig:
+class VattConfig(AsDict):
     """A whole model. In gin, ``vatt()`` takes each part from that part's own bindings.
 
     Attributes:
@@ -390,10 +390,6 @@ class VattConfig:
         if self.kind == "agnostic":
             for part in (self.video, self.audio, self.text):
                 _check_left_alone(part)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists and numbers, as JSON wants them."""
-        return as_plain(dataclasses.asdict(self))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> VattConfig:

@@ -66,10 +66,17 @@ def made_from(part: type, values: Any, where: str) -> Any:
     return part(**values)
 
 
-def as_plain(value: Any) -> Any:
-    """Tuples as lists, as JSON wants them."""
+class AsDict:
+    """Gives a configuration dataclass its JSON form."""
+
+    def to_dict(self: Any) -> dict[str, Any]:
+        """Plain dicts, lists and numbers, as JSON wants them."""
+        return _plain(dataclasses.asdict(self))
+
+
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: as_plain(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [as_plain(item) for item in value]
+        return [_plain(item) for item in value]
     return value

@@ -17,6 +17,7 @@ from vatt_tf.encoders.text import LinearTextEncoder, TextEncoder
 from vatt_tf.encoders.video import VideoEncoder
 from vatt_tf.errors import UserError
 from vatt_tf.heads.common_space import CommonSpace, DisjointHead, FACHead, SharedHead
+from vatt_tf.models.base import ConfiguredModel
 from vatt_tf.models.config import (
     AudioTowerConfig,
     HeadConfig,
@@ -30,7 +31,7 @@ Model = TypeVar("Model", bound=keras.Model)
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
-class VATT(keras.Model):
+class VATT(ConfiguredModel):
     """Video-audio-text Transformer (Akbari et al., NeurIPS 2021).
 
     Towers turn raw inputs into features (:meth:`encode`), the head maps features into common spaces
@@ -52,9 +53,10 @@ class VATT(keras.Model):
         "text": [B, P, 256]}}``.
     """
 
+    config_class = VattConfig
+
     def __init__(self, config: VattConfig, name: str = "vatt", **kwargs: Any) -> None:
-        super().__init__(name=name, **kwargs)
-        self.config = config
+        super().__init__(config, name=name, **kwargs)
         policy = self.dtype_policy
         # Named attributes: TensorFlow checkpoints silently skip layers kept in dicts.
         if config.kind == "agnostic":
@@ -145,16 +147,6 @@ class VATT(keras.Model):
                 f"{tuple(table.shape)}: set text_tower.vocab_size and text_tower.embedding_dim"
             )
         table.assign(vectors)
-
-    def get_config(self) -> dict[str, Any]:
-        base = {"name": self.name, "dtype": keras.saving.serialize_keras_object(self.dtype_policy)}
-        return {**base, "config": self.config.to_dict()}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> VATT:
-        config = dict(config)
-        dtype = keras.saving.deserialize_keras_object(config.pop("dtype"))
-        return cls(VattConfig.from_dict(config.pop("config")), dtype=dtype, **config)
 
 
 def build_vatt(config: VattConfig, dtype: Any = None) -> VATT:

@@ -28,29 +28,28 @@ NEIGHBOURS = 10
 CHUNK, GROUP = 65_536, 100
 
 
-def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, found {text!r}")
-    return value
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Flags of ``python -m vatt_tf.search_index.benchmark``."""
     parser = cli.ArgumentParser(
         prog="python -m vatt_tf.search_index.benchmark",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--vectors", type=_count, default=1_000_000, help="vectors searched (default: 1000000)")
-    add("--dim", type=_count, default=512, help="their dimension (default: 512)")
-    add("--clusters", type=_count, default=10_000, help="clusters they lie in (default: 10000)")
+    add(
+        "--vectors",
+        type=cli.positive,
+        default=1_000_000,
+        help="vectors searched (default: 1000000)",
+    )
+    add("--dim", type=cli.positive, default=512, help="their dimension (default: 512)")
+    add(
+        "--clusters",
+        type=cli.positive,
+        default=10_000,
+        help="clusters they lie in (default: 10000)",
+    )
     add("--spread", type=float, default=0.5, help="length of the noise about a unit centre")
-    add("--queries", type=_count, default=1000, help="single queries timed (default: 1000)")
+    add("--queries", type=cli.positive, default=1000, help="single queries timed (default: 1000)")
     add("--seed", type=int, default=0, help="of the vectors and queries (default: 0)")
     add(
         "--factories",

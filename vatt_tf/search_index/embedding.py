@@ -18,10 +18,10 @@ import numpy as np
 from vatt_tf.data import media
 from vatt_tf.data.plan import VIDEO_SUFFIXES
 from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.windows import covering_side, fit_frames, repeat
 from vatt_tf.errors import UserError
 from vatt_tf.search_index.folder import Entry, IndexFolder
 from vatt_tf.search_index.models import Model
-from vatt_tf.serving.client_inputs import covering_side, fit_frames, repeat
 
 # What FFmpeg's bindings raise for files that no rule foresaw; one file must not end the job.
 _ODD = (av.error.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from vatt_tf import __version__
+from vatt_tf.data.lock import only_job
 from vatt_tf.data.manifest import write_json
 from vatt_tf.errors import UserError
 
@@ -253,7 +254,7 @@ def create_or_resume(
         raise UserError(f"--out={path}: is not empty and holds no index; give another folder")
     if before is not None:
         _refuse_differences(folder, before, model, settings, spaces)
-    with _locked(folder):
+    with only_job(folder, "embed"):
         manifest = {
             **(before or {}),
             "format": FORMAT,
@@ -307,25 +308,3 @@ def _refuse_differences(
             f"--out={folder} was made differently: {'; '.join(changes)}. Give another --out, or "
             f"remove {folder} first"
         )
-
-
-@contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[None]:
-    """Keeps a second process out of the folder; the lock goes with the process."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / "lock", "a")
-    except OSError as error:
-        raise UserError(f"--out={folder}: cannot be made: {error.strerror}") from error
-    with file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"--out={folder}: another embed is at work in this folder; wait for it or stop it"
-            ) from None
-        except (ImportError, OSError):
-            pass  # no locks on this system or disk: two runs are the user's care
-        yield

@@ -1,7 +1,8 @@
-"""What a client does before a request: files, frames and samples become windows of the clip shape.
+"""Files, frames, samples and strings as windows of the clip shape, for embedders and clients.
 
-NumPy and PyAV only. The frames come out as evaluation and ``vatt_tf.load`` make them: scaled to
-cover the clip, centre crop, bilinear (antialiased where a side shrinks to less than half).
+NumPy and PyAV only: a serving client loads no TensorFlow. The frames come out as evaluation makes
+them: scaled to cover the clip, centre crop, bilinear (antialiased where a side shrinks to less than
+half).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def video_inputs(source: Any, clip: ClipSpec, span: Span, frame_rate: float | No
     Raises:
         UserError: If a file is not there or the array holds no frames.
     """
-    if _is_paths(source):
+    if is_paths(source):
         if frame_rate is not None:
             raise UserError("frame_rate is for arrays of frames; files carry their own")
         paths, single = _as_paths(source)
@@ -88,7 +89,7 @@ def audio_inputs(source: Any, clip: ClipSpec, span: Span, sample_rate: int | Non
     Raises:
         UserError: If a file is not there or the array holds no samples.
     """
-    if _is_paths(source):
+    if is_paths(source):
         if sample_rate is not None:
             raise UserError("sample_rate is for arrays of samples; files carry their own")
         paths, single = _as_paths(source)
@@ -115,13 +116,13 @@ def text_inputs(strings: str | Sequence[str]) -> Inputs:
         UserError: If something is not a string or is empty.
     """
     single = isinstance(strings, str)
-    values = [strings] if single else list(strings)
+    values: list[str] = [strings] if isinstance(strings, str) else list(strings)
     if not values:
         raise UserError("embed_text needs at least one string, found an empty list")
     for i, value in enumerate(values):
         if not isinstance(value, str) or not value.strip():
             raise UserError(f"embed_text: string {i} is {value!r}, expected words")
-    clips = (iter([np.array(value.encode(), object)]) for value in values)
+    clips = (iter([np.array(value.encode(), np.object_)]) for value in values)
     return Inputs(single, len(values), clips)
 
 
@@ -260,7 +261,8 @@ def _resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     return np.concatenate(blocks) if blocks else samples[:0]
 
 
-def _is_paths(source: Any) -> bool:
+def is_paths(source: Any) -> TypeGuard[PathLike | Sequence[PathLike]]:
+    """Whether an input is one path or several, not an array."""
     if isinstance(source, str | os.PathLike):
         return True
     return (
@@ -272,7 +274,7 @@ def _is_paths(source: Any) -> bool:
 
 def _as_paths(source: PathLike | Sequence[PathLike]) -> tuple[list[pathlib.Path], bool]:
     single = isinstance(source, str | os.PathLike)
-    items: list[Any] = [source] if single else list(source)  # type: ignore[arg-type]
+    items = [source] if isinstance(source, str | os.PathLike) else source
     paths = [pathlib.Path(item) for item in items]
     for path in paths:
         if not path.is_file():

@@ -1,0 +1,35 @@
+"""What all models have in common: they are built from one configuration, which they serialise."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import keras
+
+
+class ConfiguredModel(keras.Model):
+    """Base of the models.
+
+    Args:
+        config: The model's configuration, a ``config_class``.
+        **kwargs: Name and dtype policy.
+
+    Attributes:
+        config_class: Dataclass of the configuration, with ``to_dict`` and ``from_dict``.
+    """
+
+    config_class: ClassVar[Any]
+
+    def __init__(self, config: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+
+    def get_config(self) -> dict[str, Any]:
+        base = {"name": self.name, "dtype": keras.saving.serialize_keras_object(self.dtype_policy)}
+        return {**base, "config": self.config.to_dict()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        config = dict(config)
+        dtype = keras.saving.deserialize_keras_object(config.pop("dtype"))
+        return cls(cls.config_class.from_dict(config.pop("config")), dtype=dtype, **config)
