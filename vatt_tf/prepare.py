@@ -19,9 +19,12 @@ from typing import Any
 from vatt_tf.data import jobs as parallel
 from vatt_tf.data import plan as planning
 from vatt_tf.data import shards
+from vatt_tf.data.clip_table import INVENTORY, write_inventory
+from vatt_tf.data.datasets import DATASETS, Layout, definition
 from vatt_tf.data.lock import only_job
 from vatt_tf.data.manifest import MANIFEST_FORMAT, read_json, read_rows, write_json
 from vatt_tf.data.plan import Plan, PlanError, Settings, Shard
+from vatt_tf.data.scan import MEDIA_SUFFIXES
 from vatt_tf.errors import UserError
 
 TOKENIZERS = ("word", "wordpiece", "sentencepiece")
@@ -34,6 +37,7 @@ def prepare(
     settings: Settings | None = None,
     *,
     manifest: str | os.PathLike | None = None,
+    layout: Layout | None = None,
     captions_dir: str | os.PathLike | None = None,
     tokenizers: Sequence[str] = ("word",),
     max_words: int = MAX_WORDS,
@@ -49,6 +53,8 @@ def prepare(
         out: Shards folder; finished shards in it are kept.
         settings: What decides the content of the shards.
         manifest: CSV ``path,start,end,label,caption,split``; only the videos it names are used.
+        layout: Clips and classes of a data set (``datasets.definition(name).layout(...)``), in
+            place of a manifest CSV.
         captions_dir: Folder of the caption files when they do not lie beside the videos.
         tokenizers: Vocabularies to build from the train captions.
         max_words: Largest vocabulary.
@@ -69,10 +75,15 @@ def prepare(
     unknown = sorted(set(tokenizers) - set(TOKENIZERS))
     if unknown:
         raise PlanError(f"--tokenizers: '{unknown[0]}' is none of {', '.join(TOKENIZERS)}")
+    if layout is not None and manifest is not None:
+        raise PlanError("--dataset has its own splits and labels: leave --manifest out")
     if jobs < 1:
         raise PlanError(f"--jobs={jobs}: expected 1 or more")
-    rows = read_rows(manifest) if manifest is not None else None
-    plan = planning.make_plan(videos, settings, rows, captions_dir)
+    rows = layout.rows if layout is not None else None
+    if manifest is not None:
+        rows = read_rows(manifest)
+    labels = layout.labels if layout is not None else None
+    plan = planning.make_plan(videos, settings, rows, captions_dir, labels)
     out = pathlib.Path(out)
     with only_job(out, "prepare", out / shards.BOOKS, PlanError):
         _check_settings(out, settings)
@@ -81,10 +92,11 @@ def prepare(
         for shard in plan.shards:
             account = shards.finished_shard(shard, settings, out)
             if account is not None:
-                accounts[shard.name] = account
+                accounts[shard.name] = _without_clips(account)
         todo = [shard for shard in plan.shards if shard.name not in accounts]
         if todo:
             (out / "manifest.json").unlink(missing_ok=True)  # it speaks of other shards
+            shutil.rmtree(out / INVENTORY, ignore_errors=True)
         with _Progress(plan.shards, todo, quiet) as progress:
             if runner == "beam":
                 from vatt_tf.data.beam_runner import build_shards
@@ -93,9 +105,12 @@ def prepare(
             else:
                 results = _build_local(todo, settings, out, jobs, progress)
             for account in results:
-                accounts[account["file"]] = account
+                accounts[account["file"]] = _without_clips(account)
+        write_inventory(out, [(shard.name, shard.split) for shard in plan.shards])
         written = _tokenizers(out, plan, accounts, tokenizers, max_words, jobs)
         content = _manifest(plan, settings, accounts, written)
+        if layout is not None:
+            content["dataset"] = {"name": layout.name, "fold": layout.fold}
         write_json(out / "manifest.json", content)
     if not any(split["records"] for split in content["splits"].values()):
         reasons = "; ".join(f"{q['file']}: {q['reason']}" for q in content["quarantine"][:3])
@@ -105,6 +120,11 @@ def prepare(
             f"in {out / 'manifest.json'}"
         )
     return content
+
+
+def _without_clips(account: dict[str, Any]) -> dict[str, Any]:
+    """An account without its list of clips, which stays on disk: it may be long."""
+    return {name: value for name, value in account.items() if name != "clips"}
 
 
 def _build_local(
@@ -189,6 +209,8 @@ def _check_settings(out: pathlib.Path, settings: Settings) -> None:
     path = out / shards.BOOKS / "settings.json"
     before = read_json(path)
     now = settings.as_dict()
+    if isinstance(before, dict):  # an older version may not have had every setting
+        before = Settings().as_dict() | before
     if isinstance(before, dict) and before != now:
         names = [name for name in now if before.get(name) != now[name]]
         changes = ", ".join(f"--{name}={before.get(name)} (now {now[name]})" for name in names)
@@ -209,7 +231,8 @@ def _remove_leftovers(out: pathlib.Path, plan: Plan) -> None:
         if isinstance(name, str) and name not in wanted:
             (out / name).unlink(missing_ok=True)
             account_path.unlink(missing_ok=True)
-    for pattern in ("*/*.tfrecord.tmp-*", f"{shards.BOOKS}/*.tmp-*", "manifest.json.tmp-*"):
+    temporary = ("*/*.tfrecord.tmp-*", "*/*.csv.tmp-*", f"{shards.BOOKS}/*.tmp-*")
+    for pattern in (*temporary, "manifest.json.tmp-*"):
         for path in out.glob(pattern):
             path.unlink(missing_ok=True)
 
@@ -307,23 +330,27 @@ def _flags() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    default = Settings()
-    add("--videos", metavar="DIR", help="folder of videos, searched recursively")
-    add("--out", metavar="DIR", required=True, help="shards folder to make or to go on with")
+    add("--videos", metavar="DIR", help="folder of the media files, searched recursively")
+    add("--out", metavar="DIR", help="shards folder to make or to go on with")
     add("--sample", action="store_true", help="first make the sample videos in OUT/videos")
     add("--manifest", metavar="CSV", help="path,start,end,label,caption,split")
+    add("--dataset", metavar="NAME", help="a public data set with its official files and splits")
+    add("--annotations", metavar="DIR", help="its official files (default: in the videos folder)")
+    add("--fold", type=int, metavar="N", help="its fold or official split number (1)")
+    add("--list_datasets", action="store_true", help="what --dataset knows, then end")
+    add("--media", choices=MEDIA_SUFFIXES, help="video (default), audio or image files")
     add("--captions_dir", metavar="DIR", help="caption files (default: beside the videos)")
-    add("--language", default=default.language, help="preferred captions: name.LANGUAGE.vtt")
-    add("--frame_rate", type=float, default=default.frame_rate, help="stored frames per second")
-    add("--short_side", type=int, default=default.short_side, help="stored size, never enlarged")
-    add("--jpeg_quality", type=int, default=default.jpeg_quality, help="1 to 95")
-    add("--sample_rate", type=int, default=default.sample_rate, help="samples per second; 0: none")
-    add("--cut", default=default.cut, choices=planning.CUTS, help="how videos are cut into clips")
+    add("--language", help="preferred captions: name.LANGUAGE.vtt")
+    add("--frame_rate", type=float, help="stored frames per second")
+    add("--short_side", type=int, help="stored size, never enlarged")
+    add("--jpeg_quality", type=int, help="1 to 95")
+    add("--sample_rate", type=int, help="samples per second; 0: none")
+    add("--cut", choices=planning.CUTS, help="how videos are cut into clips")
     add("--clip_seconds", type=float, help="clip length (10; least length with --cut=captions: 5)")
-    add("--min_clip_seconds", type=float, default=default.min_clip_seconds, help="shortest rest")
-    add("--max_clip_seconds", type=float, default=default.max_clip_seconds, help="longest clip")
-    add("--val_fraction", type=float, default=default.val_fraction, help="held out, without CSV")
-    add("--num_shards", type=int, default=default.num_shards, help="of each split; 0: by size")
+    add("--min_clip_seconds", type=float, help="shortest rest")
+    add("--max_clip_seconds", type=float, help="longest clip")
+    add("--val_fraction", type=float, help="held out, without CSV")
+    add("--num_shards", type=int, help="of each split; 0: by size")
     add("--tokenizers", default="word", help=f"comma list of {','.join(TOKENIZERS)}, or empty")
     add("--max_words", type=int, default=MAX_WORDS, help="largest vocabulary")
     add("--jobs", type=int, default=os.cpu_count() or 1, help="parallel processes")
@@ -340,24 +367,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         at = arguments.index("--")
         arguments, beam_options = arguments[:at], arguments[at + 1 :]
     flags = _flags().parse_args(arguments)
+    if flags.list_datasets:
+        _print_datasets()
+        return 0
     try:
         if beam_options and flags.runner != "beam":
             raise PlanError(f"flags after -- are for --runner=beam: {' '.join(beam_options)}")
-        videos, manifest = flags.videos, flags.manifest
+        if not flags.out:
+            raise PlanError("--out=DIR is missing: the shards folder to make or to go on with")
+        videos, manifest, layout = flags.videos, flags.manifest, None
+        settings = _settings(flags)
         if flags.sample:
-            if videos or manifest:
-                raise PlanError("--sample makes its own videos: leave --videos and --manifest out")
+            if videos or manifest or flags.dataset:
+                raise PlanError(
+                    "--sample makes its own videos: leave --videos and --manifest out (and "
+                    "--dataset)"
+                )
             from vatt_tf.data.sample_videos import make_sample_videos
 
             videos = os.path.join(flags.out, "videos")
             manifest = make_sample_videos(videos, jobs=flags.jobs, quiet=flags.quiet)
         elif not videos:
             raise PlanError("--videos=DIR is missing (or --sample, to make a set of videos)")
+        if flags.dataset:
+            known = definition(flags.dataset)
+            layout = known.layout(videos, flags.annotations, flags.fold, settings.media)
+        elif flags.annotations or flags.fold is not None:
+            raise PlanError("--annotations and --fold are for --dataset=NAME")
         content = prepare(
             videos,
             flags.out,
-            _settings(flags),
+            settings,
             manifest=manifest,
+            layout=layout,
             captions_dir=flags.captions_dir,
             tokenizers=[name for name in flags.tokenizers.split(",") if name],
             max_words=flags.max_words,
@@ -380,11 +422,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _settings(flags: argparse.Namespace) -> Settings:
-    values = {field.name: getattr(flags, field.name) for field in dataclasses.fields(Settings)}
-    if values["clip_seconds"] is None:
+    """The given flags, then what the data set recommends, then the defaults."""
+    values: dict[str, Any] = {}
+    if flags.dataset:
+        known = definition(flags.dataset)
+        values = {"media": known.media, **known.settings}
+    given = {field.name: getattr(flags, field.name) for field in dataclasses.fields(Settings)}
+    values |= {name: value for name, value in given.items() if value is not None}
+    if values.get("cut") == "captions":
         # 5 s: the least clip around a caption in the HowTo100M recipe (facts A.3).
-        values["clip_seconds"] = 5.0 if flags.cut == "captions" else Settings.clip_seconds
+        values.setdefault("clip_seconds", 5.0)
     return Settings(**values)
+
+
+def _print_datasets() -> None:
+    for name, known in DATASETS.items():
+        settings = {"media": known.media, **known.settings}
+        print(f"{name}: {known.needs}")
+        print(f"    splits: {known.protocol}")
+        print("    " + " ".join(f"--{setting}={value}" for setting, value in settings.items()))
 
 
 def _print_summary(content: dict[str, Any], out: str) -> None:

@@ -114,4 +114,4 @@ def test_sample_flag_makes_videos_and_shards(tmp_path, monkeypatch):
     monkeypatch.setattr(sample_videos, "sample_plan", lambda: few)
     assert command.main(["--sample", f"--out={tmp_path}", "--jobs=1", "--quiet"]) == 0
     found = sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("."))
-    assert found == ["manifest.json", "tokenizer", "train", "val", "videos"]
+    assert found == ["clips", "manifest.json", "tokenizer", "train", "val", "videos"]

@@ -13,6 +13,8 @@ import av
 from vatt_tf.data.captions import Caption, CaptionError, captions_near, read_captions
 from vatt_tf.data.media import ClipReader, MediaClip, MediaError
 from vatt_tf.data.plan import Settings, Video
+from vatt_tf.data.readers import AudioReader, ImageReader
+from vatt_tf.data.tracks import SoundOnlyError
 
 # A clip may be this much shorter than asked for without a word: headers round.
 SHORTFALL_SECONDS = 0.5
@@ -62,6 +64,9 @@ class VideoClips:
         try:
             self.captions = self._read_captions()
             yield from self._all_clips()
+        except SoundOnlyError as error:
+            reason = _without_path(str(error), self.video.path)
+            self.quarantine.append(f"{reason}; --media=audio takes the sound alone")
         except MediaError as error:
             self.quarantine.append(_without_path(str(error), self.video.path))
         except _ODD as error:
@@ -70,7 +75,9 @@ class VideoClips:
     def _all_clips(self) -> Iterator[LabelledClip]:
         rows = self.video.rows
         timed = [row for row in rows if row[0] is not None]
-        if timed:
+        if timed and self.settings.media == "image":
+            self.quarantine.append("an image has no times: leave start and end of its line empty")
+        elif timed:
             yield from self._timed(timed)
         whole = [row for row in rows if row[0] is None]
         if whole or not rows:
@@ -90,14 +97,20 @@ class VideoClips:
                 self.quarantine.append(f"captions not used: {error}")
         return captions
 
-    def _reader(self) -> ClipReader:
-        reader = ClipReader(
-            self.video.path,
-            frame_rate=self.settings.frame_rate,
-            short_side=self.settings.short_side,
-            sample_rate=self.settings.sample_rate,
-            transform=self._transform,
-        )
+    def _reader(self) -> ClipReader | AudioReader | ImageReader:
+        settings = self.settings
+        frames: dict[str, Any] = {
+            "frame_rate": settings.frame_rate,
+            "short_side": settings.short_side,
+            "transform": self._transform,
+        }
+        reader: ClipReader | AudioReader | ImageReader
+        if settings.media == "image":
+            reader = ImageReader(self.video.path, **frames)
+        elif settings.media == "audio":
+            reader = AudioReader(self.video.path, sample_rate=settings.sample_rate)
+        else:
+            reader = ClipReader(self.video.path, sample_rate=settings.sample_rate, **frames)
         self._length = reader.length
         return reader
 
@@ -160,6 +173,10 @@ class VideoClips:
     def _cut(self, labels: list[str]) -> Iterator[LabelledClip]:
         """Cuts the whole video as the settings say."""
         cut = self.settings.cut
+        if self.settings.media == "image":
+            for clip in self._run([(0.0, None)]):
+                yield from self._finished(clip, labels)
+            return
         timed = [caption for caption in self.captions if not caption.whole]
         if cut == "whole":
             for clip in self._run([(0.0, self._limit)]):

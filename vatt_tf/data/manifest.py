@@ -20,7 +20,7 @@ from vatt_tf.errors import UserError
 MANIFEST_FORMAT = 1
 COLUMNS = ("path", "start", "end", "label", "caption", "split")
 _SPLIT = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
-_RESERVED = {"tokenizer", "videos"}  # other folders beside the splits
+_RESERVED = {"clips", "tokenizer", "videos"}  # other folders beside the splits
 
 
 class ManifestError(UserError):

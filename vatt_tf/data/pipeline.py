@@ -9,7 +9,8 @@ the stream was entered nor on the number of threads or workers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +18,7 @@ import tensorflow as tf
 from vatt_tf.data import audio_ops, order, sampling, video_ops
 from vatt_tf.data.augmentation import Augmentation, augmented_frames
 from vatt_tf.data.read_errors import check_keys
-from vatt_tf.data.records import Record, RecordTable, parse_record, require
+from vatt_tf.data.records import Record, RecordTable, class_vector, parse_record, require
 from vatt_tf.data.schema import ClipSpec, RecordKeys
 from vatt_tf.data.sources import DataSource, Sources, as_sources, index_source
 from vatt_tf.data.tokenizer import Tokenizer
@@ -26,6 +27,8 @@ from vatt_tf.errors import UserError
 # Splits looked for when the top folder of a prepared data set is given.
 TRAINING_SPLITS = ("train",)
 EVALUATION_SPLITS = ("val", "valid", "validation", "test", "train")
+# Where a crop lies along the longer side, by the number of crops (facts A.5).
+_CROP_PLACES = {1: (0.5,), 3: (0.0, 0.5, 1.0)}
 
 
 def training_dataset(
@@ -41,6 +44,7 @@ def training_dataset(
     num_workers: int = 1,
     worker_index: int = 0,
     shuffle_buffer: int = 4096,
+    label_names: Sequence[str] | None = None,
     keys: RecordKeys | None = None,
     num_parallel_calls: int | None = None,
     prefetch: int | None = None,
@@ -66,6 +70,9 @@ def training_dataset(
         shuffle_buffer: How far a record may move from its place in the shards; a value as large
             as the source shuffles it completely. It costs no memory; smaller values read more
             sequentially.
+        label_names: All classes in index order; adds ``labels`` to the batches. Classes are looked
+            up by name, since indices differ from one ``prepare`` to the next; records without
+            names (foreign shards) are taken by their index.
         keys: Names of the features; None: DMVR's.
         num_parallel_calls: Clips made at a time; None lets tf.data tune it.
         prefetch: Batches held ready; None for one, so that memory does not grow with the batch.
@@ -74,8 +81,10 @@ def training_dataset(
         Dataset of dicts: ``video`` uint8 ``[b, T, H, W, 3]``, ``video_mask`` float32 ``[b]``,
         ``audio`` float32 ``[b, samples, 1]`` or ``[b, mel_frames, mel_bins, 1]``, ``audio_mask``
         float32 ``[b]``, ``text`` int32 ``[b, P, L]``, ``text_mask`` float32 ``[b, P]``, ``label``
-        int32 ``[b]`` (first label, -1 for none), ``record_id`` int64 ``[b]``. A missing modality
-        is zeros with mask 0. Audio is absent if ``spec.audio`` is ``"none"``.
+        int32 ``[b]`` (first stored label, -1 for none), ``record_id`` int64 ``[b]``, and with
+        ``label_names`` also ``labels`` float32 ``[b, classes]``, 1 for each class of the record. A
+        missing modality is zeros with mask 0. Audio is absent if ``spec.audio`` is ``"none"``,
+        video if ``spec.frames`` is 0.
 
     Raises:
         UserError: If there is no data, a shard is damaged, or the arguments do not fit.
@@ -116,8 +125,9 @@ def training_dataset(
     stream = stream.map(rows_of_worker).unbatch()
 
     def clip(position: tf.Tensor, source: tf.Tensor, row: tf.Tensor) -> dict[str, tf.Tensor]:
-        record = _read(table, source, row, keys)
-        return _training_clip(record, spec, augmentation, seed, position)
+        record = _read(table, source, row, keys, spec)
+        clip = _training_clip(record, spec, augmentation, seed, position)
+        return clip | _labels(record, label_names)
 
     dataset = stream.map(clip, num_parallel_calls=num_parallel_calls or tf.data.AUTOTUNE)
     return _finish(dataset, batch_size, tokenizer, prefetch)
@@ -130,6 +140,8 @@ def evaluation_dataset(
     *,
     batch_size: int,
     windows: int = 1,
+    crops: int = 1,
+    label_names: Sequence[str] | None = None,
     keys: RecordKeys | None = None,
     num_parallel_calls: int | None = None,
     prefetch: int | None = None,
@@ -144,21 +156,27 @@ def evaluation_dataset(
         batch_size: Rows of a batch; the last one is filled up with rows whose ``valid`` is False
             and whose masks are 0.
         windows: Clips of each record, linearly spaced over it; the centre for one (facts A.2).
+        crops: Crops of each window: 1 in the centre, or 3 along the longer side (start, middle,
+            end; facts A.5, A.7).
+        label_names: As for :func:`training_dataset`.
         keys: Names of the features; None: DMVR's.
         num_parallel_calls: Records read at a time; None lets tf.data tune it.
         prefetch: Batches held ready; None for one, so that memory does not grow with the batch.
 
     Returns:
-        Finite dataset of the dicts of :func:`training_dataset` with ``video`` ``[b, windows, T,
-        H, W, 3]`` (largest centre crop of the clip's aspect ratio) and ``audio``
-        ``[b, windows, ...]``, and besides ``valid`` bool ``[b]``, ``caption`` string ``[b, P]``
-        (valid UTF-8, "" for none, the one that overlaps the record most first), ``label_text``
-        string ``[b]``, ``filename`` string ``[b]`` and ``start`` float32 ``[b]`` in seconds.
+        Finite dataset of the dicts of :func:`training_dataset` with ``video`` ``[b, windows *
+        crops, T, H, W, 3]`` (largest crops of the clip's aspect ratio; crop ``c`` of window ``w``
+        at ``w * crops + c``) and ``audio`` ``[b, windows, ...]``, and besides ``valid`` bool
+        ``[b]``, ``caption`` string ``[b, P]`` (valid UTF-8, "" for none, the one that overlaps the
+        record most first), ``label_text`` string ``[b]``, ``filename`` string ``[b]``, ``start``
+        and ``end`` float32 ``[b]`` in seconds.
 
     Raises:
         UserError: If there is no data, a shard is damaged, or the arguments do not fit.
     """
     (source,), keys = as_sources(source), keys or RecordKeys()
+    if crops not in _CROP_PLACES:
+        raise UserError(f"crops {crops}: expected 1 (centre) or 3 (start, middle, end)")
     if batch_size < 1 or windows < 1:
         raise UserError(f"batch_size {batch_size}, windows {windows}: expected at least 1 of each")
     _check_tokens(spec, tokenizer)
@@ -168,8 +186,10 @@ def evaluation_dataset(
     last = index.records - 1
 
     def clip(row: tf.Tensor) -> dict[str, tf.Tensor]:
-        record = _read(table, tf.constant(0, tf.int64), tf.minimum(row, last), keys)
-        return _evaluation_clip(record, spec, windows, valid=row <= last)
+        record = _read(table, tf.constant(0, tf.int64), tf.minimum(row, last), keys, spec)
+        clip = _evaluation_clip(record, spec, windows, crops, valid=row <= last)
+        labels = _labels(record, label_names)
+        return clip | {name: tf.where(row <= last, value, 0.0) for name, value in labels.items()}
 
     # Rows past the end repeat the last record with valid = False.
     rows = tf.data.Dataset.range(-(-index.records // batch_size) * batch_size)
@@ -185,11 +205,23 @@ def _check_tokens(spec: ClipSpec, tokenizer: Tokenizer | None) -> None:
         )
 
 
-def _read(table: RecordTable, source: tf.Tensor, row: tf.Tensor, keys: RecordKeys) -> Record:
+def _read(
+    table: RecordTable, source: tf.Tensor, row: tf.Tensor, keys: RecordKeys, spec: ClipSpec
+) -> Record:
+    """One record; what the clip does not read counts as missing."""
     serialized, record_id = table.read(source, row)
-    return parse_record(
+    record = parse_record(
         serialized, record_id, keys, table.frame_rate[source], table.sample_rate[source]
     )
+    if not spec.frames:
+        record = dataclasses.replace(record, frames=tf.zeros([0], tf.string))
+    if spec.audio == "none":
+        record = dataclasses.replace(record, waveform=tf.zeros([0]))
+    return record
+
+
+def _labels(record: Record, names: Sequence[str] | None) -> dict[str, tf.Tensor]:
+    return {} if names is None else {"labels": class_vector(record, names)}
 
 
 def _training_clip(
@@ -201,10 +233,12 @@ def _training_clip(
     offset = sampling.random_offset(stored_frames, (spec.frames - 1) * stride, keys[0])
     span = tf.cast((spec.samples - 1) * step, tf.float64)
     audio_offset = sampling.random_offset(stored_samples, span, keys[0])
-    frames = _video(
-        record, spec, stride, offset, lambda f: augmented_frames(f, spec, augmentation, keys[1])
-    )
-    result = {"video": frames, "video_mask": _mask(stored_frames)}
+    result: dict[str, tf.Tensor] = {}
+    if spec.frames:
+        frames = _video(
+            record, spec, stride, offset, lambda f: augmented_frames(f, spec, augmentation, keys[1])
+        )
+        result |= {"video": frames, "video_mask": _mask(stored_frames)}
     begin = _begin(record, offset, audio_offset)
     if spec.audio != "none":
 
@@ -214,7 +248,7 @@ def _training_clip(
         change = noisy if augmentation.audio_noise else tf.identity
         audio, count = _audio(record, spec, stride, step, offset, audio_offset, change)
         result |= {"audio": audio, "audio_mask": _mask(count)}
-    window = tf.stack([begin, begin + spec.frames / spec.frame_rate])
+    window = tf.stack([begin, begin + spec.seconds])
     return result | {
         "caption": _captions(record, window, spec.texts, keys[3]),
         "label": record.label,
@@ -223,7 +257,7 @@ def _training_clip(
 
 
 def _evaluation_clip(
-    record: Record, spec: ClipSpec, windows: int, valid: tf.Tensor
+    record: Record, spec: ClipSpec, windows: int, crops: int, valid: tf.Tensor
 ) -> dict[str, tf.Tensor]:
     stride, step = _strides(record, spec)
     stored_frames, stored_samples = tf.size(record.frames), tf.size(record.waveform)
@@ -232,13 +266,17 @@ def _evaluation_clip(
         offset = sampling.spaced_offset(stored_frames, spec.frames * stride, window, windows)
         extent = tf.cast(spec.samples * step, tf.float64)
         audio_offset = sampling.spaced_offset(stored_samples, extent, window, windows)
-        video.append(_video(record, spec, stride, offset, lambda f: _centre_crop(f, spec)))
+        if spec.frames:
+            views = _video(record, spec, stride, offset, lambda f: _crops(f, spec, crops), [crops])
+            video.append(tf.transpose(views, [1, 0, 2, 3, 4]))
         if spec.audio != "none":
             clip, count = _audio(record, spec, stride, step, offset, audio_offset, tf.identity)
             audio.append(clip)
             counts.append(count)
     shown = tf.cast(valid, tf.float32)
-    result = {"video": tf.stack(video), "video_mask": shown * _mask(stored_frames)}
+    result: dict[str, tf.Tensor] = {}
+    if video:
+        result |= {"video": tf.concat(video, 0), "video_mask": shown * _mask(stored_frames)}
     if audio:
         result |= {"audio": tf.stack(audio), "audio_mask": shown * _mask(tf.add_n(counts))}
     captions = _captions(record, tf.stack([record.start, record.end]), spec.texts, None)
@@ -250,6 +288,7 @@ def _evaluation_clip(
         "label_text": record.label_text,
         "filename": record.filename,
         "start": tf.cast(record.start, tf.float32),
+        "end": tf.cast(record.end, tf.float32),
     }
 
 
@@ -289,12 +328,13 @@ def _video(
     stride: tf.Tensor,
     offset: tf.Tensor,
     transform: Callable[[tf.Tensor], tf.Tensor],
+    crops: Sequence[int] = (),
 ) -> tf.Tensor:
-    """Frames of the clip as uint8 ``[T, H, W, 3]``; zeros for a record without frames.
+    """Frames of the clip as uint8 ``[T, *crops, H, W, 3]``; zeros for a record without frames.
 
-    ``transform`` turns JPEG strings ``[n]`` into uint8 frames ``[n, H, W, 3]``.
+    ``transform`` turns JPEG strings ``[n]`` into uint8 frames ``[n, *crops, H, W, 3]``.
     """
-    shape = [spec.frames, spec.height, spec.width, 3]
+    shape = [spec.frames, *crops, spec.height, spec.width, 3]
 
     def decoded() -> tf.Tensor:
         stored = tf.size(record.frames)
@@ -307,12 +347,13 @@ def _video(
     return tf.ensure_shape(frames, shape)
 
 
-def _centre_crop(encoded: tf.Tensor, spec: ClipSpec) -> tf.Tensor:
-    """Largest centre box of the clip's aspect ratio, uint8 ``[n, height, width, 3]``."""
+def _crops(encoded: tf.Tensor, spec: ClipSpec, crops: int) -> tf.Tensor:
+    """Largest boxes of the clip's aspect ratio, uint8 ``[n, crops, height, width, 3]``."""
     target = (spec.height, spec.width)
     size = video_ops.frame_size(encoded[0])
-    box = video_ops.fitting_box(size, target)
-    return video_ops.decode_clip(encoded, size, box, target)
+    places = [tf.fill([2], place) for place in _CROP_PLACES[crops]]
+    boxes = [video_ops.fitting_box(size, target, place) for place in places]
+    return video_ops.decode_crops(encoded, size, boxes, target)
 
 
 def _audio(

@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import os
 import pathlib
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
-from vatt_tf.data.captions import CAPTION_SUFFIXES, pick_caption_file
+from vatt_tf.data.captions import pick_caption_file
+from vatt_tf.data.leaks import same_clips, tell_some
 from vatt_tf.data.manifest import Row, Rows
+from vatt_tf.data.scan import MEDIA_SUFFIXES, VIDEO_SUFFIXES, scan
 from vatt_tf.errors import UserError
 
-VIDEO_SUFFIXES = tuple(
-    ".mp4 .mov .mkv .webm .avi .mpg .mpeg .m4v .ogv .ts .m2ts .mts .wmv .flv .3gp".split()
-)
-# Looked at too, so that the quarantine can say what is wrong with them.
-AUDIO_SUFFIXES = tuple(".mp3 .wav .ogg .oga .flac .m4a .aac .opus .wma".split())
 CUTS = ("fixed", "captions", "whole")
 SHARD_INPUT_BYTES = 64 * 2**20  # of video files; a shard is a few times larger
+
+
+__all__ = ["VIDEO_SUFFIXES", "Plan", "PlanError", "Settings", "Shard", "Video", "make_plan"]
 
 
 class PlanError(UserError):
@@ -49,6 +51,8 @@ class Settings:
         val_fraction: Share of the videos held out as ``val`` when no manifest says which.
         num_shards: Shards of each split; 0 chooses by the size of the input.
         language: Preferred language among ``name.<language>.vtt`` side-car files.
+        media: ``video`` (frames and sound), ``audio`` (sound alone, also that of videos) or
+            ``image`` (records of one frame).
     """
 
     frame_rate: float = 10.0
@@ -62,6 +66,7 @@ class Settings:
     val_fraction: float = 0.0
     num_shards: int = 0
     language: str = "en"
+    media: str = "video"
 
     def __post_init__(self) -> None:
         def check(name: str, good: bool, expected: str) -> None:
@@ -73,6 +78,9 @@ class Settings:
         check("jpeg_quality", 1 <= self.jpeg_quality <= 95, "1 to 95")
         rate = self.sample_rate
         check("sample_rate", rate == 0 or 1000 <= rate <= 384_000, "1000 to 384000, or 0: no sound")
+        check("media", self.media in MEDIA_SUFFIXES, " or ".join(MEDIA_SUFFIXES))
+        if self.media == "audio":
+            check("sample_rate", rate > 0, "samples per second above 0, with --media=audio")
         check("cut", self.cut in CUTS, " or ".join(CUTS))
         least = 0.0 if self.cut == "captions" else 1.0 / self.frame_rate
         check("clip_seconds", least <= self.clip_seconds, f"seconds, at least {least:g}")
@@ -136,11 +144,12 @@ class Shard:
 
     def fingerprint(self, settings: Settings) -> str:
         """Changes when anything changes that the bytes of the shard depend on."""
+        indices = {label: index for index, label in enumerate(self.labels)}
         content = [
             settings.as_dict(),
             self.name,
             [dataclasses.astuple(video) for video in self.videos],
-            [self.labels.index(label) for v in self.videos for row in v.rows for label in row[2]],
+            [indices[label] for v in self.videos for row in v.rows for label in row[2]],
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -161,6 +170,7 @@ def make_plan(
     settings: Settings,
     rows: Rows | None = None,
     captions_dir: str | os.PathLike | None = None,
+    labels: Sequence[str] | None = None,
 ) -> Plan:
     """Plans the shards of a folder.
 
@@ -169,9 +179,10 @@ def make_plan(
         settings: What decides the content of the shards.
         rows: Manifest CSV; only the videos that it names are used.
         captions_dir: Folder of the caption files when they do not lie beside the videos.
+        labels: All classes in index order; None: those of the rows in alphabetical order.
 
     Raises:
-        PlanError: No such folder, or nothing to be found in it.
+        PlanError: No such folder, nothing to be found in it, or the same clip in two splits.
     """
     root = pathlib.Path(videos)
     if not root.is_dir():
@@ -179,13 +190,16 @@ def make_plan(
     quarantine: list[dict[str, Any]] = []
     warnings: list[dict[str, Any]] = []
     found: list[Video] = []
-    names, caption_names = _scan(root, quarantine)
+    suffixes = MEDIA_SUFFIXES[settings.media]
+    names, caption_names = scan(root, suffixes, quarantine)
     if rows is None:
         found = _from_folder(root, names, settings, quarantine)
         if not found and not quarantine:
+            shown = VIDEO_SUFFIXES if settings.media == "video" else suffixes
+            other = " and ".join(f"--media={m}" for m in MEDIA_SUFFIXES if m != settings.media)
             raise PlanError(
-                f"{videos}: no video file found (looked for {' '.join(VIDEO_SUFFIXES)} in it and "
-                "in its sub-folders; hidden files are left out)"
+                f"{videos}: no {settings.media} file found (looked for {' '.join(shown)} in it and "
+                f"in its sub-folders; hidden files are left out; {other} look for other files)"
             )
     else:
         quarantine.extend(rows.quarantine)
@@ -194,49 +208,13 @@ def make_plan(
     if captions_dir is not None:
         if not pathlib.Path(captions_dir).is_dir():
             raise PlanError(f"--captions_dir={captions_dir}: no such folder")
-        _, caption_names = _scan(pathlib.Path(captions_dir), [])
+        _, caption_names = scan(captions_dir, (), [])
     _attach_captions(found, caption_names, root, captions_dir, settings.language, warnings)
-    labels = sorted({label for video in found for row in video.rows for label in row[2]})
-    shards = _shards(found, labels, settings)
-    return Plan(shards, labels, quarantine, warnings, len({video.file for video in found}))
-
-
-def _scan(root: pathlib.Path, quarantine: list) -> tuple[list[str], dict[str, list[str]]]:
-    """Media files below a folder, and its caption files by the stems they may belong to."""
-    media: list[str] = []
-    captions: dict[str, list[str]] = defaultdict(list)
-    seen: set[str] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back up
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        inside = pathlib.PurePath(os.path.relpath(folder, root))
-        for name in sorted(files):
-            suffix = os.path.splitext(name)[1].lower()
-            if name.startswith(".") or suffix not in (
-                VIDEO_SUFFIXES + AUDIO_SUFFIXES + CAPTION_SUFFIXES
-            ):
-                continue
-            path = (inside / name).as_posix()
-            try:
-                path.encode("utf-8")
-            except UnicodeEncodeError:
-                shown = path.encode("utf-8", "backslashreplace").decode()
-                reason = "the file name is not valid UTF-8; rename the file"
-                quarantine.append({"file": shown, "reason": reason})
-                continue
-            if suffix in CAPTION_SUFFIXES:
-                stem = path[: -len(suffix)]
-                captions[stem].append(path)
-                shorter, tag = os.path.splitext(stem)
-                if tag:  # name.en.vtt
-                    captions[shorter].append(path)
-            else:
-                media.append(path)
-    return sorted(media), captions
+    _refuse_leaks(found, settings.max_clip_seconds)
+    if labels is None:
+        labels = sorted({label for video in found for row in video.rows for label in row[2]})
+    shards = _shards(found, list(labels), settings)
+    return Plan(shards, list(labels), quarantine, warnings, len({video.file for video in found}))
 
 
 def _hash(text: str) -> float:
@@ -273,6 +251,27 @@ def _from_rows(root: pathlib.Path, rows: list[Row], quarantine: list) -> list[Vi
         spans = [(row.start, row.end, row.labels, row.captions) for row in members]
         _add_video(found, root / name, name, split, spans, quarantine)
     return found
+
+
+def _refuse_leaks(found: list[Video], max_clip_seconds: float) -> None:
+    """Refuses the same clip (same file, overlapping times) in two splits."""
+    spans: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
+    for video in found:
+        for start, end, *_ in video.rows:
+            span = (video.file, start or 0.0, math.inf if end is None else end)
+            if end is None or span[2] - span[1] <= max_clip_seconds:  # a longer one is left out
+                spans[video.split].append(span)
+    shared = []
+    for first, second in itertools.combinations(sorted(spans), 2):
+        for i, j in same_clips(spans[first], spans[second]):
+            (file, *a), (_, *b) = spans[first][i], spans[second][j]
+            times = f"{a[0]:g}-{a[1]:g} s in {first}, {b[0]:g}-{b[1]:g} s in {second}"
+            shared.append(f"{file} ({times})")
+    if shared:
+        raise PlanError(
+            f"{len(shared)} clips are in two splits: {tell_some(shared)}. A model must not be "
+            "tested on what it was trained on: give each clip one split"
+        )
 
 
 def _add_video(

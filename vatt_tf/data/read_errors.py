@@ -123,7 +123,7 @@ def explain_read_error(
                 f"{where} is damaged: {damage.message.splitlines()[0]}; copy the shard again or "
                 "make it again with `python -m vatt_tf.prepare`"
             )
-        told = found.group(2).strip(" ,") if found else ""
+        told = _plain(found.group(2)).strip(" ,") if found else ""
         fault = told or _fault(serialized, keys)
         if fault:
             return UserError(f"{where} {fault}; it has {record_keys(serialized)}")
@@ -158,6 +158,12 @@ def read_errors(
         if explained is None:
             raise
         raise explained from error
+
+
+def _plain(told: str) -> str:
+    """A message in which TensorFlow escaped quotes and the like."""
+    unescaped = told.encode().decode("unicode_escape")  # bytes of UTF-8 as characters
+    return unescaped.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _all_ids(indexes: Sequence[ShardIndex]) -> Iterator[int]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from vatt_tf.data.labels import HOW_TO_NAME_CLASSES, known_classes
 from vatt_tf.data.schema import RecordKeys
 from vatt_tf.data.sources import SHARD_SHIFT, SOURCE_SHIFT, ShardIndex
 
@@ -94,6 +95,8 @@ class Record:
         caption_times: float64 ``[captions or 0, 2]``, begin and end in seconds.
         label: int32, first label index (-1).
         label_text: string, first label name ("").
+        label_indices: int64 ``[labels]``.
+        label_names: string ``[labels or 0]``.
         filename: string ("").
         start: float64, begin of the clip in seconds (0).
         end: float64, end of the clip in seconds (begin + what is stored).
@@ -108,6 +111,8 @@ class Record:
     caption_times: tf.Tensor
     label: tf.Tensor
     label_text: tf.Tensor
+    label_indices: tf.Tensor
+    label_names: tf.Tensor
     filename: tf.Tensor
     start: tf.Tensor
     end: tf.Tensor
@@ -115,7 +120,7 @@ class Record:
     sample_rate: tf.Tensor
 
 
-def require(condition: tf.Tensor, record_id: tf.Tensor, message: str) -> None:
+def require(condition: tf.Tensor, record_id: tf.Tensor, message: str | tf.Tensor) -> None:
     """Stops with a message that names the record (``read_errors`` turns the id into a file)."""
     where = tf.strings.join(["record_id=", tf.strings.as_string(record_id), ";", message])
     tf.debugging.Assert(condition, [where])
@@ -211,12 +216,40 @@ def parse_record(
         caption_times=times,
         label=tf.cast(_first(context[keys.label_index], -1), tf.int32),
         label_text=_first(context[keys.label_text], ""),
+        label_indices=context[keys.label_index],
+        label_names=context[keys.label_text],
         filename=_first(context[keys.filename], ""),
         start=start,
         end=end,
         frame_rate=frame_rate,
         sample_rate=sample_rate,
     )
+
+
+def class_vector(record: Record, names: Sequence[str]) -> tf.Tensor:
+    """The classes of a record, multi-hot: by name, or by index where the record has no names.
+
+    Args:
+        record: The record.
+        names: All classes in index order.
+
+    Returns:
+        float32 ``[classes]``, 1 for each label of the record; zeros for a record without labels.
+    """
+    known = f"is none of the {len(names)} classes {known_classes(names)}: {HOW_TO_NAME_CLASSES}"
+    same = record.label_names[:, tf.newaxis] == tf.constant(list(names))
+    strange = tf.boolean_mask(record.label_names, ~tf.reduce_any(same, 1))
+    message = tf.strings.join(["has the class '", _first(strange, ""), f"', which {known}"])
+    require(tf.size(strange) == 0, record.record_id, message)
+    named = tf.size(record.label_names) > 0
+    indices = record.label_indices
+    strange = tf.boolean_mask(indices, (indices < 0) | (indices >= len(names)))
+    index = tf.strings.as_string(_first(strange, -1))
+    message = tf.strings.join(["has the class index ", index, f", which {known}"])
+    require(named | (tf.size(strange) == 0), record.record_id, message)
+    numbers = tf.range(len(names), dtype=tf.int64)
+    by_index = tf.reduce_any(indices[:, tf.newaxis] == numbers, 0)
+    return tf.cast(tf.where(named, tf.reduce_any(same, 0), by_index), tf.float32)
 
 
 def _first(values: tf.Tensor, default: tf.Tensor | int | str) -> tf.Tensor:

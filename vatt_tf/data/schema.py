@@ -38,7 +38,7 @@ class ClipSpec:
     """Shape of one clip as the towers read it.
 
     Attributes:
-        frames: Video frames of a clip.
+        frames: Video frames of a clip; 0 where no tower reads video.
         height: Frame height in pixels.
         width: Frame width in pixels.
         frame_rate: Frames per second of the clip (the stored rate may be higher).
@@ -79,11 +79,19 @@ class ClipSpec:
                 continue
             whole = field.name != "frame_rate"
             allowed = int if whole else (int, float)
-            if isinstance(value, bool) or not isinstance(value, allowed) or value <= 0:
+            least = 0 if field.name == "frames" else 1 if whole else 1e-9
+            if isinstance(value, bool) or not isinstance(value, allowed) or value < least:
                 raise UserError(
                     f"ClipSpec.{field.name} is {value!r}; expected a positive "
                     f"{'whole number' if whole else 'number'}"
                 )
+        if not self.frames and self.audio == "none":
+            raise UserError("ClipSpec: frames=0 and audio='none' leave nothing to read")
+
+    @property
+    def seconds(self) -> float:
+        """Length of the clip: that of its frames, of its sound where it has none."""
+        return (self.frames / self.frame_rate) or (self.samples / self.sample_rate)
 
     @property
     def mel_frames(self) -> int:

@@ -195,6 +195,16 @@ def free_space(folder: str | os.PathLike) -> str:
         return "free space unknown"
 
 
+def content_hash(frames: Iterable[bytes], waveform: np.ndarray | None) -> str:
+    """A short hash (16 hex digits) of what a record shows and sounds like."""
+    digest = hashlib.sha256()
+    for frame in frames:
+        digest.update(len(frame).to_bytes(8, "little") + frame)
+    if waveform is not None:
+        digest.update(np.ascontiguousarray(waveform, "<f4").tobytes())
+    return digest.hexdigest()[:16]
+
+
 def books_path(out: str | os.PathLike, name: str) -> pathlib.Path:
     """Where the account of a finished shard is kept."""
     return pathlib.Path(out, BOOKS, pathlib.PurePosixPath(name).name).with_suffix(".json")
@@ -224,7 +234,7 @@ def build_shard(
         report: Called with ("open" | "read" | "done", file, share of the file read).
 
     Returns:
-        The account: file, fingerprint, counts, quarantine, warnings, captions.
+        The account: file, fingerprint, counts, quarantine, warnings, captions, clips.
 
     Raises:
         ShardWriteError: The shard cannot be written.
@@ -239,6 +249,7 @@ def build_shard(
         "quarantine": [],
         "warnings": [],
         "captions": [],
+        "clips": [],
     }
     records = _shard_records(shard, settings, account, report or (lambda *_: None))
     account |= write_records(pathlib.Path(out, shard.name), records)
@@ -263,6 +274,9 @@ def _shard_records(
         clips = VideoClips(video, settings, encode)
         for clip in clips:
             media = clip.media
+            content = content_hash(media.frames, media.waveform)
+            span = (round(media.start, 6), round(media.end, 6))
+            account["clips"].append([video.file, *span, clip.labels, content])
             yield encode_record(
                 media.frames,
                 media.waveform,

@@ -27,6 +27,10 @@ class MediaError(UserError):
     """A media file that cannot be used; the message is the reason."""
 
 
+class SoundOnlyError(MediaError):
+    """A file with sound where frames are wanted."""
+
+
 def reason_of(error: BaseException) -> str:
     """The words of a FFmpeg error without its errno and file name."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -122,6 +126,13 @@ class _Track:
             self.container = open_container(self.path)
             self.stream = pick_stream(self.container, self.kind)
 
+    @property
+    def length(self) -> float:
+        """Seconds of the track that the header announces, 0.0 when it does not."""
+        if self.stream.duration:
+            return float(self.stream.duration * self.stream.time_base)
+        return (self.container.duration or 0) / av.time_base
+
     def close(self) -> None:
         """Closes the file."""
         self.container.close()
@@ -209,7 +220,8 @@ class VideoTrack(_Track):
             self.close()
             what = "only a cover picture" if has_picture else "no video stream"
             what += ", audio only" if has_audio else ""
-            raise MediaError(f"{path}: {what} (container {kind})")
+            error = SoundOnlyError if has_audio else MediaError
+            raise error(f"{path}: {what} (container {kind})")
         self.short_side = short_side
         self.transform = transform
         self.corrupt_frames = 0
@@ -217,13 +229,6 @@ class VideoTrack(_Track):
         self.size: tuple[int, int] | None = None  # width, height that frames are scaled to
         rate = self.stream.average_rate or self.stream.guessed_rate
         self.frame_seconds = float(1 / rate) if rate else 0.0
-
-    @property
-    def length(self) -> float:
-        """Seconds of video that the header announces, 0.0 when it does not."""
-        if self.stream.duration:
-            return float(self.stream.duration * self.stream.time_base)
-        return (self.container.duration or 0) / av.time_base
 
     def frames(self) -> Iterator[TimedFrame]:
         """Yields frames of strictly increasing time."""
@@ -311,6 +316,27 @@ class AudioTrack(_Track):
             return None
         np.nan_to_num(result, copy=False)
         return np.clip(result, -1.0, 1.0, out=result)
+
+    def available(self, first: int, count: int | None) -> int:
+        """How many of the samples from ``first`` on there are, at most ``count``.
+
+        Reads on as far as needed and forgets what lies before ``first``.
+        """
+        while not self._done and (count is None or self.end < first + count):
+            self._pull()
+            self.forget(first)
+        left = max(0, self.end - first)
+        return left if count is None else min(left, count)
+
+    @property
+    def end(self) -> int:
+        """Number of the sample after the last one that was decoded."""
+        return self._end() if self.blocks else 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the sound was read to its end."""
+        return self._done
 
     def read_all(self) -> np.ndarray | None:
         """Everything from time 0 to the end of the sound."""

@@ -6,7 +6,7 @@ the stored frame, found before decoding, so that only the box is decoded and res
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -119,13 +119,48 @@ def decode_clip(
     """
 
     def frame(image: tf.Tensor) -> tf.Tensor:
-        # A box may fit into a frame of another size too, at the wrong place.
-        same = tf.reduce_all(frame_size(image) == size)
-        with tf.control_dependencies([tf.Assert(same, ["frames of different sizes"])]):
-            pixels = tf.io.decode_and_crop_jpeg(image, box, channels=3)
-        return to_uint8(change(resize(pixels, target)))
+        return to_uint8(change(resize(_decode_box(image, size, box), target)))
 
     return tf.map_fn(frame, encoded, fn_output_signature=tf.TensorSpec([*target, 3], tf.uint8))
+
+
+def decode_crops(
+    encoded: tf.Tensor, size: tf.Tensor, boxes: Sequence[tf.Tensor], target: tuple[int, int]
+) -> tf.Tensor:
+    """Several boxes of each frame of a clip, resized; each frame is decoded once.
+
+    Args:
+        encoded: JPEG strings ``[frames]``.
+        size: int32 ``[2]``, the size that all of them must have.
+        boxes: int32 ``[4]`` each: top, left, height, width.
+        target: Height and width of the clip.
+
+    Returns:
+        uint8 ``[frames, boxes, height, width, 3]``.
+    """
+    corners = tf.stack([box[:2] for box in boxes])
+    origin = tf.reduce_min(corners, 0)
+    extent = tf.reduce_max(corners + tf.stack([box[2:] for box in boxes]), 0) - origin
+
+    def frame(image: tf.Tensor) -> tf.Tensor:
+        pixels = _decode_box(image, size, tf.concat([origin, extent], 0))
+        crops = []
+        for box in boxes:
+            top, left = tf.unstack(box[:2] - origin)
+            crop = pixels[top : top + box[2], left : left + box[3]]
+            crops.append(to_uint8(resize(crop, target)))
+        return tf.stack(crops)
+
+    shape = [len(boxes), *target, 3]
+    return tf.map_fn(frame, encoded, fn_output_signature=tf.TensorSpec(shape, tf.uint8))
+
+
+def _decode_box(image: tf.Tensor, size: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
+    """Decodes a box of a frame, which must have the size of the clip's other frames."""
+    # A box may fit into a frame of another size too, at the wrong place.
+    same = tf.reduce_all(frame_size(image) == size)
+    with tf.control_dependencies([tf.Assert(same, ["frames of different sizes"])]):
+        return tf.io.decode_and_crop_jpeg(image, box, channels=3)
 
 
 def resize(frames: tf.Tensor, target: tuple[int, int]) -> tf.Tensor:

@@ -1,0 +1,50 @@
+"""The table of clips that ``prepare`` writes beside the shards: what is in each record."""
+
+from __future__ import annotations
+
+import csv
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from vatt_tf.data import shards
+from vatt_tf.data.labels import join_labels
+from vatt_tf.data.manifest import read_json
+
+INVENTORY = "clips"  # folder of the tables
+COLUMNS = ("shard", "record", "file", "start", "end", "labels", "content")
+
+
+def write_inventory(out: str | os.PathLike, names: Sequence[tuple[str, str]]) -> None:
+    """Writes ``clips/<split>.csv`` from the accounts of the shards, one account at a time.
+
+    Args:
+        out: The shards folder.
+        names: (shard, split) in the order of the shards.
+    """
+    folder = pathlib.Path(out, INVENTORY)
+    folder.mkdir(parents=True, exist_ok=True)
+    splits = dict.fromkeys(split for _, split in names)
+    for old in folder.glob("*.csv"):
+        if old.stem not in splits:
+            old.unlink()
+    for split in splits:
+        path = folder / f"{split}.csv"
+        temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+        try:
+            with open(temporary, "w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(COLUMNS)
+                for name, of in names:
+                    if of == split:
+                        writer.writerows(_lines(out, name))
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _lines(out: str | os.PathLike, name: str) -> Iterator[tuple[Any, ...]]:
+    account = read_json(shards.books_path(out, name)) or {}
+    for record, (file, start, end, labels, content) in enumerate(account.get("clips", ())):
+        yield name, record, file, start, end, join_labels(labels), content

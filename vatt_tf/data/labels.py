@@ -1,0 +1,90 @@
+"""The classes of a data set: their names in index order, from a label file or from the shards."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from vatt_tf.data.captions import decode_text
+from vatt_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from vatt_tf.data.sources import Sources
+
+HOW_TO_NAME_CLASSES = "give a label file: a class a line, in the order of the indices"
+
+
+def read_labels(path: str | os.PathLike) -> tuple[str, ...]:
+    """Reads a label file: a class a line, index order; empty lines at the end do not count.
+
+    Raises:
+        UserError: The file cannot be read, holds no class, an empty line, or a class twice.
+    """
+    try:
+        text, _ = decode_text(pathlib.Path(path).read_bytes(), str(path))
+    except OSError as error:
+        raise UserError(f"the label file {path} cannot be read: {error.strerror}") from error
+    names = [line.strip() for line in text.rstrip().splitlines()]
+    if not names:
+        raise UserError(f"the label file {path} is empty: expected a class a line")
+    lines: dict[str, int] = {}
+    for number, name in enumerate(names, 1):
+        if not name:
+            raise UserError(f"{path} line {number} is empty: expected a class a line")
+        if name in lines:
+            raise UserError(
+                f"{path} line {number}: the class '{name}' stands in line {lines[name]} already; "
+                "each class has one line"
+            )
+        lines[name] = number
+    return tuple(names)
+
+
+def labels_of(source: Sources, splits: Sequence[str]) -> tuple[str, ...]:
+    """The classes that ``prepare`` wrote into the manifest.json of a source.
+
+    Args:
+        source: A data source or a path. Several folders: the classes of the first, then what the
+            others have besides.
+        splits: For the top folder of a prepared data set, the splits to look for.
+
+    Raises:
+        UserError: The shards do not name their classes.
+    """
+    from vatt_tf.data.sources import (
+        as_sources,
+        list_shards,
+        read_manifest,
+    )  # TensorFlow: only where it is needed
+
+    names: dict[str, None] = {}
+    for each in as_sources(source):
+        folders = {os.path.dirname(file): file for file in list_shards(each.path, splits)}
+        for file in folders.values():
+            names |= dict.fromkeys((read_manifest(file) or {}).get("labels") or ())
+    if not names:
+        raise UserError(
+            f"the shards at {source} do not say which classes there are (no manifest.json with "
+            f"labels): prepare them with a manifest CSV that has labels, or {HOW_TO_NAME_CLASSES}"
+        )
+    return tuple(names)
+
+
+def known_classes(names: Sequence[str]) -> str:
+    """The classes for a message, shortened."""
+    more = f" ... ({len(names)} in all)" if len(names) > 12 else ""
+    return ", ".join(names[:12]) + more
+
+
+def join_labels(labels: Iterable[str]) -> str:
+    """One cell of a table: ``dog|barking``; a ``|`` in a name is marked with a backslash."""
+    return "|".join(re.sub(r"([\\|])", r"\\\1", label) for label in labels)
+
+
+def split_labels(cell: str) -> tuple[str, ...]:
+    """The labels of a cell that ``join_labels`` wrote."""
+    parts = re.findall(r"(?:[^\\|]|\\.)+", cell)
+    return tuple(re.sub(r"\\(.)", r"\1", part) for part in parts)

@@ -1,0 +1,190 @@
+"""Readers of images and of sound alone, with the interface of ``media.ClipReader``.
+
+An image is a clip of one frame; a sound file gives clips without frames. No TensorFlow here.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from vatt_tf.data.media import MediaClip
+from vatt_tf.data.tracks import HOLE_SECONDS, AudioTrack, MediaError, scaled_size
+
+# Containers whose headers do not give the length: FFmpeg estimates it from the bit rate.
+_ESTIMATED = {"mp3", "aac", "mpeg", "mpegts"}
+Spans = Iterable[tuple[float, float | None]]
+
+
+def read_image(path: str | os.PathLike, short_side: int | None = None) -> np.ndarray:
+    """Reads an image as a person sees it: turned by its EXIF tag, transparent parts white.
+
+    Args:
+        path: Any kind that Pillow reads; of an animation the first frame.
+        short_side: Scaled down to this many pixels on the short side, never up.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        MediaError: The file cannot be opened, is no image, or is cut short.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        if not os.path.getsize(path):
+            raise MediaError(f"{path}: the file is empty (0 bytes)")
+        with warnings.catch_warnings():
+            # A huge image is an error below; a large one or an odd tag needs no words.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as opened:
+                image: Image.Image = ImageOps.exif_transpose(opened)
+                image = _to_rgb(image)
+    except MediaError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise MediaError(f"{path}: the image is too large: {error}") from error
+    except FileNotFoundError as error:
+        raise MediaError(f"{path}: cannot be opened: {error.strerror}") from error
+    except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, ... too
+        raise MediaError(f"{path}: not a readable image: {error}") from error
+    size = scaled_size(*image.size, short_side)
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    return np.asarray(image)
+
+
+def _to_rgb(image: Any) -> Any:
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits or more: the usual range
+        values = np.nan_to_num(np.asarray(image, np.float64))
+        top = 255.0 if values.max(initial=0) <= 255 else max(65535.0, float(values.max()))
+        levels = np.clip(values / top * 255.0 + 0.5, 0, 255)
+        return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+class _Reader:
+    """What the readers share: the attributes that ``media.ClipReader`` has."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = path
+        self.length = 0.0
+        self.duration = 0.0
+        self.at_end = False
+        self.problem = ""
+        self.warnings: list[str] = []
+
+    def close(self) -> None:
+        """Closes the file."""
+
+
+class ImageReader(_Reader):
+    """An image as a clip of one frame that lasts one frame time.
+
+    Args:
+        path: Image file.
+        frame_rate: Frames per second that the record will say.
+        short_side: Largest short side in pixels.
+        transform: Applied to the frame (uint8 [H, W, 3]), e.g. a JPEG encoder.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        *,
+        frame_rate: float,
+        short_side: int,
+        transform: Callable[[np.ndarray], Any],
+    ):
+        super().__init__(path)
+        self.length = 1.0 / frame_rate
+        self._short_side, self._transform = short_side, transform
+
+    def clips(self, spans: Spans) -> Iterator[MediaClip]:
+        """Yields the image once, whatever the spans are.
+
+        Raises:
+            MediaError: The image cannot be read.
+        """
+        frame = self._transform(read_image(self.path, self._short_side))
+        self.duration, self.at_end = self.length, True
+        yield MediaClip([frame], None, 0.0, self.length)
+
+
+class AudioReader(_Reader):
+    """Cuts the sound of a file into clips without frames, in one pass, one clip in memory.
+
+    Args:
+        path: Audio file, or a video of which only the sound is wanted.
+        sample_rate: Samples per second of the clips.
+
+    Raises:
+        MediaError: The file cannot be opened or has no sound.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, sample_rate: int):
+        super().__init__(path)
+        self.sample_rate = sample_rate
+        self._track = AudioTrack(path, 0.0, sample_rate)
+        if self._track.stream is None:
+            kind = self._track.container.format.name
+            self.close()
+            raise MediaError(f"{path}: no audio stream (container {kind})")
+        self.length = self._track.length
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._track.close()
+
+    def clips(self, spans: Spans) -> Iterator[MediaClip]:
+        """Yields a clip for each span that begins before the end of the sound.
+
+        Args:
+            spans: (start, end) in seconds by increasing start; the iterable may be endless.
+
+        Raises:
+            MediaError: No sound could be decoded.
+        """
+        rate, track = self.sample_rate, self._track
+        for index, (start, end) in enumerate(spans):
+            first = round(start * rate)
+            wanted = None if end is None else max(1, round(end * rate) - first)
+            count = track.available(first, wanted)
+            self.duration = track.end / rate
+            if not count:
+                break
+            waveform = track.read(first, count)
+            if waveform is None:  # a gap between two pieces of sound
+                waveform = np.zeros(count, np.float32)
+            missing = 0.0 if wanted is None else (wanted - count) / rate
+            yield MediaClip([], waveform, start, start + count / rate, index, missing)
+        self.at_end = track.ended
+        if self.at_end and not track.heard:
+            why = track.broken or track.first_error
+            raise MediaError(f"{self.path}: no sound that decodes{': ' + why if why else ''}")
+        self._say_what_is_lost()
+
+    def _say_what_is_lost(self) -> None:
+        track, announced = self._track, self.length
+        estimated = track.container.format.name in _ESTIMATED
+        lost = self.at_end and not estimated and announced - self.duration > HOLE_SECONDS
+        why = track.broken or track.first_error
+        if track.broken or (lost and why):
+            self.problem = f"breaks at {self.duration:.2f} s of {announced:.2f} s: {why}"
+        elif lost:
+            self.problem = (
+                f"ends at {self.duration:.2f} s although its header says {announced:.2f} s "
+                "(cut off or damaged)"
+            )
+        elif track.damaged_packets:
+            self.warnings.append(f"{track.damaged_packets} damaged audio packets ({why})")
