@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -16,6 +16,7 @@ import tensorflow as tf
 from vatt_tf.data import audio_ops, video_ops
 from vatt_tf.data.schema import ClipSpec
 
+DEFAULT = "serving_default"
 # A tower that takes clips of any size takes up to this many times the patches that it was trained
 # with (or that many patches, where it was trained with few): attention needs their square.
 PATCH_FACTOR, PATCH_FLOOR = 4, 2048
@@ -27,17 +28,57 @@ LARGEST_SAMPLE = 4.0
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """One way to call a model.
+    """One way to send a modality.
 
     Attributes:
         name: Name of the signature.
-        input: Name, dtype and shape of its only input.
+        input: Name, dtype and shape of the modality's input.
         prepare: Maps the input, inside the graph, to what the model reads.
     """
 
     name: str
     input: tf.TensorSpec
     prepare: Callable[[tf.Tensor], tf.Tensor]
+
+
+def signatures(
+    towers: Mapping[str, Any], clip: ClipSpec, tokenizer: Callable[[tf.Tensor], tf.Tensor] | None
+) -> dict[str, dict[str, Signature]]:
+    """How a model that reads one or several modalities is called.
+
+    Args:
+        towers: Modality -> tower.
+        clip: Shape of the clips that the model was trained with.
+        tokenizer: Of the text; None where none is read.
+
+    Returns:
+        Signature -> modality -> its input. Text has one form, which all signatures take.
+    """
+    found: dict[str, dict[str, Signature]] = {}
+    for modality, tower in towers.items():
+        if modality == "video":
+            forms = video_signatures(clip, tower)
+        elif modality == "audio":
+            forms = audio_signatures(clip, tower)
+        else:
+            assert tokenizer is not None
+            forms = text_signatures(tokenizer)
+        found[modality] = {form.name: form for form in forms}
+    names = dict.fromkeys(name for forms in found.values() for name in forms)
+    return {
+        name: {modality: forms.get(name, forms[DEFAULT]) for modality, forms in found.items()}
+        for name in names
+    }
+
+
+def of_equal_rows(names: Sequence[str], values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The inputs of a signature, checked to have as many rows each."""
+    if len(values) == 1:
+        return list(values)
+    rows = tf.stack([tf.shape(value)[0] for value in values])
+    message = f"{', '.join(names)}: {{}} rows, expected equal numbers"
+    equal = _require(tf.reduce_all(rows == rows[0]), message, rows)
+    return [_after(value, equal) for value in values]
 
 
 def video_signatures(clip: ClipSpec, tower: Any) -> tuple[Signature, ...]:
@@ -69,7 +110,7 @@ def video_signatures(clip: ClipSpec, tower: Any) -> tuple[Signature, ...]:
         return decode_frames(frames, clip)
 
     return (
-        _signature("serving_default", "frames", [None, None, None, None, 3], tf.uint8, raw),
+        _signature(DEFAULT, "frames", [None, None, None, None, 3], tf.uint8, raw),
         _signature("encoded", "frames_bytes", [None, None], tf.string, encoded),
     )
 
@@ -106,7 +147,7 @@ def audio_signatures(clip: ClipSpec, tower: Any) -> tuple[Signature, ...]:
         return tower_audio(decode_sounds(sounds, clip), clip)
 
     return (
-        _signature("serving_default", "waveform", [None, None], tf.float32, raw),
+        _signature(DEFAULT, "waveform", [None, None], tf.float32, raw),
         _signature("encoded", "audio_bytes", [None], tf.string, encoded),
     )
 
@@ -118,7 +159,7 @@ def text_signatures(tokenizer: Callable[[tf.Tensor], tf.Tensor]) -> tuple[Signat
         text = tf.ensure_shape(text, [None])
         return tokenizer(_after(text, _not_empty("text", tf.shape(text))))
 
-    return (_signature("serving_default", "text", [None], tf.string, raw),)
+    return (_signature(DEFAULT, "text", [None], tf.string, raw),)
 
 
 def patch_limit(tower: Any) -> int:

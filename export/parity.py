@@ -22,12 +22,15 @@ from vatt_tf.data import audio_ops, video_ops
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.export import examples
+from vatt_tf.export.inputs import DEFAULT
 from vatt_tf.export.servables import DESCRIBE, Servable
 
 # Largest difference of an embedding (length 1) or a probability; of features and logits relative
 # to the largest of them.
 TOLERANCE = 1e-5
 ROWS = 2
+
+Arrays = dict[str, np.ndarray]
 
 
 def check(servable: Servable, folder: str | os.PathLike) -> float:
@@ -44,7 +47,7 @@ def check(servable: Servable, folder: str | os.PathLike) -> float:
         UserError: If it is more than ``TOLERANCE``, or a signature does not run.
     """
     cases = [
-        (signature, sent, _as_arrays(servable.forward(tf.constant(read))))
+        (signature, sent, _as_arrays(servable.forward(tf.nest.map_structure(tf.constant, read))))
         for signature, sent, read in _cases(servable)
     ]
     largest = 0.0
@@ -106,19 +109,36 @@ def _difference(name: str, expected: np.ndarray, found: np.ndarray) -> float:
     return float(np.abs(expected - found).max()) / unit
 
 
-def _cases(servable: Servable) -> Iterator[tuple[str, dict[str, np.ndarray], np.ndarray]]:
-    """Signature, its inputs, and what the trained model reads for them."""
-    clip = servable.clip
-    for signature in servable.signatures:
-        name = signature.input.name
-        sent = examples.request(name, clip, ROWS)
-        yield signature.name, {name: sent}, _read(servable, name, sent)
-    if servable.any_size and servable.modality == "video":
-        sent = examples.frames(1, (clip.frames + clip.frames // 2, clip.height, 2 * clip.width))
-        yield "serving_default", {"frames": sent}, sent
-    elif servable.any_size:
-        sent = examples.sound(1, clip.samples + clip.samples // 2)
-        yield "serving_default", {"waveform": sent}, _read(servable, "waveform", sent)
+def _cases(servable: Servable) -> Iterator[tuple[str, Arrays, Arrays]]:
+    """Signature, its inputs by name, and what the trained model reads for them by modality."""
+    for signature, parts in servable.signatures.items():
+        sent = {
+            modality: examples.request(part.input.name, servable.clip, ROWS)
+            for modality, part in parts.items()
+        }
+        yield _case(servable, signature, sent)
+        if signature == DEFAULT and servable.any_size:
+            other = {
+                modality: _of_other_size(servable.clip, modality) for modality in servable.any_size
+            }
+            rows = {modality: value[:1] for modality, value in sent.items()}
+            yield _case(servable, signature, {**rows, **other})
+
+
+def _case(servable: Servable, signature: str, sent: Arrays) -> tuple[str, Arrays, Arrays]:
+    names = {modality: servable.signatures[signature][modality].input.name for modality in sent}
+    return (
+        signature,
+        {names[modality]: value for modality, value in sent.items()},
+        {modality: _read(servable, names[modality], value) for modality, value in sent.items()},
+    )
+
+
+def _of_other_size(clip: ClipSpec, modality: str) -> np.ndarray:
+    """A longer clip than the model was trained with, frames also wider: one row."""
+    if modality == "video":
+        return examples.frames(1, (clip.frames + clip.frames // 2, clip.height, 2 * clip.width))
+    return examples.sound(1, clip.samples + clip.samples // 2)
 
 
 def _read(servable: Servable, name: str, sent: np.ndarray) -> np.ndarray:

@@ -34,24 +34,20 @@ class Servable:
         name: Folder name: ``video``, ``audio``, ``text`` or ``classifier``.
         description: What the signature ``describe`` answers.
         clip: Shape of the clips that it was trained with.
-        signatures: How it is called.
-        forward: Maps what the model reads (the result of ``Signature.prepare``) to its outputs.
-        any_size: Whether clips of other sizes than ``clip`` may be sent.
-        tokenizer: The text model's, else None.
+        signatures: How it is called: signature -> modality -> its input.
+        forward: Maps what the model reads (the results of ``Signature.prepare`` by modality) to its
+            outputs.
+        any_size: Modalities of which clips of other sizes than ``clip`` may be sent.
+        tokenizer: Of a model that reads text, else None.
     """
 
     name: str
-    description: Mapping[str, Any]
+    description: dict[str, Any]
     clip: ClipSpec
-    signatures: tuple[inputs.Signature, ...]
-    forward: Callable[[tf.Tensor], Outputs]
-    any_size: bool
+    signatures: Mapping[str, Mapping[str, inputs.Signature]]
+    forward: Callable[[Mapping[str, Any]], Outputs]
+    any_size: tuple[str, ...]
     tokenizer: Any = None
-
-    @property
-    def modality(self) -> str:
-        """What it reads."""
-        return self.description["modality"]
 
     def module(self) -> tuple[tf.Module, dict[str, Any]]:
         """Traces the signatures.
@@ -61,10 +57,11 @@ class Servable:
             concrete functions by signature.
         """
         functions = {
-            signature.name: _trace(signature.input, self._call(signature))
-            for signature in self.signatures
+            name: _trace([part.input for part in parts.values()], self._call(parts))
+            for name, parts in self.signatures.items()
         }
-        functions[DESCRIBE] = _trace(tf.TensorSpec([None], tf.string, name="query"), self._describe)
+        query = tf.TensorSpec([None], tf.string, name="query")
+        functions[DESCRIBE] = _trace([query], self._describe)
         module = tf.Module(self.name)
         weights = {
             id(weight): weight
@@ -75,8 +72,15 @@ class Servable:
         module.tokenizer = self.tokenizer
         return module, functions
 
-    def _call(self, signature: inputs.Signature) -> Callable[[tf.Tensor], Outputs]:
-        return lambda value: self.forward(signature.prepare(value))
+    def _call(self, parts: Mapping[str, inputs.Signature]) -> Callable[..., Outputs]:
+        def call(*values: tf.Tensor) -> Outputs:
+            values = inputs.of_equal_rows([part.input.name for part in parts.values()], values)
+            pairs = zip(parts.items(), values, strict=True)
+            return self.forward(
+                {modality: part.prepare(value) for (modality, part), value in pairs}
+            )
+
+        return call
 
     def _describe(self, query: tf.Tensor) -> Outputs:
         content = tf.constant(json.dumps(self.description))
@@ -101,7 +105,7 @@ def read_servables(
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
-        found = _classifier(path) if kind == CLASSIFIER else _towers(path)
+        found = _classifier(path) if kind in io.CLASSIFIER_KINDS else _towers(path)
     finally:
         keras.config.set_dtype_policy(policy)
     unknown = [name for name in models or () if name not in found]
@@ -164,56 +168,56 @@ def _tower(
     tower = model.tower(modality)
     outputs = embedding_outputs(model, clip, modality)
 
-    def forward(value: tf.Tensor) -> Outputs:
-        features = model.encode({modality: value}, training=False)
+    def forward(values: Mapping[str, Any]) -> Outputs:
+        features = model.encode(values, training=False)
         spaces = model.project(features, training=False)
         results = {
             name: _unit(spaces[output["space"]][modality]) for name, output in outputs.items()
         }
         return {**results, "features": tf.cast(features[modality], tf.float32)}
 
-    signatures = (
-        inputs.text_signatures(tokenizer)
-        if modality == "text"
-        else _clip_signatures(modality, clip, tower)
-    )
-    any_size = getattr(tower, "any_size", False)
-    description = _description(modality, clip, outputs, any_size, digest)
-    return Servable(modality, description, clip, signatures, forward, any_size, tokenizer)
+    return _servable(modality, {modality: tower}, clip, outputs, digest, forward, tokenizer)
 
 
 def _classifier(path: str) -> dict[str, Servable]:
     loaded = io.load_classifier(path)
-    model, clip = loaded.model, loaded.clip
-    modality, any_size = model.config.modality, model.tower.any_size
+    model = loaded.model
+    if "text" in model.towers and loaded.tokenizer is None:
+        raise UserError(f"{path}: the model reads text, but the folder has no tokenizer")
 
-    def forward(value: tf.Tensor) -> Outputs:
-        outputs = model({modality: value}, training=False)
+    def forward(values: Mapping[str, Any]) -> Outputs:
+        outputs = model(values, training=False)
         return {name: tf.cast(outputs[name], tf.float32) for name in ("logits", "probabilities")}
 
-    description = _description(modality, clip, {}, any_size, weights_hash(model))
+    servable = _servable(
+        CLASSIFIER, model.towers, loaded.clip, {}, weights_hash(model), forward, loaded.tokenizer
+    )
     if loaded.labels:
-        description["labels"] = list(loaded.labels)
-    signatures = _clip_signatures(modality, clip, model.tower)
-    return {CLASSIFIER: Servable(CLASSIFIER, description, clip, signatures, forward, any_size)}
+        servable.description["labels"] = list(loaded.labels)
+    return {CLASSIFIER: servable}
 
 
-def _clip_signatures(modality: str, clip: ClipSpec, tower: Any) -> tuple[inputs.Signature, ...]:
-    make = {"video": inputs.video_signatures, "audio": inputs.audio_signatures}[modality]
-    return make(clip, tower)
-
-
-def _description(
-    modality: str, clip: ClipSpec, outputs: dict[str, Any], any_size: bool, digest: str
-) -> dict[str, Any]:
-    return {
-        "modality": modality,
+def _servable(
+    name: str,
+    towers: Mapping[str, Any],
+    clip: ClipSpec,
+    outputs: dict[str, Any],
+    digest: str,
+    forward: Callable[[Mapping[str, Any]], Outputs],
+    tokenizer: Any,
+) -> Servable:
+    sized = tuple(modality for modality in towers if modality != "text")
+    any_size = tuple(modality for modality in sized if towers[modality].any_size)
+    description = {
+        "modality": "+".join(towers),  # E.g. "video+audio".
         "clip": dataclasses.asdict(clip),
-        "any_size": any_size,
+        "any_size": any_size == sized != (),
         "outputs": outputs,
         "model_hash": digest,
         "vatt_tf": vatt_tf.__version__,
     }
+    signatures = inputs.signatures(towers, clip, tokenizer)
+    return Servable(name, description, clip, signatures, forward, any_size, tokenizer)
 
 
 def _unit(embedding: tf.Tensor) -> tf.Tensor:
@@ -221,6 +225,6 @@ def _unit(embedding: tf.Tensor) -> tf.Tensor:
     return tf.math.l2_normalize(tf.cast(embedding, tf.float32), axis=-1, epsilon=1e-24)
 
 
-def _trace(spec: tf.TensorSpec, call: Callable[[tf.Tensor], Outputs]) -> Any:
-    function = tf.function(lambda value: call(value), input_signature=[spec], autograph=False)
+def _trace(specs: list[tf.TensorSpec], call: Callable[..., Outputs]) -> Any:
+    function = tf.function(lambda *values: call(*values), input_signature=specs, autograph=False)
     return function.get_concrete_function()

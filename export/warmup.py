@@ -22,14 +22,18 @@ def write(servable: Servable, folder: pathlib.Path) -> pathlib.Path:
 
     path = folder / FOLDER / FILE
     path.parent.mkdir()
-    names = {signature.name: signature.input.name for signature in servable.signatures}
+    names = {
+        signature: [part.input.name for part in parts.values()]
+        for signature, parts in servable.signatures.items()
+    }
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature, name in {**names, DESCRIBE: "query"}.items():
+        for signature, sent in {**names, DESCRIBE: ["query"]}.items():
             request = predict_pb2.PredictRequest()
             request.model_spec.name = servable.name
             request.model_spec.signature_name = signature
-            value = examples.request(name, servable.clip, 1)
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+            for name in sent:
+                value = examples.request(name, servable.clip, 1)
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
             log = prediction_log_pb2.PredictLog(request=request)
             record = prediction_log_pb2.PredictionLog(predict_log=log)
             writer.write(record.SerializeToString())

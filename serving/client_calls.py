@@ -170,6 +170,11 @@ class Calls:
     ) -> Steps[Classification]:
         """Classifies inputs of the modality that the served classifier reads."""
         first = yield from self.describe(model)
+        if first.modality not in ("video", "audio"):
+            raise UserError(
+                f"model {model!r} reads {first.modality}, the client classifies by one modality; "
+                "send all inputs in one Predict request (docs/export.md)"
+            )
 
         def make(clip: ClipSpec) -> Inputs:
             if first.modality == "video":

@@ -102,3 +102,20 @@ def save_classifier(folder: pathlib.Path) -> pathlib.Path:
     randomise(model)
     save_pretrained(str(folder), model, CLIP, None, labels=["goal", "foul", "corner"])
     return folder
+
+
+def save_multimodal(folder: pathlib.Path, **fields: Any) -> pathlib.Path:
+    """Writes a weights folder of a classifier of video, audio and text with three labels."""
+    from vatt_tf.models.classifier import build_classifier
+    from vatt_tf.models.multimodal_config import MultimodalConfig
+
+    keras.utils.set_random_seed(0)
+    parts = config()
+    towers = [
+        dataclasses.replace(tower, num_layers=1) for tower in (parts.video, parts.audio, parts.text)
+    ]
+    model = build_classifier(MultimodalConfig(3, *towers, **fields))
+    randomise(model)
+    tokenizer = WordTokenizer(WORDS, TOKENS)
+    save_pretrained(str(folder), model, CLIP, tokenizer, labels=["goal", "foul", "corner"])
+    return folder

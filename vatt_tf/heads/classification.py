@@ -60,9 +60,7 @@ class ClassificationHead(keras.layers.Layer):
         self.dense.build(features_shape)
 
     def call(self, features: Any, training: bool = False) -> dict[str, Any]:
-        logits = self.dense(self.dropout(features, training=training))
-        probabilities = ops.sigmoid(logits) if self.multi_label else ops.softmax(logits)
-        return {"logits": logits, "probabilities": probabilities}
+        return as_outputs(self.dense(self.dropout(features, training=training)), self.multi_label)
 
     def compute_output_shape(self, features_shape: Any) -> dict[str, Any]:
         shape = (*features_shape[:-1], self.num_classes)
@@ -75,3 +73,9 @@ class ClassificationHead(keras.layers.Layer):
             "dropout_rate": self.dropout_rate,
         }
         return {**super().get_config(), **config}
+
+
+def as_outputs(logits: Any, multi_label: bool) -> dict[str, Any]:
+    """``logits`` and their ``probabilities``, [B, classes]."""
+    probabilities = ops.sigmoid(logits) if multi_label else ops.softmax(logits)
+    return {"logits": logits, "probabilities": probabilities}

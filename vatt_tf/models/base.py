@@ -24,6 +24,17 @@ class ConfiguredModel(keras.Model):
         super().__init__(**kwargs)
         self.config = config
 
+    @property
+    def tower_variables(self) -> list[keras.Variable]:
+        """Trainable variables of the towers."""
+        head = {id(variable) for variable in self.head_variables}
+        return [variable for variable in self.trainable_variables if id(variable) not in head]
+
+    @property
+    def head_variables(self) -> list[keras.Variable]:
+        """Trainable variables behind the towers."""
+        return self.head.trainable_variables
+
     def get_config(self) -> dict[str, Any]:
         base = {"name": self.name, "dtype": keras.saving.serialize_keras_object(self.dtype_policy)}
         return {**base, "config": self.config.to_dict()}

@@ -10,8 +10,9 @@ import keras
 from vatt_tf.heads.classification import ClassificationHead
 from vatt_tf.models.base import ConfiguredModel
 from vatt_tf.models.classifier_config import ClassifierConfig
-from vatt_tf.models.config import VideoTowerConfig
-from vatt_tf.models.vatt import audio_tower, video_tower
+from vatt_tf.models.multimodal import MultimodalClassifier
+from vatt_tf.models.multimodal_config import MultimodalConfig
+from vatt_tf.models.towers import build_tower, pooled_features
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -35,10 +36,7 @@ class Classifier(ConfiguredModel):
 
     def __init__(self, config: ClassifierConfig, name: str = "classifier", **kwargs: Any) -> None:
         super().__init__(config, name=name, **kwargs)
-        if isinstance(config.tower, VideoTowerConfig):
-            self.tower = video_tower(config.tower, self.dtype_policy)
-        else:
-            self.tower = audio_tower(config.tower, self.dtype_policy)
+        self.tower = build_tower(config.tower, self.dtype_policy)
         self.head = ClassificationHead(
             config.num_classes,
             config.multi_label,
@@ -47,6 +45,11 @@ class Classifier(ConfiguredModel):
             name="head",
         )
 
+    @property
+    def towers(self) -> dict[str, keras.layers.Layer]:
+        """The encoder by its modality."""
+        return {self.config.modality: self.tower}
+
     def build(self, input_shape: Any = None) -> None:
         """Makes all variables for the configured input size; ``input_shape`` is not read."""
         self.tower.build((None, *self.config.tower.input_shape))
@@ -54,19 +57,25 @@ class Classifier(ConfiguredModel):
 
     def encode(self, inputs: Mapping[str, Any], training: bool = False) -> Any:
         """Pooled features [B, d]."""
-        return self.tower(inputs[self.config.modality], training=training)["features_pooled"]
+        return pooled_features(self.tower, inputs[self.config.modality], training)
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         return self.head(self.encode(inputs, training=training), training=training)
 
 
-def build_classifier(config: ClassifierConfig, dtype: Any = None) -> Classifier:
-    """Makes a classifier with all its variables.
+def build_classifier(
+    config: ClassifierConfig | MultimodalConfig, dtype: Any = None
+) -> Classifier | MultimodalClassifier:
+    """Makes a classifier of one or of several modalities with all its variables.
 
     Args:
         config: The model's configuration.
-        dtype: Dtype policy of the tower, e.g. ``"mixed_bfloat16"``; Keras's global one by default.
+        dtype: Dtype policy of the towers, e.g. ``"mixed_bfloat16"``; Keras's global one by default.
     """
-    model = Classifier(config, dtype=dtype)
+    model: Classifier | MultimodalClassifier
+    if isinstance(config, MultimodalConfig):
+        model = MultimodalClassifier(config, dtype=dtype)
+    else:
+        model = Classifier(config, dtype=dtype)
     model.build()
     return model

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.models.config import CLASSIFIED, AudioTowerConfig, VideoTowerConfig
+from vatt_tf.models.config import CLASSIFIED, AudioTowerConfig, TowerConfig, VideoTowerConfig
 from vatt_tf.models.fields import (
     AsDict,
     check_choice,
@@ -49,11 +49,21 @@ class ClassifierConfig(AsDict):
         check_flag("classifier.multi_label", self.multi_label)
         check_rate("classifier.dropout_rate", self.dropout_rate)
 
+    @property
+    def towers(self) -> dict[str, TowerConfig]:
+        """Configuration of the tower by its modality."""
+        return {self.modality: self.tower}
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the model reads."""
+        return (self.modality,)
+
     def clip(self, frame_rate: float = 10.0, sample_rate: int = 48_000) -> ClipSpec:
-        """Shape of the clips that the tower reads; the other modality is left at its default."""
+        """Shape of the clips that the tower reads; the other modality is not read."""
         spec = ClipSpec(frame_rate=frame_rate, sample_rate=sample_rate)
         if isinstance(self.tower, AudioTowerConfig):
-            return dataclasses.replace(spec, **self.tower.clip_fields)
+            return dataclasses.replace(spec, frames=0, **self.tower.clip_fields)
         height, width = self.tower.image_size
         return dataclasses.replace(
             spec, frames=self.tower.frames, height=height, width=width, audio="none"

@@ -26,18 +26,8 @@ from vatt_tf.models.fields import (
     made_from,
     set_field,
 )
-from vatt_tf.models.sizes import SIZES, TransformerSize
-
-_SIZE_FIELDS = ("num_layers", "d_model", "num_heads", "d_ff", "d_kv")
-LINEAR_TEXT_WIDTH = 2048
-
-
-def _check_transformer(instance: Any, name: str) -> None:
-    check_choice(f"{name}.size", instance.size, tuple(SIZES))
-    for field in _SIZE_FIELDS:
-        if getattr(instance, field) is not None:
-            check_positive(f"{name}.{field}", getattr(instance, field))
-    check_rate(f"{name}.dropout_rate", instance.dropout_rate)
+from vatt_tf.models.sizes import SIZE_FIELDS, SizeFields, check_transformer
+from vatt_tf.models.text_config import AgnosticTextConfig, TextTowerConfig
 
 
 def _check_drop_token(name: str, rate: float, tokens: int) -> None:
@@ -47,24 +37,9 @@ def _check_drop_token(name: str, rate: float, tokens: int) -> None:
         fail(name, rate, f"a share that drops some, not all of the {tokens} tokens, or 0")
 
 
-class _TransformerFields:
-    """Reads the five sizes of a Transformer from a named size and the fields that override it."""
-
-    size: str
-
-    def transformer_size(self) -> TransformerSize:
-        """The named size with the overrides applied."""
-        overrides = {
-            field: getattr(self, field)
-            for field in _SIZE_FIELDS
-            if getattr(self, field) is not None
-        }
-        return dataclasses.replace(SIZES[self.size], **overrides)
-
-
 @gin.configurable("video_tower")
 @dataclasses.dataclass(frozen=True)
-class VideoTowerConfig(_TransformerFields):
+class VideoTowerConfig(SizeFields):
     """The video tower.
 
     Attributes:
@@ -111,7 +86,7 @@ class VideoTowerConfig(_TransformerFields):
             fail(f"{name}.frames", self.frames, f"at least one patch of {self.patch[0]} frames")
         if self.image_size[0] < self.patch[1] or self.image_size[1] < self.patch[2]:
             fail(f"{name}.image_size", self.image_size, f"at least one patch of {self.patch[1:]}")
-        _check_transformer(self, name)
+        check_transformer(self, name)
         check_rate(f"{name}.position_dropout_rate", self.position_dropout_rate)
         _check_drop_token(f"{name}.drop_token_rate", self.drop_token_rate, self.tokens)
         check_flag(f"{name}.pre_projection", self.pre_projection)
@@ -134,7 +109,7 @@ class VideoTowerConfig(_TransformerFields):
 
 @gin.configurable("audio_tower")
 @dataclasses.dataclass(frozen=True)
-class AudioTowerConfig(_TransformerFields):
+class AudioTowerConfig(SizeFields):
     """The audio tower.
 
     Attributes:
@@ -200,7 +175,7 @@ class AudioTowerConfig(_TransformerFields):
         set_field(self, "patch", patch)
         if self.use_bias is not None:
             check_flag(f"{name}.use_bias", self.use_bias)
-        _check_transformer(self, name)
+        check_transformer(self, name)
         check_rate(f"{name}.position_dropout_rate", self.position_dropout_rate)
         _check_drop_token(f"{name}.drop_token_rate", self.drop_token_rate, self.tokens)
         check_flag(f"{name}.pre_projection", self.pre_projection)
@@ -236,62 +211,9 @@ class AudioTowerConfig(_TransformerFields):
         )
 
 
-@gin.configurable("text_tower")
-@dataclasses.dataclass(frozen=True)
-class TextTowerConfig(_TransformerFields):
-    """The text tower.
-
-    Attributes:
-        size: Named size: tiny, small, base, medium, large or xlarge (kind t5).
-        kind: ``"t5"`` (the paper's) or ``"linear"`` (one layer and the maximum over words).
-        vocab_size: Words of the vocabulary; id 0 is padding.
-        embedding_dim: Width of a word vector.
-        max_tokens: Tokens of a caption.
-        trainable_words: Whether the word table is trained; False freezes it, as in the paper, where
-            it is word2vec.
-        dropout_rate: Rate of every dropout (kind t5).
-        num_layers: Overrides the size's number of blocks.
-        d_model: Overrides the size's token width; for kind linear the width of the features
-            (default 2048).
-        num_heads: Overrides the size's number of heads.
-        d_ff: Overrides the size's MLP width.
-        d_kv: Overrides the size's head width.
-    """
-
-    size: str = "small"
-    kind: str = "t5"
-    vocab_size: int = 65_536
-    embedding_dim: int = 300
-    max_tokens: int = 16
-    trainable_words: bool = False
-    dropout_rate: float = 0.1
-    num_layers: int | None = None
-    d_model: int | None = None
-    num_heads: int | None = None
-    d_ff: int | None = None
-    d_kv: int | None = None
-
-    def __post_init__(self) -> None:
-        name = "text_tower"
-        check_choice(f"{name}.kind", self.kind, ("t5", "linear"))
-        for field in ("vocab_size", "embedding_dim", "max_tokens"):
-            check_positive(f"{name}.{field}", getattr(self, field))
-        check_flag(f"{name}.trainable_words", self.trainable_words)
-        _check_transformer(self, name)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one caption."""
-        return (self.max_tokens,)
-
-    def linear_width(self) -> int:
-        """Width of the features of kind linear."""
-        return self.d_model or LINEAR_TEXT_WIDTH
-
-
 @gin.configurable("agnostic_tower")
 @dataclasses.dataclass(frozen=True)
-class AgnosticTowerConfig(_TransformerFields):
+class AgnosticTowerConfig(SizeFields):
     """The Transformer that all modalities of the agnostic model share.
 
     Attributes:
@@ -318,7 +240,7 @@ class AgnosticTowerConfig(_TransformerFields):
 
     def __post_init__(self) -> None:
         name = "agnostic_tower"
-        _check_transformer(self, name)
+        check_transformer(self, name)
         check_rate(f"{name}.position_dropout_rate", self.position_dropout_rate)
         check_positive(f"{name}.post_projection", self.post_projection)
 
@@ -350,7 +272,7 @@ class HeadConfig:
 # Fields of the towers that the agnostic model takes from `agnostic_tower` or fixes.
 _SPECIFIC_ONLY = (
     "size",
-    *_SIZE_FIELDS,
+    *SIZE_FIELDS,
     "dropout_rate",
     "position_dropout_rate",
     "pre_projection",
@@ -420,8 +342,8 @@ class VattConfig(AsDict):
         )
         return dataclasses.replace(spec, **self.audio.clip_fields)
 
-    def tower(self, modality: str) -> VideoTowerConfig | AudioTowerConfig:
-        """The video or audio tower as a model of its own, e.g. to fine-tune it.
+    def tower(self, modality: str) -> TowerConfig:
+        """One of the towers as a model of its own, e.g. to fine-tune it.
 
         In the agnostic model that is the shared Transformer between the modality's own
         projections (facts section 8).
@@ -429,16 +351,21 @@ class VattConfig(AsDict):
         Raises:
             UserError: For another modality.
         """
-        check_choice("modality", modality, CLASSIFIED)
+        check_choice("modality", modality, MODALITIES)
         tower = getattr(self, modality)
         if self.kind == "specific":
             return tower
         shared = dataclasses.asdict(self.agnostic)
-        size = dataclasses.asdict(self.agnostic.transformer_size())
+        shared |= dataclasses.asdict(self.agnostic.transformer_size())
+        if modality == "text":
+            own = ("vocab_size", "embedding_dim", "max_tokens", "trainable_words")
+            return AgnosticTextConfig(**shared, **{name: getattr(tower, name) for name in own})
         bias = {"use_bias": True} if modality == "audio" else {}
-        return dataclasses.replace(tower, **{**shared, **size}, **bias, pre_projection=True)
+        return dataclasses.replace(tower, **shared, **bias, pre_projection=True)
 
 
+TowerConfig = VideoTowerConfig | AudioTowerConfig | TextTowerConfig | AgnosticTextConfig
+MODALITIES = ("video", "audio", "text")
 # Modalities of which a tower can become a classifier.
 CLASSIFIED = ("video", "audio")
 
@@ -449,10 +376,11 @@ _PARTS = {
     "agnostic": AgnosticTowerConfig,
     "head": HeadConfig,
 }
-_GIN_NAMES = {
+GIN_NAMES = {
     VideoTowerConfig: "video_tower",
     AudioTowerConfig: "audio_tower",
     TextTowerConfig: "text_tower",
+    AgnosticTextConfig: "agnostic_text_tower",
 }
 
 
@@ -460,7 +388,7 @@ def _check_left_alone(part: Any) -> None:
     """Reports a binding that the agnostic model would not read."""
     for field in dataclasses.fields(part):
         if field.name in _SPECIFIC_ONLY and getattr(part, field.name) != field.default:
-            name = f"{_GIN_NAMES[type(part)]}.{field.name}"
+            name = f"{GIN_NAMES[type(part)]}.{field.name}"
             raise UserError(
                 f"{name} = {getattr(part, field.name)!r}: not read when vatt.kind is 'agnostic'; "
                 "remove it (sizes and dropout of the shared Transformer are set by agnostic_tower)"

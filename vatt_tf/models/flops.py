@@ -13,11 +13,21 @@ Two conventions:
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from vatt_tf.layers.dropout import kept_tokens
-from vatt_tf.models.config import VattConfig
+from vatt_tf.models.classifier_config import ClassifierConfig
+from vatt_tf.models.config import (
+    MODALITIES,
+    AudioTowerConfig,
+    TowerConfig,
+    VattConfig,
+    VideoTowerConfig,
+)
+from vatt_tf.models.multimodal_config import MultimodalConfig
 from vatt_tf.models.sizes import TransformerSize
+from vatt_tf.models.text_config import TextTowerConfig
 
 CONVENTIONS = ("full", "paper")
 
@@ -42,41 +52,42 @@ def transformer_flops(size: TransformerSize, tokens: int, convention: str = "ful
     return 2 * size.num_layers * (tokens * weights + attention)
 
 
-def tower_flops(
-    config: VattConfig, modality: str, *, training: bool = False, convention: str = "full"
-) -> int:
+def encoder_flops(tower: TowerConfig, *, training: bool = False, convention: str = "full") -> int:
     """Forward pass of one tower on one clip (text: one caption).
 
     Args:
-        config: The model's configuration.
-        modality: ``"video"``, ``"audio"`` or ``"text"``.
+        tower: The tower's configuration.
         training: Whether DropToken leaves out its share of the patches.
         convention: ``"full"`` or ``"paper"``.
     """
-    tower = getattr(config, modality)
-    agnostic = config.kind == "agnostic"
-    if modality == "text":
-        tokens, patch_size = tower.max_tokens, tower.embedding_dim
-        if tower.kind == "linear":
-            return 2 * tokens * patch_size * tower.linear_width()
-        embedded = tokens if agnostic else tokens + 1  # T5: AGG is projected too.
-    else:
+    if isinstance(tower, TextTowerConfig) and tower.kind == "linear":
+        return 2 * tower.max_tokens * tower.embedding_dim * tower.output_dim
+    size = tower.transformer_size()
+    if isinstance(tower, (VideoTowerConfig, AudioTowerConfig)):
         tokens = kept_tokens(tower.tokens, tower.drop_token_rate) if training else tower.tokens
-        patch_size = _patch_size(config, modality)
         embedded = tower.tokens if convention == "paper" else tokens
-    size = (config.agnostic if agnostic else tower).transformer_size()
+        patch_size, pre_projection = _patch_size(tower), tower.pre_projection
+    else:
+        tokens, patch_size, pre_projection = tower.max_tokens, tower.embedding_dim, False
+        # T5: AGG is projected too.
+        embedded = tokens + 1 if isinstance(tower, TextTowerConfig) else tokens
     flops = 2 * embedded * patch_size * size.d_model
-    if modality != "text" and (agnostic or tower.pre_projection):
-        flops += 2 * tokens * size.d_model * size.d_model
-    post = config.agnostic.post_projection if agnostic else getattr(tower, "post_projection", None)
-    flops += 2 * (tokens + 1) * size.d_model * (post or 0)
+    flops += 2 * tokens * size.d_model * size.d_model * pre_projection
+    flops += 2 * (tokens + 1) * size.d_model * (getattr(tower, "post_projection", None) or 0)
     return flops + transformer_flops(size, tokens + 1, convention)
+
+
+def tower_flops(
+    config: VattConfig, modality: str, *, training: bool = False, convention: str = "full"
+) -> int:
+    """:func:`encoder_flops` of one of a model's towers."""
+    return encoder_flops(config.tower(modality), training=training, convention=convention)
 
 
 def head_flops(config: VattConfig, texts: int = 5) -> int:
     """Forward pass of the head on one clip with ``texts`` captions."""
     head = config.head
-    video, audio, text = (feature_width(config, name) for name in ("video", "audio", "text"))
+    video, audio, text = (config.tower(name).output_dim for name in MODALITIES)
     if head.kind == "shared":
         return 2 * head.vat_dim * (video + audio + texts * text)
     flops = head.va_dim * (video + head.va_dim + audio) + texts * text * head.vt_dim
@@ -87,18 +98,8 @@ def head_flops(config: VattConfig, texts: int = 5) -> int:
     return 2 * flops
 
 
-def feature_width(config: VattConfig, modality: str) -> int:
-    """Width of a tower's features."""
-    if config.kind == "agnostic":
-        return config.agnostic.post_projection
-    tower = getattr(config, modality)
-    if modality == "text" and tower.kind == "linear":
-        return tower.linear_width()
-    return getattr(tower, "post_projection", None) or tower.transformer_size().d_model
-
-
 def step_flops(
-    config: VattConfig,
+    config: VattConfig | ClassifierConfig | MultimodalConfig,
     batch: int = 1,
     training: bool = True,
     convention: str = "full",
@@ -116,24 +117,37 @@ def step_flops(
         texts: Captions of a clip.
 
     Returns:
-        FLOPs of ``video``, ``audio``, ``text`` and ``head``, and their sum ``total``.
+        FLOPs of each tower and of ``head``, and their sum ``total``. Fusion and head of a
+        classifier are left out: they are small beside its towers.
     """
     per_clip = {
-        modality: tower_flops(config, modality, training=training, convention=convention)
-        for modality in ("video", "audio", "text")
+        modality: encoder_flops(tower, training=training, convention=convention)
+        for modality, tower in towers_of(config).items()
     }
-    per_clip["text"] *= texts
-    per_clip["head"] = head_flops(config, texts)
+    if "text" in per_clip:
+        per_clip["text"] *= texts
+    if isinstance(config, VattConfig):
+        per_clip["head"] = head_flops(config, texts)
     passes = 3 if training else 1
     flops = {part: passes * batch * count for part, count in per_clip.items()}
     flops["total"] = sum(flops.values())
     return flops
 
 
-def _patch_size(config: VattConfig, modality: str) -> int:
+def towers_of(
+    config: VattConfig | ClassifierConfig | MultimodalConfig,
+) -> dict[str, TowerConfig]:
+    """Modality -> configuration of the tower that reads it."""
+    if isinstance(config, VattConfig):
+        return {modality: config.tower(modality) for modality in MODALITIES}
+    if isinstance(config, MultimodalConfig):
+        return config.towers
+    return {config.modality: config.tower}
+
+
+def _patch_size(tower: VideoTowerConfig | AudioTowerConfig) -> int:
     """Numbers in one patch."""
-    if modality == "video":
-        time, height, width = config.video.patch
-        return 3 * time * height * width
-    patch: Any = config.audio.patch
-    return patch if isinstance(patch, int) else patch[0] * patch[1]
+    patch: Any = tower.patch
+    if isinstance(tower, VideoTowerConfig):
+        return 3 * math.prod(patch)
+    return patch if isinstance(patch, int) else math.prod(patch)

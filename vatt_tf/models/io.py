@@ -22,17 +22,29 @@ from vatt_tf.errors import UserError
 from vatt_tf.models.classifier import Classifier, build_classifier
 from vatt_tf.models.classifier_config import ClassifierConfig
 from vatt_tf.models.config import VattConfig
+from vatt_tf.models.multimodal import MultimodalClassifier
+from vatt_tf.models.multimodal_config import MultimodalConfig
 from vatt_tf.models.vatt import VATT, build_vatt
+
+Config = VattConfig | ClassifierConfig | MultimodalConfig
+Model = VATT | Classifier | MultimodalClassifier
 
 DESCRIPTION = "model.json"
 WEIGHTS = "model.weights.h5"
 CHECKPOINTS = "checkpoints"
 _TOKENIZER_FOLDER = "tokenizer"
+# Kinds of models in ``model.json``.
+_KINDS: dict[str, Any] = {
+    "vatt": VattConfig,
+    "classifier": ClassifierConfig,
+    "multimodal_classifier": MultimodalConfig,
+}
+CLASSIFIER_KINDS = ("classifier", "multimodal_classifier")
 
 
 def save_description(
     folder: str,
-    config: VattConfig | ClassifierConfig,
+    config: Config,
     clip: ClipSpec,
     tokenizer: Any,
     **extra: Any,
@@ -43,13 +55,13 @@ def save_description(
         folder: An existing folder.
         config: The model's configuration.
         clip: Shape of the clips that it reads.
-        tokenizer: One of ``vatt_tf.data.tokenizer``; None where there is none (a classifier, or
-            converted weights whose vocabulary was not given).
+        tokenizer: One of ``vatt_tf.data.tokenizer``; None where there is none (a classifier that
+            reads no text, or converted weights whose vocabulary was not given).
         **extra: Further JSON values, e.g. ``step``.
     """
     description = {
         "format": 1,
-        "kind": "classifier" if isinstance(config, ClassifierConfig) else "vatt",
+        "kind": next(kind for kind, part in _KINDS.items() if type(config) is part),
         "model": config.to_dict(),
         "clip": dataclasses.asdict(clip),
         "tokenizer": None,
@@ -70,7 +82,7 @@ def save_description(
     os.replace(f"{path}.tmp", path)
 
 
-def save_weights(folder: str, model: VATT | Classifier) -> str:
+def save_weights(folder: str, model: Model) -> str:
     """Writes ``model.weights.h5`` into a folder (temporary name, then rename)."""
     path = os.path.join(folder, WEIGHTS)
     temporary = os.path.join(folder, "partial.weights.h5")
@@ -99,7 +111,7 @@ def new_folder(folder: str) -> Iterator[str]:
 
 
 def save_pretrained(
-    folder: str, model: VATT | Classifier, clip: ClipSpec, tokenizer: Any, **extra: Any
+    folder: str, model: Model, clip: ClipSpec, tokenizer: Any, **extra: Any
 ) -> None:
     """Writes a new folder of shared weights; it appears only when it is complete.
 
@@ -158,14 +170,8 @@ def load_pretrained(path: str) -> tuple[VATT, ClipSpec, Any]:
     Raises:
         UserError: If the folder is not one of the two or the weights do not fit.
     """
-    description = _read_kind(path, "vatt", "towers and common spaces", "load_classifier")
-    stored = description["tokenizer"]
-    tokenizer = stored and load_tokenizer(
-        os.path.join(path, stored["file"]), stored["kind"], stored["max_tokens"]
-    )
-    model = build_vatt(VattConfig.from_dict(description["model"]))
-    _load_weights(path, model)
-    return model, ClipSpec(**description["clip"]), tokenizer
+    description = _read_kind(path, ("vatt",), "towers and common spaces", "load_classifier")
+    return load_model(path), ClipSpec(**description["clip"]), read_tokenizer(path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,27 +182,64 @@ class LoadedClassifier:
         model: The model with its weights.
         clip: Shape of the clips that it reads.
         labels: Names of the classes in order, or None where they are not known.
+        tokenizer: Of a model that reads text, else None.
     """
 
-    model: Classifier
+    model: Classifier | MultimodalClassifier
     clip: ClipSpec
     labels: tuple[str, ...] | None
+    tokenizer: Any = None
 
 
 def load_classifier(path: str) -> LoadedClassifier:
-    """Like :func:`load_pretrained`, for a fine-tuned model."""
-    description = _read_kind(path, "classifier", "a classifier", "load_pretrained")
-    model = build_classifier(ClassifierConfig.from_dict(description["model"]))
-    _load_weights(path, model)
+    """Like :func:`load_pretrained`, for a fine-tuned model of one or several modalities."""
+    description = _read_kind(path, CLASSIFIER_KINDS, "a classifier", "load_pretrained")
     labels = description.get("labels")
     clip = ClipSpec(**description["clip"])
-    return LoadedClassifier(model, clip, tuple(labels) if labels else None)
+    tokenizer = read_tokenizer(path)
+    return LoadedClassifier(load_model(path), clip, tuple(labels) if labels else None, tokenizer)
 
 
-def _read_kind(path: str, kind: str, expected: str, other: str) -> dict[str, Any]:
+def load_model(path: str) -> Any:
+    """The model of a run directory or weights folder, of whatever kind, with its weights.
+
+    Raises:
+        UserError: As :func:`load_pretrained`.
+    """
+    config = read_config(path)
+    model = build_vatt(config) if isinstance(config, VattConfig) else build_classifier(config)
+    _load_weights(path, model)
+    return model
+
+
+def read_config(path: str) -> Config:
+    """Configuration of the model of a run directory or weights folder.
+
+    Raises:
+        UserError: If the folder holds no model.
+    """
+    description = read_description(path)
+    kind = description.get("kind", "vatt")
+    if kind not in _KINDS:
+        raise UserError(
+            f"{path}: holds a model of kind {kind!r}; this version reads {', '.join(_KINDS)}"
+        )
+    return _KINDS[kind].from_dict(description["model"])
+
+
+def read_tokenizer(path: str) -> Any:
+    """Tokenizer of a run directory or weights folder, or None where none was saved."""
+    stored = read_description(path)["tokenizer"]
+    if stored is None:
+        return None
+    file = os.path.join(path, stored["file"])
+    return load_tokenizer(file, stored["kind"], stored["max_tokens"])
+
+
+def _read_kind(path: str, kinds: tuple[str, ...], expected: str, other: str) -> dict[str, Any]:
     description = read_description(path)
     found = description.get("kind", "vatt")
-    if found != kind:
+    if found not in kinds:
         raise UserError(
             f"{path}: holds a model of kind {found!r}, expected {expected}; "
             f"vatt_tf.models.io.{other} reads it"
@@ -204,7 +247,7 @@ def _read_kind(path: str, kind: str, expected: str, other: str) -> dict[str, Any
     return description
 
 
-def _load_weights(path: str, model: VATT | Classifier) -> None:
+def _load_weights(path: str, model: Model) -> None:
     checkpoint = tf.train.latest_checkpoint(os.path.join(path, CHECKPOINTS))
     weights = os.path.join(path, WEIGHTS)
     if checkpoint is not None:
@@ -276,7 +319,7 @@ def _listed(names: list[str], most: int = 8) -> str:
     return (shown or "none") + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _read_weights(path: str, model: VATT | Classifier) -> None:
+def _read_weights(path: str, model: Model) -> None:
     try:
         model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -11,8 +14,6 @@ from vatt_tf.layers.positions import interpolation_matrix
 
 def transfer_weights(source: keras.Model, target: keras.Model, name: str) -> list[str]:
     """Gives every weight of ``target`` the value of the weight of that path in ``source``.
-
-    Position tables of another size are interpolated (facts section 7).
 
     Args:
         source: Model with weights.
@@ -25,23 +26,46 @@ def transfer_weights(source: keras.Model, target: keras.Model, name: str) -> lis
     Raises:
         UserError: If a weight is missing, left over or of another shape; lists them.
     """
-    values = {variable.path: variable for variable in source.weights}
-    wanted = {variable.path: variable for variable in target.weights}
-    wrong = [f"{path} is not in it" for path in wanted if path not in values]
-    wrong += [f"{path} has no place in this model" for path in values if path not in wanted]
+    return assign_values(
+        {variable.path: variable for variable in source.weights},
+        {variable.path: variable for variable in target.weights},
+        name,
+    )
+
+
+def assign_values(
+    values: Mapping[str, Any], variables: Mapping[str, keras.Variable], name: str
+) -> list[str]:
+    """Gives every variable the value of its path, or changes nothing.
+
+    Position tables of another size are interpolated (facts section 7).
+
+    Args:
+        values: Arrays or variables by path.
+        variables: The variables to set, by path.
+        name: Where the values come from, for messages.
+
+    Returns:
+        Paths of the position tables that were interpolated.
+
+    Raises:
+        UserError: If a value is missing, left over or of another shape; lists them.
+    """
+    wrong = [f"{path} is not in it" for path in variables if path not in values]
+    wrong += [f"{path} has no place in this model" for path in values if path not in variables]
     interpolated = []
-    for path in [path for path in wanted if path in values]:
-        found, shape = tuple(values[path].shape), tuple(wanted[path].shape)
+    for path in [path for path in variables if path in values]:
+        found, shape = tuple(values[path].shape), tuple(variables[path].shape)
         if found == shape:
             continue
-        if "/positions/" in path and found[1:] == shape[1:]:
+        if "/positions/" in f"/{path}" and found[1:] == shape[1:]:
             interpolated.append(path)
         else:
             wrong.append(f"{path} is {found} in it, {shape} in this model")
     if wrong:
         more = f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
         raise UserError(f"{name}: does not fit the model: {'; '.join(wrong[:6])}{more}")
-    for path, variable in wanted.items():
+    for path, variable in variables.items():
         value = keras.ops.convert_to_numpy(values[path])
         if path in interpolated:
             matrix = interpolation_matrix(value.shape[0], variable.shape[0])

@@ -9,24 +9,21 @@ from typing import Any, TypeVar
 
 import keras
 import numpy as np
-from keras import ops
 
 from vatt_tf.encoders.agnostic import AgnosticEncoder
-from vatt_tf.encoders.audio import SpectrogramEncoder, WaveformEncoder
-from vatt_tf.encoders.text import LinearTextEncoder, TextEncoder
-from vatt_tf.encoders.video import VideoEncoder
 from vatt_tf.errors import UserError
 from vatt_tf.heads.common_space import CommonSpace, DisjointHead, FACHead, SharedHead
 from vatt_tf.models.base import ConfiguredModel
-from vatt_tf.models.config import (
-    AudioTowerConfig,
-    HeadConfig,
-    TextTowerConfig,
-    VattConfig,
-    VideoTowerConfig,
+from vatt_tf.models.config import MODALITIES, HeadConfig, VattConfig
+from vatt_tf.models.towers import (
+    audio_input,
+    build_tower,
+    pooled_features,
+    text_input,
+    transformer_arguments,
+    video_input,
 )
 
-MODALITIES = ("video", "audio", "text")
 Model = TypeVar("Model", bound=keras.Model)
 
 
@@ -62,9 +59,9 @@ class VATT(ConfiguredModel):
         if config.kind == "agnostic":
             self.agnostic_tower = _agnostic_tower(config, policy)
         else:
-            self.video_tower = video_tower(config.video, policy)
-            self.audio_tower = audio_tower(config.audio, policy)
-            self.text_tower = _text_tower(config.text, policy)
+            self.video_tower = build_tower(config.video, policy)
+            self.audio_tower = build_tower(config.audio, policy)
+            self.text_tower = build_tower(config.text, policy)
         self.head = _head(config.head)
 
     def tower(self, modality: str) -> keras.layers.Layer:
@@ -74,6 +71,11 @@ class VATT(ConfiguredModel):
         if self.config.kind == "agnostic":
             return getattr(self.agnostic_tower, modality)
         return getattr(self, f"{modality}_tower")
+
+    @property
+    def towers(self) -> dict[str, keras.layers.Layer]:
+        """The encoders by modality."""
+        return {modality: self.tower(modality) for modality in MODALITIES}
 
     def build(self, input_shape: Any = None) -> None:
         """Makes all variables for the configured input sizes; ``input_shape`` is not read."""
@@ -93,25 +95,11 @@ class VATT(ConfiguredModel):
         Returns:
             ``video`` [B, d], ``audio`` [B, d], ``text`` [B, P, d] ([B, d] for text [B, L]).
         """
-        features = {}
-        for modality in MODALITIES:
-            if modality not in inputs:
-                continue
-            value = inputs[modality]
-            if modality == "text":
-                features[modality] = self._encode_text(value, training)
-            else:
-                outputs = self.tower(modality)(value, training=training)
-                features[modality] = outputs["features_pooled"]
-        return features
-
-    def _encode_text(self, ids: Any, training: bool) -> Any:
-        ids = ops.convert_to_tensor(ids)
-        rows = ops.reshape(ids, (-1, ids.shape[-1]))
-        features = self.tower("text")(rows, training=training)["features_pooled"]
-        if len(ids.shape) == 2:
-            return features
-        return ops.reshape(features, (*ops.shape(ids)[:-1], features.shape[-1]))
+        return {
+            modality: pooled_features(self.tower(modality), inputs[modality], training)
+            for modality in MODALITIES
+            if modality in inputs
+        }
 
     def project(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         """Embeddings in the common spaces, float32, of the features of :meth:`encode`."""
@@ -119,17 +107,6 @@ class VATT(ConfiguredModel):
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         return self.project(self.encode(inputs, training=training), training=training)
-
-    @property
-    def tower_variables(self) -> list[keras.Variable]:
-        """Trainable variables of the towers."""
-        head = {id(variable) for variable in self.head.trainable_variables}
-        return [variable for variable in self.trainable_variables if id(variable) not in head]
-
-    @property
-    def head_variables(self) -> list[keras.Variable]:
-        """Trainable variables of the head."""
-        return self.head.trainable_variables
 
     def set_word_vectors(self, vectors: np.ndarray) -> None:
         """Puts given word vectors into the word table, e.g. word2vec.
@@ -206,91 +183,15 @@ def _count(variables: list[keras.Variable]) -> int:
     return sum(math.prod(variable.shape) for variable in variables)
 
 
-def _transformer_arguments(config: Any) -> dict[str, Any]:
-    size = config.transformer_size()
-    return {
-        "d_model": size.d_model,
-        "num_layers": size.num_layers,
-        "num_heads": size.num_heads,
-        "d_ff": size.d_ff,
-        "d_kv": size.d_kv,
-        "dropout_rate": config.dropout_rate,
-    }
-
-
-def _video_input(video: VideoTowerConfig) -> dict[str, Any]:
-    return {
-        "frames": video.frames,
-        "image_size": video.image_size,
-        "patch": video.patch,
-        "drop_token_rate": video.drop_token_rate,
-    }
-
-
-def _audio_input(audio: AudioTowerConfig) -> dict[str, Any]:
-    arguments = {
-        "patch": audio.patch,
-        "drop_token_rate": audio.drop_token_rate,
-        "use_bias": audio.has_bias,
-    }
-    if audio.input == "waveform":
-        return {"samples": audio.samples, **arguments}
-    return {"frames": audio.mel_frames, "mel_bins": audio.mel_bins, **arguments}
-
-
-def _text_input(text: TextTowerConfig) -> dict[str, Any]:
-    return {
-        "vocab_size": text.vocab_size,
-        "embedding_dim": text.embedding_dim,
-        "trainable_words": text.trainable_words,
-    }
-
-
-def video_tower(video: VideoTowerConfig, policy: Any) -> VideoEncoder:
-    """The video tower of a configuration, not built."""
-    return VideoEncoder(
-        **_video_input(video),
-        **_transformer_arguments(video),
-        position_dropout_rate=video.position_dropout_rate,
-        pre_projection=video.pre_projection,
-        post_projection=video.post_projection,
-        dtype=policy,
-        name="video",
-    )
-
-
-def audio_tower(audio: AudioTowerConfig, policy: Any) -> WaveformEncoder | SpectrogramEncoder:
-    """The audio tower of a configuration, not built."""
-    encoder = WaveformEncoder if audio.input == "waveform" else SpectrogramEncoder
-    return encoder(
-        **_audio_input(audio),
-        **_transformer_arguments(audio),
-        position_dropout_rate=audio.position_dropout_rate,
-        pre_projection=audio.pre_projection,
-        post_projection=audio.post_projection,
-        dtype=policy,
-        name="audio",
-    )
-
-
-def _text_tower(text: TextTowerConfig, policy: Any) -> TextEncoder | LinearTextEncoder:
-    if text.kind == "linear":
-        width = text.linear_width()
-        return LinearTextEncoder(**_text_input(text), d_model=width, dtype=policy, name="text")
-    return TextEncoder(
-        **_text_input(text), **_transformer_arguments(text), dtype=policy, name="text"
-    )
-
-
 def _agnostic_tower(config: VattConfig, policy: Any) -> AgnosticEncoder:
     agnostic = config.agnostic
     return AgnosticEncoder(
-        **_transformer_arguments(agnostic),
+        **transformer_arguments(agnostic),
         position_dropout_rate=agnostic.position_dropout_rate,
         post_projection=agnostic.post_projection,
-        video=_video_input(config.video),
-        audio={"input": config.audio.input, **_audio_input(config.audio)},
-        text={**_text_input(config.text), "max_tokens": config.text.max_tokens},
+        video=video_input(config.video),
+        audio={"input": config.audio.input, **audio_input(config.audio)},
+        text={**text_input(config.text), "max_tokens": config.text.max_tokens},
         dtype=policy,
         name="agnostic",
     )

@@ -82,7 +82,7 @@ class Recognised:
             self._check(given)
         if self.kind != "classifier":
             return model
-        tower = model.tower(self.modality)
+        tower: Any = model.tower(self.modality)
         agnostic = tower.pre_projection
         return ClassifierConfig(
             modality=self.modality,

@@ -1,0 +1,202 @@
+"""Classifiers that start from trained towers, and what a run file may change of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from tests.models import tiny
+from vatt_tf import config as gin_config
+from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.tokenizer import WordTokenizer
+from vatt_tf.errors import UserError
+from vatt_tf.layers.positions import interpolation_matrix
+from vatt_tf.models import initial, io
+from vatt_tf.models.classifier import build_classifier
+from vatt_tf.models.config import VattConfig
+from vatt_tf.models.settings import ClassifierSettings, MultimodalSettings
+from vatt_tf.models.vatt import build_vatt
+
+TINY = {"specific": tiny.specific(), "agnostic": tiny.agnostic()}
+WORDS = ("<pad>", "<bos>", "<eos>", "<unk>", "a")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Weights folders: a VATT of each kind, and a video classifier of each."""
+    root = tmp_path_factory.mktemp("initial")
+    for number, (kind, config) in enumerate(TINY.items()):
+        model = build_vatt(config)
+        randomise(model, number)
+        tokenizer = WordTokenizer(WORDS, config.text.max_tokens)
+        io.save_pretrained(str(root / kind), model, ClipSpec(), tokenizer)
+        model = build_classifier(ClassifierSettings().resolve(2, str(root / kind)))
+        randomise(model, 5 + number)
+        labels = ["yes", "no"]
+        io.save_pretrained(str(root / f"{kind}_video"), model, ClipSpec(), None, labels=labels)
+    return root
+
+
+@pytest.fixture
+def bindings():
+    """Parses gin bindings, forgotten at the end."""
+    gin_config.import_configurables()
+    yield lambda *lines: gin_config.parse([], lines)
+    gin_config.clear()
+
+
+def randomise(model, seed):
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        weight.assign(rng.uniform(0.1, 0.5, weight.shape))
+
+
+def features(model, modality):
+    return np.asarray(model.towers[modality](tiny.batch(texts=1)[modality])["features_pooled"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "modality"), [("specific", "video"), ("agnostic", "video"), ("agnostic", "audio")]
+)
+def test_a_tower_gives_the_features_of_the_model_that_it_comes_from(folders, kind, modality):
+    folder = str(folders / kind)
+    config = ClassifierSettings(modality=modality).resolve(3, folder)
+    assert config.tower == TINY[kind].tower(modality) and config.num_classes == 3
+    model = build_classifier(config)
+    assert initial.load_tower_weights(model, folder, modality) == []
+    expected = features(io.load_model(folder), modality)
+    np.testing.assert_array_equal(features(model, modality), expected)
+
+
+def test_towers_of_a_multimodal_classifier(folders):
+    folder = str(folders / "agnostic")
+    settings = MultimodalSettings(modalities=["text", "video"])
+    model = build_classifier(settings.resolve(3, folder))
+    assert initial.load_initial_weights(model, folder, None) == []
+    source, ids = io.load_model(folder), tiny.batch(texts=1)["text"][:, 0]
+    for modality in ("video", "text"):
+        inputs = ids if modality == "text" else tiny.batch()[modality]
+        left = source.towers[modality](inputs)["features_pooled"]
+        right = model.towers[modality](inputs)["features_pooled"]
+        np.testing.assert_array_equal(left, right)
+    assert initial.stored_tokenizer(folder).max_tokens == tiny.TEXT["max_tokens"]
+
+
+def test_towers_of_several_folders(folders):
+    sources = {"video": str(folders / "specific_video")}
+    config = MultimodalSettings().resolve(2, {**sources, "audio": str(folders / "agnostic")})
+    assert (config.video, config.audio) == (
+        TINY["specific"].video,
+        TINY["agnostic"].tower("audio"),
+    )
+    lines = initial.load_initial_weights(build_classifier(config), sources, ["yes", "no"])
+    assert lines == [
+        "the audio tower starts from random weights",
+        f"{sources['video']}: head left out, it belongs to another kind of classifier",
+    ]
+    with pytest.raises(UserError, match="unknown modality sound"):
+        MultimodalSettings().resolve(2, {"sound": "x"})
+
+
+@pytest.mark.parametrize(
+    ("labels", "line"),
+    [
+        (["yes", "no"], "head kept"),
+        (["no", "yes"], "head left out, its classes are not those of the data"),
+        (None, "head left out, its classes are not those of the data"),
+        (["a", "b", "c"], "head left out, it has 2 classes, the data 3"),
+    ],
+)
+def test_the_head_goes_on_where_the_classes_are_the_same(folders, labels, line):
+    folder = str(folders / "specific_video")
+    model = build_classifier(ClassifierSettings().resolve(len(labels or "ab"), folder))
+    before = np.asarray(model.head.dense.kernel)
+    assert initial.load_initial_weights(model, folder, labels) == [f"{folder}: {line}"]
+    source = io.load_model(folder)
+    np.testing.assert_array_equal(features(model, "video"), features(source, "video"))
+    expected = np.asarray(source.head.dense.kernel) if line == "head kept" else before
+    np.testing.assert_array_equal(model.head.dense.kernel, expected)
+
+
+def test_bound_fields_win_and_position_tables_are_interpolated(folders, bindings):
+    bindings(
+        "video_tower.frames = 6",
+        "video_tower.drop_token_rate = 0.0",
+        "video_tower.d_model = 999",
+        "classifier.dropout_rate = 0.25",
+    )
+    folder = str(folders / "agnostic")
+    config = ClassifierSettings().resolve(3, folder)
+    stored = TINY["agnostic"].tower("video")
+    assert config.tower == dataclasses.replace(stored, frames=6, drop_token_rate=0.0)
+    assert config.dropout_rate == 0.25
+    model = build_classifier(config)
+    assert initial.load_initial_weights(model, folder, None) == [
+        f"{folder}: not read: video_tower.d_model = 999 (the weights have 16)",
+        f"{folder}: video/positions/temporal_embeddings interpolated",
+    ]
+    (path,) = initial.load_tower_weights(model, folder, "video")
+    assert path == "positions/temporal_embeddings"
+    table = initial.tower_values(folder, "video")[path]
+    found = {weight.path: weight for weight in model.tower.weights}[f"classifier/video/{path}"]
+    np.testing.assert_allclose(found, interpolation_matrix(2, 3) @ table, rtol=1e-6)
+
+
+def test_from_scratch_the_bindings_make_the_tower(bindings):
+    bindings("audio_tower.size = 'tiny'", "audio_tower.samples = 1280")
+    tower = ClassifierSettings(modality="audio").resolve(2).tower
+    assert (tower.size, tower.samples, tower.patch) == ("tiny", 1280, 128)
+
+
+def test_another_modality_is_refused(folders):
+    folder = str(folders / "specific_video")
+    message = "a classifier of video has no audio tower"
+    settings = ClassifierSettings(modality="audio")
+    with pytest.raises(UserError, match=message):
+        settings.resolve(2, folder)
+    model = build_classifier(
+        ClassifierSettings(modality="audio").resolve(2, str(folders / "agnostic"))
+    )
+    with pytest.raises(UserError, match=message):
+        initial.load_tower_weights(model, folder, "audio")
+
+
+def test_a_tower_that_does_not_fit_changes_nothing(folders):
+    """The agnostic tower has projections that the specific one lacks."""
+    model = build_classifier(ClassifierSettings().resolve(2, str(folders / "agnostic")))
+    before = features(model, "video")
+    with pytest.raises(UserError, match=r"specific \(video tower\): does not fit .*pre_projection"):
+        initial.load_tower_weights(model, str(folders / "specific"), "video")
+    np.testing.assert_array_equal(features(model, "video"), before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "classes", "message"),
+    [
+        (ClassifierSettings(num_classes=4), 3, "num_classes = 4: expected the 3 classes"),
+        (ClassifierSettings(), None, "the data do not name their classes"),
+        (MultimodalSettings(num_classes=4), 3, "multimodal_classifier.num_classes = 4"),
+    ],
+)
+def test_number_of_classes(settings, classes, message):
+    with pytest.raises(UserError, match=message):
+        settings.resolve(classes)
+
+
+def test_wrong_settings():
+    with pytest.raises(UserError, match="classifier.modality = 'text'"):
+        ClassifierSettings(modality="text")
+    for modalities in ("video", ["video", "video"], ["video", "smell"]):
+        with pytest.raises(UserError, match="multimodal_classifier.modalities"):
+            MultimodalSettings(modalities=modalities)
+
+
+def test_a_model_of_an_unknown_kind(folders, tmp_path):
+    content = json.loads((folders / "specific/model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**content, "kind": "poem"}))
+    with pytest.raises(UserError, match="of kind 'poem'; this version reads vatt, classifier"):
+        initial.stored_tower(str(tmp_path), "video")
+    assert isinstance(io.read_config(str(folders / "agnostic")), VattConfig)

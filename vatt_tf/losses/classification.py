@@ -1,0 +1,47 @@
+"""Losses of fine-tuning: cross entropy over classes, and the weights of its recipes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+
+def smooth_labels(labels: Any, amount: float) -> Any:
+    """``(1 - a) y + a / C`` (facts C).
+
+    Args:
+        labels: float32 ``[b, C]``, rows that sum to 1.
+        amount: a in [0, 1).
+    """
+    return (1.0 - amount) * labels + amount / labels.shape[-1]
+
+
+def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
+    """Cross entropy of each clip in float32, ``[b]``; ``logits`` and ``labels`` are ``[b, C]``."""
+    logits = ops.cast(logits, "float32")
+    return -ops.sum(labels * ops.log_softmax(logits, axis=-1), axis=-1)
+
+
+def sigmoid_cross_entropy(logits: Any, labels: Any) -> Any:
+    """Binary cross entropies of each clip, summed over the classes (facts C), float32 ``[b]``."""
+    logits = ops.cast(logits, "float32")
+    # max(x, 0) - x y + log(1 + exp(-|x|)) is -y log p - (1 - y) log(1 - p) without overflow.
+    loss = ops.maximum(logits, 0.0) - logits * labels + ops.log1p(ops.exp(-ops.abs(logits)))
+    return ops.sum(loss, axis=-1)
+
+
+def balance_weights(labels: Any, class_counts: Any) -> Any:
+    """Weight of each clip that makes rare classes count more (paper A.3, facts C), ``[b]``.
+
+    ``sum over c of y_c / n_c, divided by sum over c of y_c``; a clip without any label gets 1 over
+    the largest count, the least weight that a clip can have.
+
+    Args:
+        labels: float32 ``[b, C]``.
+        class_counts: float32 ``[C]``, the sum of the labels over the whole batch.
+    """
+    counts = ops.maximum(ops.cast(class_counts, "float32"), 1e-6)
+    total = ops.sum(labels, axis=-1)
+    weight = ops.sum(labels / counts, axis=-1) / ops.maximum(total, 1e-6)
+    return ops.where(total > 0, weight, 1.0 / ops.max(counts))
