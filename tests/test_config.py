@@ -32,14 +32,38 @@ def train_config():
 
 @pytest.mark.parametrize("name", RUN_FILES)
 def test_every_run_file_makes_a_run(name):
-    config.parse([name], [])
+    config.parse([name], ["INITIAL_WEIGHTS=None"] if name.startswith("finetune/") else [])
+    if config.only_configured(("train", "finetune")) == "finetune":
+        check_finetuning(name)
+        return
     run = train_config()
     batch, micro = run.sizes(replicas=1)
     assert batch % micro == 0
     assert run.clip.frames == run.model.video.frames
     assert run.clip.audio == run.model.audio.input
+    check_header(name)
+
+
+def check_finetuning(name):
+    from vatt_tf.training.finetune_config import FinetuneConfig
+
+    run = FinetuneConfig()
+    batch, micro = run.sizes(replicas=1)
+    assert batch % micro == 0
+    model = run.model.resolve(run.model.num_classes or 7, run.initial_weights)
+    clip = model.clip(run.frame_rate, run.sample_rate)
+    if "video" in model.modalities:
+        assert clip.frames == model.towers["video"].frames
+    if "audio" in model.modalities:
+        assert clip.audio == model.towers["audio"].input
+    check_header(name)
+
+
+def check_header(name):
+    """The first lines of a run file say how it is used."""
     header = (GIN_CONFIGS / name).read_text().split("\n\n")[0]
-    assert f"python -m vatt_tf.train --gin_file=gin_configs/{name}" in header
+    script = f"examples/measure.sh {pathlib.Path(name).stem} "
+    assert f"python -m vatt_tf.train --gin_file=gin_configs/{name}" in header or script in header
 
 
 def test_there_is_a_config_for_every_system():

@@ -97,10 +97,14 @@ def _docstring(target: Callable[..., Any]) -> tuple[str, dict[str, str]]:
     """First line of a docstring, and the meaning of each parameter it describes."""
     import docstring_parser
 
-    doc = docstring_parser.parse(
-        inspect.getdoc(target) or "", style=docstring_parser.DocstringStyle.GOOGLE
-    )
-    meanings = {entry.arg_name: entry.description or "" for entry in doc.params}
+    # Fields that a class inherits are described by the class that has them.
+    classes = inspect.getmro(target)[::-1] if inspect.isclass(target) else (target,)
+    meanings: dict[str, str] = {}
+    for described in classes:
+        doc = docstring_parser.parse(
+            inspect.getdoc(described) or "", style=docstring_parser.DocstringStyle.GOOGLE
+        )
+        meanings |= {entry.arg_name: entry.description or "" for entry in doc.params}
     return doc.short_description or "", meanings
 
 
@@ -159,7 +163,7 @@ def _gin_file_section(path: pathlib.Path) -> list[str]:
         lines += [summary, ""]
     includes = re.findall(r"""^include\s+['"]([^'"]+)['"]""", text, flags=re.MULTILINE)
     if includes:
-        lines += ["Includes " + ", ".join(f"`{name}`" for name in includes) + ".", ""]
+        lines += ["Includes " + ", ".join(f"`gin_configs/{name}`" for name in includes) + ".", ""]
     macros = list(_macros(text))
     if macros:
         lines += ["| macro | value | meaning |", "|---|---|---|"]

@@ -27,10 +27,12 @@ from vatt_tf.errors import UserError
 _REGISTERING_MODULES = (
     "vatt_tf.losses.objective",
     "vatt_tf.models.config",
+    "vatt_tf.models.settings",
     "vatt_tf.data.pipeline",
     "vatt_tf.training.schedule",
     "vatt_tf.training.optimizer",
     "vatt_tf.training.config",
+    "vatt_tf.training.finetune_config",
 )
 
 
@@ -242,6 +244,21 @@ def _check_required_macros() -> None:
     if missing:
         options = " ".join(f'--gin_bindings="{name}=..."' for name in missing)
         raise UserError(f"macro {', '.join(missing)} is not set; add {options}")
+
+
+def only_configured(names: Sequence[str]) -> str:
+    """The one of several configurables that has bindings; the first if none has.
+
+    Raises:
+        UserError: If several have.
+    """
+    bound = {selector.rsplit(".", 1)[-1] for _, selector in gin.config._CONFIG}
+    found = [name for name in names if name in bound]
+    if len(found) > 1:
+        raise UserError(
+            f"the configuration sets both {found[0]}.* and {found[1]}.*: include one kind of run"
+        )
+    return found[0] if found else names[0]
 
 
 def bindings_in(text: str) -> dict[str, str]:

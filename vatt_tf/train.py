@@ -1,4 +1,8 @@
-"""Pre-trains a model: ``python -m vatt_tf.train --gin_file=gin_configs/lbs.gin``."""
+"""Trains a model: ``python -m vatt_tf.train --gin_file=gin_configs/lbs.gin``.
+
+The configuration says whether it pre-trains (train.*) or fine-tunes (finetune.*), for example with
+``--gin_file=gin_configs/finetune/video.gin``.
+"""
 
 from __future__ import annotations
 
@@ -74,6 +78,7 @@ def _train(flags: argparse.Namespace) -> int:
 
     from vatt_tf.training import estimate, run
     from vatt_tf.training.config import TrainConfig
+    from vatt_tf.training.finetune_config import FinetuneConfig
     from vatt_tf.training.strategy import create_strategy
 
     if flags.stop_at_step is not None and flags.stop_at_step < 1:
@@ -84,7 +89,8 @@ def _train(flags: argparse.Namespace) -> int:
             [tf.config.LogicalDeviceConfiguration()] * flags.logical_cpus,
         )
     strategy = create_strategy(flags.strategy, flags.tpu)
-    train_config = TrainConfig()
+    kinds = {"train": TrainConfig, "finetune": FinetuneConfig}
+    train_config = kinds[config.only_configured(tuple(kinds))]()
     if flags.dry_run:
         print(config.config_text())
         print(estimate.describe(train_config, strategy.num_replicas_in_sync))

@@ -246,7 +246,7 @@ def test_vocabulary_and_word_vectors(checkpoints, tmp_path):
 def test_weights_start_a_run(checkpoints, read_config, tmp_path):
     from vatt_tf.data.pipeline import DataSource
     from vatt_tf.training.config import TrainConfig
-    from vatt_tf.training.run import make_model, make_tokenizer
+    from vatt_tf.training.pretrain import make_model, make_tokenizer
 
     config = read_config("tx_fac.gin")
     weights = str(tmp_path / "weights")

@@ -18,7 +18,7 @@ from vatt_tf.layers.random import seed_scope  # noqa: E402
 from vatt_tf.losses.objective import ObjectiveConfig  # noqa: E402
 from vatt_tf.training.step import PretrainStep, step_key  # noqa: E402
 from vatt_tf.training.strategy import gather_function  # noqa: E402
-from vatt_tf.training.trainer import PretrainTrainer  # noqa: E402
+from vatt_tf.training.trainer import Trainer  # noqa: E402
 
 STEPS, BATCH = 3, 8
 
@@ -41,7 +41,7 @@ def train(strategy, micro):
 
         return iter(strategy.distribute_datasets_from_function(rows))
 
-    trainer = PretrainTrainer(
+    trainer = Trainer(
         strategy=strategy,
         model=model,
         optimizer=sgd,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 from vatt_tf.layers.dropout import kept_tokens
+from vatt_tf.models.classifier import build_classifier
 from vatt_tf.models.config import VattConfig
-from vatt_tf.models.flops import step_flops
-from vatt_tf.models.vatt import abstract_vatt, parameter_counts
+from vatt_tf.models.flops import step_flops, towers_of
+from vatt_tf.models.vatt import abstract, build_vatt
 from vatt_tf.training import optimizer, schedule
-from vatt_tf.training.config import TrainConfig
+from vatt_tf.training.config import RunConfig, TrainConfig
 
 # What a Transformer block keeps for its backward pass, in multiples of tokens x width: counted in
 # vatt_tf.layers.transformer (norms, projections, residuals; the MLP's two sides of GELU and its
@@ -15,15 +20,14 @@ from vatt_tf.training.config import TrainConfig
 _KEPT_MODEL, _KEPT_INNER, _KEPT_MLP, _KEPT_SCORES = 6, 5, 4, 4
 
 
-def activation_values(config: VattConfig, texts: int) -> int:
+def activation_values(towers: Mapping[str, Any], texts: int) -> int:
     """Numbers that the towers keep for the backward pass of one clip (an estimate)."""
     total = 0
-    for modality in ("video", "audio", "text"):
-        tower = getattr(config, modality)
-        if modality == "text" and tower.kind == "linear":
-            total += texts * tower.max_tokens * tower.linear_width()
+    for modality, tower in towers.items():
+        if modality == "text" and getattr(tower, "kind", None) == "linear":
+            total += texts * tower.max_tokens * tower.output_dim
             continue
-        size = (config.agnostic if config.kind == "agnostic" else tower).transformer_size()
+        size = tower.transformer_size()
         if modality == "text":
             tokens, sequences = tower.max_tokens + 1, texts
         else:
@@ -35,24 +39,33 @@ def activation_values(config: VattConfig, texts: int) -> int:
     return total
 
 
-def memory_bytes(
-    config: TrainConfig, parameters: dict[str, int], replicas: int
-) -> dict[str, float]:
+def parameters_of(config: Any) -> dict[str, int]:
+    """``total`` and ``trainable`` parameters of a model, counted without making it."""
+    build = build_vatt if isinstance(config, VattConfig) else build_classifier
+    model = abstract(lambda: build(config))
+    return {
+        "total": sum(math.prod(variable.shape) for variable in model.weights),
+        "trainable": sum(math.prod(variable.shape) for variable in model.trainable_variables),
+    }
+
+
+def memory_bytes(config: RunConfig, parameters: dict[str, int], replicas: int) -> dict[str, float]:
     """Bytes of a replica at the peak of a step (an estimate).
 
     Returns:
-        ``state`` (weights, gradients, Adam's moments, the sums of the two-pass step),
+        ``state`` (weights, gradients, the optimizer's moments, the sums over micro-batches),
         ``activations`` (of one micro-batch), ``batch`` (clips, two batches ahead) and ``total``.
     """
     batch, micro = config.sizes(replicas)
-    clip = config.clip
-    two_pass = micro < batch // replicas
-    state = 4.0 * (parameters["total"] + (3 + two_pass) * parameters["trainable"])
+    clip, model = config.clip, config.model_config
+    in_parts = micro < batch // replicas
+    moments = 1 if _optimizer(config).name == "sgd" else 2
+    state = 4.0 * (parameters["total"] + (1 + moments + in_parts) * parameters["trainable"])
     width = 4 if config.precision == "float32" else 2
-    activations = float(width * micro * activation_values(config.model, config.texts))
+    activations = float(width * micro * activation_values(towers_of(model), clip.texts))
     pixels = clip.frames * clip.height * clip.width * 3
-    sound = clip.samples if clip.audio == "waveform" else clip.mel_frames * clip.mel_bins
-    clips = 3.0 * batch / replicas * (pixels + 4 * sound)
+    sound = {"waveform": clip.samples, "log_mel": clip.mel_frames * clip.mel_bins, "none": 0}
+    clips = 3.0 * batch / replicas * (pixels + 4 * sound[clip.audio])
     return {
         "state": state,
         "activations": activations,
@@ -61,16 +74,18 @@ def memory_bytes(
     }
 
 
-def describe(config: TrainConfig, replicas: int) -> str:
+def describe(config: RunConfig, replicas: int) -> str:
     """The lines of ``--dry_run``."""
     batch, micro = config.sizes(replicas)
-    parameters = parameter_counts(abstract_vatt(config.model))
-    full = step_flops(config.model, batch, convention="full", texts=config.texts)
-    paper = step_flops(config.model, batch, convention="paper", texts=config.texts)
+    model, texts = config.model_config, config.clip.texts
+    parameters = parameters_of(model)
+    full = step_flops(model, batch, convention="full", texts=texts)
+    paper = step_flops(model, batch, convention="paper", texts=texts)
     memory = memory_bytes(config, parameters, replicas)
+    updates = _optimizer(config)
     rate = schedule.learning_rate(total_steps=config.steps)
-    adam = optimizer.optimizer(rate)
-    extra = " + 1/3 for the second forward pass" if micro < batch // replicas else ""
+    second_pass = isinstance(config, TrainConfig) and micro < batch // replicas
+    extra = " + 1/3 for the second forward pass" if second_pass else ""
     parts = ", ".join(f"{name} {_si(value)}" for name, value in full.items() if name != "total")
     return "\n".join(
         [
@@ -82,7 +97,7 @@ def describe(config: TrainConfig, replicas: int) -> str:
             f"memory      about {memory['total'] / 1e9:.1f} GB a replica (state "
             f"{memory['state'] / 1e9:.1f}, activations {memory['activations'] / 1e9:.1f}, "
             f"clips {memory['batch'] / 1e9:.1f})",
-            f"optimizer   {adam.name}, {rate.shape} {rate.peak:g} -> {rate.final:g} after "
+            f"optimizer   {updates.name}, {rate.shape} {rate.peak:g} -> {rate.final:g} after "
             f"{rate.warmup_steps:,} steps of warm-up",
             f"run         {config.steps:,} steps, {config.steps * batch:,} clips, "
             f"{_si(config.steps * full['total'])}FLOP",
@@ -90,14 +105,18 @@ def describe(config: TrainConfig, replicas: int) -> str:
     )
 
 
-def summary(config: TrainConfig, replicas: int, run_dir: str) -> str:
+def summary(config: RunConfig, replicas: int, run_dir: str) -> str:
     """One line at the start of a run."""
     batch, micro = config.sizes(replicas)
-    total = step_flops(config.model, batch, texts=config.texts)["total"]
+    total = step_flops(config.model_config, batch, texts=config.clip.texts)["total"]
     return (
         f"{run_dir}: {config.steps:,} steps of {batch} clips ({micro} at a time, {replicas} "
         f"replica(s)), {_si(total)}FLOP a step"
     )
+
+
+def _optimizer(config: RunConfig) -> Any:
+    return optimizer.optimizer(schedule.learning_rate(total_steps=config.steps))
 
 
 def _si(value: float) -> str:

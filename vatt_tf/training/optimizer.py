@@ -21,27 +21,31 @@ def optimizer(
     beta_2: float = 0.999,
     epsilon: float = 1e-7,
     weight_decay: float = 0.0,
+    momentum: float = 0.9,
 ) -> keras.optimizers.Optimizer:
     """Builds the optimizer. Clipping is not its business: it comes after the all-reduce.
 
     Args:
         learning_rate: A number or a schedule (given by the run itself).
-        name: ``"adam"`` (paper) or ``"adamw"``.
+        name: ``"adam"`` (the paper's pre-training), ``"sgd"`` (its fine-tuning) or ``"adamw"``.
         beta_1: Decay of the first moment.
         beta_2: Decay of the second moment.
         epsilon: Added to the root of the second moment.
         weight_decay: Decoupled weight decay of ``"adamw"``; matrices and kernels only.
+        momentum: Of ``"sgd"`` (paper: 0.9, not Nesterov's).
 
     Raises:
-        UserError: If the name is unknown, or if ``"adam"`` is given a weight decay.
+        UserError: If the name is unknown, or if any but ``"adamw"`` is given a weight decay.
     """
+    if weight_decay and name in ("adam", "sgd"):
+        raise UserError(
+            f"optimizer.weight_decay={weight_decay} with optimizer.name={name!r}: "
+            "set optimizer.name='adamw' or the decay to 0"
+        )
     # The name is part of the variables' paths, which are the keys of a checkpoint.
+    if name == "sgd":
+        return keras.optimizers.SGD(learning_rate, momentum, name=name)
     if name == "adam":
-        if weight_decay:
-            raise UserError(
-                f"optimizer.weight_decay={weight_decay} with optimizer.name='adam': "
-                "set optimizer.name='adamw' or the decay to 0"
-            )
         return keras.optimizers.Adam(learning_rate, beta_1, beta_2, epsilon, name=name)
     if name == "adamw":
         built = keras.optimizers.AdamW(
@@ -54,4 +58,4 @@ def optimizer(
         )
         built.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
         return built
-    raise UserError(f"optimizer.name={name!r}: expected 'adam' or 'adamw'")
+    raise UserError(f"optimizer.name={name!r}: expected 'adam', 'adamw' or 'sgd'")

@@ -15,13 +15,18 @@ OPERATIVE_CONFIG = "operative_config.gin"
 LOG = "train.log"
 
 # Bindings that may differ when a run is continued: they change what is computed in no step.
-_FREE = {
-    "train.log_every",
-    "train.checkpoint_every",
-    "train.keep_checkpoints",
-    "train.evaluate_every",
-    "train.eval_data",
-    "EVAL_DATA",
+_FREE = {"EVAL_DATA"} | {
+    f"{run}.{name}"
+    for run in ("train", "finetune")
+    for name in (
+        "log_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "evaluate_every",
+        "eval_data",
+        "eval_windows",
+        "patience",
+    )
 }
 
 

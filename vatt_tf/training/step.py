@@ -41,6 +41,10 @@ class PretrainStep:
         gather: Joins a local ``[b, ...]`` tensor with those of the other replicas to ``[B, ...]``,
             differentiable. Identity for one replica.
         jit_compile: Compile the towers with XLA (forward and backward).
+
+    Attributes:
+        variables: Trainable variables: those of the towers, then those of the head.
+        clipped: How many of them gradient clipping looks at: all.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class PretrainStep:
         self.micro_batch_size = micro_batch_size
         self.gather = gather
         self.variables = list(model.tower_variables) + list(model.head_variables)
+        self.clipped = len(self.variables)
         self._encode = model.encode
         if jit_compile:
             self._encode = tf.function(model.encode, jit_compile=True)
@@ -87,7 +92,7 @@ class PretrainStep:
             features = self._embed(batch, key, 0)
             loss, metrics = self._loss(features, batch, row_offset)
         gradients = tape.gradient(loss, self._values(), unconnected_gradients="zero")
-        return [_dense(gradient) for gradient in gradients], metrics
+        return [dense(gradient) for gradient in gradients], metrics
 
     def _two_pass(self, batch, key, row_offset, count, size):
         inputs = {name: batch[name] for name in MODALITIES if name in batch}
@@ -127,7 +132,7 @@ class PretrainStep:
                     ]
                 )
             gradients = tape.gradient(target, towers, unconnected_gradients="zero")
-            sums = [total + _dense(part) for total, part in zip(totals, gradients, strict=True)]
+            sums = [total + dense(part) for total, part in zip(totals, gradients, strict=True)]
             return (index + 1, *sums)
 
         _, *tower_gradients = tf.while_loop(
@@ -136,7 +141,7 @@ class PretrainStep:
             (tf.constant(0), *(tf.zeros_like(tower) for tower in towers)),
             parallel_iterations=1,
         )
-        return tower_gradients + [_dense(gradient) for gradient in head_gradients], metrics
+        return tower_gradients + [dense(gradient) for gradient in head_gradients], metrics
 
     def _embed(self, inputs, key, index):
         """Pooled features in float32; ``index`` is that of the micro-batch."""
@@ -179,6 +184,6 @@ def _join(tensor: tf.Tensor, rows: int) -> tf.Tensor:
     return tf.reshape(tensor, (rows, *tensor.shape[2:]))
 
 
-def _dense(gradient: Any) -> tf.Tensor:
+def dense(gradient: Any) -> tf.Tensor:
     """Gradients of embedding tables come as slices; sums and norms need them dense."""
     return tf.convert_to_tensor(gradient)

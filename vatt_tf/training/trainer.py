@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,15 @@ import orbit
 import tensorflow as tf
 
 from vatt_tf.errors import UserError
-from vatt_tf.training.step import PretrainStep, step_key
+from vatt_tf.training.step import step_key
 
 
 class TrainingDiverged(UserError):
     """Loss or gradients are not finite. The model still holds the last good state."""
 
 
-class PretrainTrainer(orbit.AbstractTrainer):
-    """Runs pre-training steps under any strategy, as orbit's Controller asks for them.
+class Trainer(orbit.AbstractTrainer):
+    """Runs training steps under any strategy, as orbit's Controller asks for them.
 
     A step is two device functions with a look at the result between them: the gradients of the
     whole batch, then the update. A loss or gradient that is not finite is caught before it
@@ -31,12 +31,15 @@ class PretrainTrainer(orbit.AbstractTrainer):
         strategy: Where the step runs.
         model: Built model.
         optimizer: Built optimizer.
-        step: What computes a replica's gradients.
+        step: What computes a replica's gradients: ``step(batch, key, row_offset)`` returns those of
+            ``step.variables`` and the metrics; both add up over the replicas.
         global_step: Counts finished steps.
         make_iterator: From a start step to an iterator of (distributed) batches.
         batch_size: Clips of the whole batch.
         seed: Seed of dropout and DropToken.
-        clip_norm: Global norm to which gradients are clipped, after the all-reduce; ``None`` not.
+        clip_norm: Global norm to which the gradients of the first ``step.clipped`` variables are
+            clipped, after the all-reduce; ``None`` not.
+        rates: From a step to the factor on each variable's learning rate; ``None``: all are 1.
         describe_record: From a ``record_id`` to words, for error messages.
         on_step: Called after each step with the step's number and its metrics.
     """
@@ -47,12 +50,13 @@ class PretrainTrainer(orbit.AbstractTrainer):
         strategy: tf.distribute.Strategy,
         model: Any,
         optimizer: Any,
-        step: PretrainStep,
+        step: Any,
         global_step: tf.Variable,
         make_iterator: Callable[[int], Iterator[Any]],
         batch_size: int,
         seed: int,
         clip_norm: float | None = None,
+        rates: Callable[[int], Sequence[float]] | None = None,
         describe_record: Callable[[int], str] = str,
         on_step: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
     ) -> None:
@@ -65,6 +69,7 @@ class PretrainTrainer(orbit.AbstractTrainer):
         self._batch_size = batch_size
         self._seed = seed
         self._clip_norm = clip_norm
+        self._rates = rates
         self._describe_record = describe_record
         self._on_step = on_step
         # BatchNorm statistics change while gradients are computed: kept to undo a bad step.
@@ -99,7 +104,9 @@ class PretrainTrainer(orbit.AbstractTrainer):
             for variable, value in zip(self._statistics, statistics, strict=True):
                 variable.assign(value)
             raise TrainingDiverged(self._divergence(batch, metrics))
-        self._apply(gradients)
+        step_number = int(self._global_step.numpy())
+        factors = self._rates(step_number) if self._rates is not None else None
+        self._apply(gradients, None if factors is None else tf.constant(factors, tf.float32))
         self._global_step.assign_add(1)
         return {**metrics, "learning_rate": rate}
 
@@ -111,17 +118,19 @@ class PretrainTrainer(orbit.AbstractTrainer):
         def on_replica(batch):
             context = tf.distribute.get_replica_context()
             replica = context.replica_id_in_sync_group
-            rows = batch["video"].shape[0]
+            rows = batch["record_id"].shape[0]
             gradients, metrics = self._step(
                 batch, step_key(self._seed, step, replica), replica * rows
             )
             if replicas > 1:
                 gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
                 metrics = context.all_reduce(tf.distribute.ReduceOp.SUM, metrics)
-            norm = tf.linalg.global_norm(gradients)
+            metrics = {**metrics, "gradient_norm": tf.linalg.global_norm(gradients)}
             if self._clip_norm is not None:
-                gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
-            return gradients, {**metrics, "gradient_norm": norm}
+                clipped = self._step.clipped
+                first, _ = tf.clip_by_global_norm(gradients[:clipped], self._clip_norm)
+                gradients = [*first, *gradients[clipped:]]
+            return gradients, metrics
 
         gradients, metrics = self._strategy.run(on_replica, (batch,))
         # Every replica holds the same totals after the all-reduce: the first one's are read.
@@ -132,15 +141,22 @@ class PretrainTrainer(orbit.AbstractTrainer):
         return gradients, metrics, statistics
 
     @tf.function
-    def _apply(self, gradients):
+    def _apply(self, gradients, rates):
         replicas = self._strategy.num_replicas_in_sync
+        variables = self._step.variables
+
+        before = [] if rates is None else [tf.identity(variable.value) for variable in variables]
 
         def on_replica(gradients):
             # Keras sums over the replicas once more inside apply().
             scaled = [gradient / replicas for gradient in gradients]
-            self._optimizer.apply(scaled, self._step.variables)
+            self._optimizer.apply(scaled, variables)
 
         self._strategy.run(on_replica, (gradients,))
+        # Every optimizer's change, weight decay included, is proportional to its rate.
+        for number, value in enumerate(before):
+            change = variables[number].value - value
+            variables[number].assign(value + tf.cast(rates[number], value.dtype) * change)
 
     def _divergence(self, batch: Any, metrics: dict[str, float]) -> str:
         local = self._strategy.experimental_local_results(batch["record_id"])

@@ -1,0 +1,179 @@
+"""Gradients of one fine-tuning step: cross entropy over classes, in micro-batches where asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from vatt_tf.layers.random import seed_scope
+from vatt_tf.losses import classification as losses
+from vatt_tf.training.step import Gather, dense
+
+# Folded into the random key for draws that are made for the whole batch at once.
+_WHOLE_BATCH = 1 << 30
+
+
+class ClassificationStep:
+    """Computes loss and gradients of a batch for one replica.
+
+    No layer of a classifier looks at more than one clip, so gradients of micro-batches add up
+    exactly to those of the batch.
+
+    Args:
+        model: Built classifier: inputs -> ``{"logits"}``, with ``config.modalities``,
+            ``config.multi_label`` and ``head_variables``.
+        label_smoothing: Share of a label that is spread over all classes (single label).
+        mixup_alpha: Both parameters of the Beta distribution that mixup draws from; 0: no mixup.
+        class_balance: Weigh clips by the rarity of their classes in the batch.
+        micro_batch_size: Clips that pass through the towers at a time; None: all of them.
+        gather: Joins a local ``[b, ...]`` tensor with those of the other replicas.
+        jit_compile: Compile the model with XLA (forward and backward).
+
+    Attributes:
+        variables: Trainable variables: those of the towers, then those of the head.
+        clipped: How many of them gradient clipping looks at: the towers' (facts C).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        label_smoothing: float = 0.0,
+        mixup_alpha: float = 0.0,
+        class_balance: bool = False,
+        micro_batch_size: int | None = None,
+        gather: Gather = tf.identity,
+        jit_compile: bool = False,
+    ) -> None:
+        self.model = model
+        self.label_smoothing = label_smoothing
+        self.mixup_alpha = mixup_alpha
+        self.class_balance = class_balance
+        self.micro_batch_size = micro_batch_size
+        self.gather = gather
+        head = {id(variable) for variable in model.head_variables}
+        towers = [v for v in model.trainable_variables if id(v) not in head]
+        self.variables = towers + list(model.head_variables)
+        self.clipped = len(towers)
+        modalities = model.config.modalities
+        self._inputs = (*modalities, *(f"{modality}_mask" for modality in modalities))
+        self._forward = tf.function(model, jit_compile=True) if jit_compile else model
+
+    def __call__(
+        self, batch: Mapping[str, tf.Tensor], key: tf.Tensor, row_offset: tf.Tensor | int = 0
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """Gradients (in the order of ``variables``), loss and accuracy of this replica's share.
+
+        All of them add up over the replicas to those of the whole batch.
+
+        Args:
+            batch: One replica's rows: the model's inputs and ``labels`` float32 ``[b, C]``.
+            key: Random key of this replica and step, see :func:`vatt_tf.training.step.step_key`.
+            row_offset: Not read: no clip depends on another one.
+        """
+        labels = batch["labels"]
+        rows = labels.shape[0]
+        size = self.micro_batch_size or rows
+        if rows % size:
+            raise ValueError(
+                f"micro_batch_size={size} does not divide the {rows} clips of a replica's batch"
+            )
+        if self.label_smoothing:
+            labels = losses.smooth_labels(labels, self.label_smoothing)
+        inputs = {name: batch[name] for name in self._inputs if name in batch}
+        partners, shares = self._mixture(rows, key)
+        if partners is not None:
+            labels = _mixed(labels, tf.gather(labels, partners), shares)
+        # Clips that lack all that the model reads do not count.
+        present = self._present(inputs, rows)
+        mean = present / tf.maximum(tf.reduce_sum(self.gather(present)), 1.0)
+        weights = mean
+        if self.class_balance:
+            counts = tf.reduce_sum(self.gather(labels * present[:, tf.newaxis]), axis=0)
+            weights = mean * losses.balance_weights(labels, counts)
+
+        def part(begin):
+            """Gradients and metrics of the rows from ``begin`` on."""
+            rows = tf.range(size) + begin
+            chosen = {name: tf.gather(value, rows) for name, value in inputs.items()}
+            if partners is not None:
+                others = tf.gather(partners, rows)
+                chosen = {
+                    name: self._mix(name, value, tf.gather(inputs[name], others), shares, rows)
+                    for name, value in chosen.items()
+                }
+            with tf.GradientTape() as tape, seed_scope(_fold(key, begin)):
+                logits = self._forward(chosen, training=True)["logits"]
+                loss, metrics = self._loss(
+                    logits, *(tf.gather(value, rows) for value in (labels, weights, mean))
+                )
+            values = [variable.value for variable in self.variables]
+            gradients = tape.gradient(loss, values, unconnected_gradients="zero")
+            return [*(dense(gradient) for gradient in gradients), *metrics.values()]
+
+        names = ("loss",) if self.model.config.multi_label else ("loss", "top1")
+        if size == rows:
+            results = part(0)
+        else:
+            zeros = [tf.zeros(variable.shape) for variable in self.variables]
+            start = (tf.constant(0), *zeros, *(tf.constant(0.0) for _ in names))
+            _, *results = tf.while_loop(
+                lambda begin, *_: begin < rows,
+                lambda begin, *totals: (
+                    begin + size,
+                    *(total + new for total, new in zip(totals, part(begin), strict=True)),
+                ),
+                start,
+                parallel_iterations=1,
+            )
+        count = len(self.variables)
+        return results[:count], dict(zip(names, results[count:], strict=True))
+
+    def _present(self, inputs, rows):
+        """1 for the rows that have at least one of the modalities, float32 [rows]."""
+        masks = [value for name, value in inputs.items() if name.endswith("_mask")]
+        if not masks:
+            return tf.ones([rows])
+        flat = [tf.reduce_max(tf.reshape(mask, (rows, -1)), axis=1) for mask in masks]
+        return tf.reduce_max(tf.stack(flat), axis=0)
+
+    def _loss(self, logits, labels, weights, mean):
+        if self.model.config.multi_label:
+            loss = tf.reduce_sum(weights * losses.sigmoid_cross_entropy(logits, labels))
+            return loss, {"loss": loss}
+        loss = tf.reduce_sum(weights * losses.softmax_cross_entropy(logits, labels))
+        hits = tf.argmax(logits, axis=-1) == tf.argmax(labels, axis=-1)
+        return loss, {"loss": loss, "top1": tf.reduce_sum(mean * tf.cast(hits, tf.float32))}
+
+    def _mixture(self, rows, key):
+        """Mixup's partner of each row and the row's own share, or (None, None)."""
+        if not self.mixup_alpha:
+            return None, None
+        order, first, second = tf.unstack(
+            tf.random.split(_fold(key, _WHOLE_BATCH), 3, alg="philox")
+        )
+        draws = tf.random.stateless_uniform([rows], order, alg="philox")
+        partners = tf.argsort(draws, stable=True)
+        # A Beta(a, a) variable is g / (g + h) of two Gamma(a) variables.
+        g = tf.random.stateless_gamma([rows], first, self.mixup_alpha)
+        h = tf.random.stateless_gamma([rows], second, self.mixup_alpha)
+        return partners, g / (g + h)
+
+    def _mix(self, name, value, other, shares, rows):
+        """Mixes one input; frames become floats in [-1, 1], as the towers read them too."""
+        if name.endswith("_mask"):
+            return tf.maximum(value, other)
+        if value.dtype == tf.uint8:
+            value, other = (tf.cast(x, tf.float32) * (2.0 / 255.0) - 1.0 for x in (value, other))
+        return _mixed(value, other, tf.gather(shares, rows))
+
+
+def _mixed(value: tf.Tensor, other: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
+    shares = tf.reshape(shares, (-1, *[1] * (value.shape.rank - 1)))
+    return shares * value + (1.0 - shares) * other
+
+
+def _fold(key: tf.Tensor, number: tf.Tensor | int) -> tf.Tensor:
+    return tf.random.experimental.stateless_fold_in(key, number)

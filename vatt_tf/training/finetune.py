@@ -1,0 +1,204 @@
+"""Fine-tuning: classes of clips, from the towers of an earlier run or from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import orbit
+import tensorflow as tf
+
+from vatt_tf.data.inventory import (
+    check_classes,
+    class_counts,
+    join_inventories,
+    read_inventory,
+    refuse_shared,
+)
+from vatt_tf.data.pipeline import (
+    EVALUATION_SPLITS,
+    TRAINING_SPLITS,
+    evaluation_dataset,
+    training_dataset,
+)
+from vatt_tf.data.read_errors import read_errors
+from vatt_tf.data.tokenizer import load_tokenizer
+from vatt_tf.evaluation.classification import classification_block
+from vatt_tf.evaluation.predictions import logits_function, predict
+from vatt_tf.evaluation.source import find_source
+from vatt_tf.models.classifier import build_classifier
+from vatt_tf.models.initial import load_initial_weights, stored_tokenizer
+from vatt_tf.models.io import save_description
+from vatt_tf.training.classification_step import ClassificationStep
+from vatt_tf.training.finetune_config import FinetuneConfig
+from vatt_tf.training.pretrain import tokenizer_beside
+from vatt_tf.training.rates import layer_rates
+from vatt_tf.training.step import Gather
+from vatt_tf.training.task import Task
+
+
+class Finetuning(Task):
+    """See :class:`vatt_tf.training.task.Task`.
+
+    Args:
+        config: The run.
+
+    Attributes:
+        labels: Names of the classes.
+        model_config: The resolved configuration of the classifier.
+
+    Raises:
+        UserError: If the data have unknown classes, classes without examples or a single one, if
+            clips of the evaluation data are training clips, or if the weights do not fit.
+    """
+
+    config: FinetuneConfig
+
+    def __init__(self, config: FinetuneConfig) -> None:
+        self.config = config
+        self.patience = config.patience
+        self.labels = config.label_names()
+        self.model_config = config.model.resolve(len(self.labels), config.initial_weights)
+        self.clip = self.model_config.clip(config.frame_rate, config.sample_rate)
+        self.tokenizer = _tokenizer(config, self.model_config)
+        self._check_data()
+
+    def _check_data(self) -> None:
+        config = self.config
+        clips = [read_inventory(source, TRAINING_SPLITS) for source in config.data]
+        check_classes(
+            join_inventories(clips),
+            self.labels,
+            "training data",
+            single_label=not config.model.multi_label,
+        )
+        if not config.eval_data:
+            return
+        self._source = find_source(config.eval_data)
+        held_out = read_inventory(self._source.data_source(), EVALUATION_SPLITS)
+        class_counts(held_out, self.labels)  # refuses unknown classes
+        if not config.allow_shared_clips:
+            for part in clips:
+                refuse_shared(part, held_out)
+
+    def model(self) -> Any:
+        """A model with its initial weights."""
+        model = build_classifier(self.model_config)
+        if self.config.initial_weights is not None:
+            for line in load_initial_weights(model, self.config.initial_weights, self.labels):
+                print(line)
+        return model
+
+    def step(self, model: Any, micro_batch_size: int, gather: Gather) -> ClassificationStep:
+        """What computes gradients."""
+        config = self.config
+        return ClassificationStep(
+            model,
+            label_smoothing=config.label_smoothing,
+            mixup_alpha=config.mixup_alpha,
+            class_balance=config.class_balance,
+            micro_batch_size=micro_batch_size,
+            gather=gather,
+            jit_compile=config.jit_compile,
+        )
+
+    def dataset(self, **places: Any) -> tf.data.Dataset:
+        """Training batches of one worker."""
+        config = self.config
+        return training_dataset(
+            config.data,
+            self.clip,
+            self.tokenizer,
+            config.augmentation,
+            label_names=self.labels,
+            **places,
+        )
+
+    def describe(self, folder: str, **extra: Any) -> None:
+        """Writes ``model.json``."""
+        extra = {"labels": list(self.labels), "eval_data": self.config.eval_data, **extra}
+        save_description(folder, self.model_config, self.clip, self.tokenizer, **extra)
+
+    def evaluator(self, model: Any) -> ClassificationEvaluator:
+        """Measures the model on the evaluation data."""
+        return ClassificationEvaluator(
+            model,
+            self._source,
+            self.labels,
+            self.clip,
+            self.tokenizer,
+            windows=self.config.eval_windows,
+        )
+
+    def score(self, metrics: dict[str, float]) -> float:
+        """Top-1 accuracy; mAP with several labels a clip."""
+        return metrics["mAP" if self.model_config.multi_label else "top1"]
+
+    def rates(self, step: ClassificationStep) -> Callable[[int], Sequence[float]] | None:
+        """The towers' rates are 0 at first, then lower for lower layers."""
+        frozen, decay = self.config.frozen, self.config.layer_decay
+        if not frozen and decay == 1.0:
+            return None
+        later = layer_rates(step.variables, step.clipped, decay)
+        first = [0.0] * step.clipped + later[step.clipped :]
+        return lambda number: first if number < frozen else later
+
+
+def _tokenizer(config: FinetuneConfig, model_config: Any) -> Any:
+    """The tokenizer of the text tower's weights; None for models that read no text."""
+    if "text" not in model_config.modalities:
+        return None
+    weights = config.initial_weights
+    folder = weights.get("text") if isinstance(weights, dict) else weights
+    tokenizer = stored_tokenizer(folder) if folder else None
+    if tokenizer is not None:
+        return tokenizer
+    file = tokenizer_beside(config.data[0].path)
+    return load_tokenizer(file, "word", model_config.towers["text"].max_tokens)
+
+
+class ClassificationEvaluator(orbit.AbstractEvaluator):
+    """Scores the clips of the evaluation data while a run goes on.
+
+    Args:
+        model: The model that is being trained.
+        source: What ``find_source`` found.
+        labels: Names of the classes.
+        clip: Shape of a clip.
+        tokenizer: Of the text tower, or None.
+        windows: Windows averaged per clip.
+        batch_size: Clips scored at a time.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        source: Any,
+        labels: Sequence[str],
+        clip: Any,
+        tokenizer: Any,
+        windows: int = 1,
+        batch_size: int = 16,
+    ) -> None:
+        self._model, self._source, self._labels = model, source, labels
+        self._function = logits_function(model)  # compiled once for all evaluations
+        self._dataset = evaluation_dataset(
+            source.data_source(),
+            clip,
+            tokenizer,
+            batch_size=batch_size,
+            windows=windows,
+            label_names=labels,
+        )
+
+    def evaluate(self, num_steps: Any) -> dict[str, float]:
+        """All clips, whatever ``num_steps`` says."""
+        with read_errors(self._source.path, splits=EVALUATION_SPLITS):
+            found = predict(self._model, self._dataset, self._labels, function=self._function)
+        block = classification_block(found, confidence=False)
+        return {
+            name: float(value)
+            for name, value in block.items()
+            if isinstance(value, float) and np.isfinite(value)
+        }

@@ -1,0 +1,125 @@
+"""Pre-training: a VATT from clips and their captions, scored by retrieval."""
+
+from __future__ import annotations
+
+import glob
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from vatt_tf.data.pipeline import training_dataset
+from vatt_tf.data.sources import HOW_TO_MAKE_SHARDS
+from vatt_tf.data.tokenizer import load_tokenizer
+from vatt_tf.errors import UserError
+from vatt_tf.models.io import load_pretrained, read_description, save_description
+from vatt_tf.models.transfer import transfer_weights
+from vatt_tf.models.vatt import VATT, build_vatt
+from vatt_tf.training.config import TrainConfig
+from vatt_tf.training.evaluator import RetrievalEvaluator
+from vatt_tf.training.step import Gather, PretrainStep
+from vatt_tf.training.task import Task
+
+
+class Pretraining(Task):
+    """See :class:`vatt_tf.training.task.Task`.
+
+    Args:
+        config: The run.
+
+    Raises:
+        UserError: If data, vocabulary or initial weights cannot be used.
+    """
+
+    config: TrainConfig
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.clip = config.clip
+        self.tokenizer = make_tokenizer(config)
+
+    def model(self) -> VATT:
+        """A model with its initial weights."""
+        return make_model(self.config, self.tokenizer)
+
+    def step(self, model: Any, micro_batch_size: int, gather: Gather) -> PretrainStep:
+        """What computes gradients."""
+        config = self.config
+        return PretrainStep(model, config.objective, micro_batch_size, gather, config.jit_compile)
+
+    def dataset(self, **places: Any) -> tf.data.Dataset:
+        """Training batches of one worker."""
+        config = self.config
+        return training_dataset(
+            config.data, self.clip, self.tokenizer, config.augmentation, **places
+        )
+
+    def describe(self, folder: str, **extra: Any) -> None:
+        """Writes ``model.json``."""
+        config = self.config
+        extra["eval_data"] = config.eval_data
+        save_description(folder, config.model, self.clip, self.tokenizer, **extra)
+
+    def evaluator(self, model: Any) -> RetrievalEvaluator:
+        """Measures the model on the evaluation data."""
+        return RetrievalEvaluator(model, self.config.eval_data or "", self.clip, self.tokenizer)
+
+    def score(self, metrics: dict[str, float]) -> float:
+        """Mean R@10 of all directions."""
+        return float(np.mean([value for name, value in metrics.items() if name.endswith("/R@10")]))
+
+
+def make_tokenizer(config: TrainConfig) -> Any:
+    """The configured tokenizer, checked against the model's vocabulary."""
+    file = config.tokenizer_file or _with_weights(config) or tokenizer_beside(config.data[0].path)
+    tokenizer = load_tokenizer(file, config.tokenizer, config.model.text.max_tokens)
+    if tokenizer.vocab_size > config.model.text.vocab_size:
+        raise UserError(
+            f"{file}: {tokenizer.vocab_size} tokens, but text_tower.vocab_size is "
+            f"{config.model.text.vocab_size}; raise it or make a smaller vocabulary"
+        )
+    return tokenizer
+
+
+def _with_weights(config: TrainConfig) -> str | None:
+    """The tokenizer that belongs to the word table of the initial weights."""
+    if config.initial_weights is None:
+        return None
+    stored = read_description(config.initial_weights)["tokenizer"]
+    if stored is None:
+        raise UserError(
+            f"train.initial_weights={config.initial_weights}: holds no vocabulary; convert it with "
+            "--vocabulary, or set train.tokenizer_file to the one that it was trained with"
+        )
+    return os.path.join(config.initial_weights, stored["file"])
+
+
+def tokenizer_beside(path: str | tuple[str, ...]) -> str:
+    """The ``tokenizer`` folder that ``prepare`` writes above the splits."""
+    shards = pathlib.Path(path if isinstance(path, str) else path[0])
+    for folder in (shards, *shards.parents[:2]):
+        if (folder / "tokenizer").is_dir():
+            return str(folder / "tokenizer")
+    if not glob.glob(str(shards)):
+        raise UserError(f"{shards}: nothing there; {HOW_TO_MAKE_SHARDS}")
+    raise UserError(f"{shards}: no folder tokenizer/ beside these shards; set train.tokenizer_file")
+
+
+def make_model(config: TrainConfig, tokenizer: Any) -> VATT:
+    """A built model with its initial weights, which depend on Keras's seed alone."""
+    model = build_vatt(config.model)
+    if config.initial_weights is not None:
+        source, _, _ = load_pretrained(config.initial_weights)
+        for path in transfer_weights(source, model, config.initial_weights):
+            print(f"{config.initial_weights}: {path} interpolated to {config.clip}")
+    if config.word_vectors is not None:
+        from vatt_tf.data.word_vectors import load_word_vectors
+
+        vectors, missing = load_word_vectors(config.word_vectors, tokenizer.words)
+        # The table may have more rows than there are words: the rest is never looked up.
+        unused = max(config.model.text.vocab_size - len(vectors), 0)
+        model.set_word_vectors(np.pad(vectors, ((0, unused), (0, 0))))
+        print(f"{config.word_vectors}: no vector for {len(missing)} of {len(vectors)} words")
+    return model

@@ -1,0 +1,46 @@
+"""Learning rates of single variables: smaller ones for lower layers, none for frozen towers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+_BLOCK = re.compile(r"/block_(\d+)/")
+# What follows the last block; everything else outside the blocks stands in front of the first.
+_BEHIND = ("/final_norm/", "/post_projection/")
+
+
+def layer_rates(variables: Sequence[Any], towers: int, decay: float) -> list[float]:
+    """Factor on the learning rate of each variable (layer-wise learning-rate decay).
+
+    The head learns at the full rate, block i of a tower with L blocks at ``decay ** (L - i)``, what
+    follows the last block at ``decay`` and what comes before the first at ``decay ** (L + 1)``.
+
+    Args:
+        variables: The towers' variables, then the head's.
+        towers: How many belong to towers.
+        decay: Factor from a layer to the one below it, in (0, 1].
+    """
+    blocks: dict[str, int] = {}
+    for variable in variables[:towers]:
+        found = _BLOCK.search(variable.path)
+        if found:
+            tower = _tower(variable.path)
+            blocks[tower] = max(blocks.get(tower, 0), int(found[1]) + 1)
+    rates = [decay ** _distance(variable.path, blocks) for variable in variables[:towers]]
+    return rates + [1.0] * (len(variables) - towers)
+
+
+def _distance(path: str, blocks: dict[str, int]) -> int:
+    """Layers between a tower's variable and the head."""
+    count = blocks.get(_tower(path), 0)
+    found = _BLOCK.search(path)
+    if found:
+        return count - int(found[1])
+    return 1 if any(part in path for part in _BEHIND) else count + 1
+
+
+def _tower(path: str) -> str:
+    """``classifier/video/transformer/...`` -> ``video``."""
+    return path.split("/")[1]

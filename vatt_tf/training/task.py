@@ -1,0 +1,54 @@
+"""What a kind of training adds to a run: its model, its step, its data, its evaluation."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import tensorflow as tf
+
+from vatt_tf.data.schema import ClipSpec
+from vatt_tf.training.config import RunConfig
+from vatt_tf.training.step import Gather
+
+
+class Task(abc.ABC):
+    """Pre-training or fine-tuning.
+
+    Attributes:
+        config: The run.
+        clip: Shape of the clips that the model reads.
+        patience: Evaluations without a better one after which to stop; 0: never.
+    """
+
+    config: RunConfig
+    clip: ClipSpec
+    patience: int = 0
+
+    @abc.abstractmethod
+    def model(self) -> Any:
+        """A built model with its initial weights, which depend on Keras's seed alone."""
+
+    @abc.abstractmethod
+    def step(self, model: Any, micro_batch_size: int, gather: Gather) -> Any:
+        """What computes a replica's gradients, see :class:`vatt_tf.training.trainer.Trainer`."""
+
+    @abc.abstractmethod
+    def dataset(self, **places: Any) -> tf.data.Dataset:
+        """Training batches of one worker; ``places`` go to ``training_dataset``."""
+
+    @abc.abstractmethod
+    def describe(self, folder: str, **extra: Any) -> None:
+        """Writes ``model.json`` and what belongs to it."""
+
+    @abc.abstractmethod
+    def evaluator(self, model: Any) -> Any:
+        """An ``orbit.AbstractEvaluator`` on the evaluation data."""
+
+    @abc.abstractmethod
+    def score(self, metrics: dict[str, float]) -> float:
+        """The number of an evaluation that decides which weights are best: higher is better."""
+
+    def rates(self, step: Any) -> Any:
+        """From a step number to the factor on each variable's learning rate, or None."""
+        return None
