@@ -79,6 +79,7 @@ setup(
         "scikit-learn>=1.4",
         "sentencepiece>=0.2",
         "tensorboard~=2.20.0",
+        "threadpoolctl>=3",
         "tqdm>=4.66",
     ],
     extras_require={

@@ -1,30 +1,31 @@
-"""Evaluates a trained model without any training on labels: retrieval, zero-shot classes.
+"""Evaluates models: classes, probes on frozen features, retrieval, zero-shot classes.
 
 Usage::
 
+    python -m vatt_tf.evaluate --run_dir=RUN --data=SHARDS --task=classify --views=kinetics
+    python -m vatt_tf.evaluate --run_dir=RUN --data=SHARDS --task=probe --probe=logistic,svm
     python -m vatt_tf.evaluate --run_dir=RUN --data=SHARDS --task=retrieval
     python -m vatt_tf.evaluate --run_dir=RUN --data=SHARDS/test --task=zero_shot --prompts=FILE
 
 Prints the numbers beside chance with their protocol, merges them into RUN/results.json and, with
---report, writes RUN/report.html.
+--report, writes RUN/report.html. With several --run_dir each is evaluated, then all are compared.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import pathlib
 import sys
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from vatt_tf import cli
 from vatt_tf.errors import UserError
+from vatt_tf.evaluation.job import BEST, CHECKPOINTS, TASKS, Evaluation, Job, Options
 
-TASKS = ("retrieval", "zero_shot")
-# Clips whose frames are kept for the report; the pictures stay a few MB in memory.
-STRIP_FRAMES = 5
+Item = TypeVar("Item")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,24 +35,64 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
     )
     add = parser.add_argument
-    add("--run_dir", required=True, help="run directory (its newest checkpoint) or weights folder")
+    add(
+        "--run_dir",
+        required=True,
+        action="append",
+        help="run directory or weights folder; give it several times to compare runs",
+    )
     add(
         "--data",
         required=True,
-        help="folder written by vatt_tf.prepare (its val split, else test), the folder of one "
-        "split in it, or any folder or glob of record files",
+        help="folder written by vatt_tf.prepare (its val split, else test; for a probe its test "
+        "split, else val), the folder of one split in it, or any folder or glob of record files",
     )
     add("--task", default="retrieval", choices=TASKS, help="what to measure (default: retrieval)")
+    add(
+        "--checkpoint",
+        default="newest",
+        choices=CHECKPOINTS,
+        help="weights of a run directory: its newest checkpoint (default) or RUN/best",
+    )
+    add("--views", help="protocol by name, e.g. kinetics (4 windows x 3 crops), see the docs")
+    add("--windows", type=cli.positive, help="windows per clip (default: 4, or of the views)")
+    add("--crops", type=cli.positive, help="classify, probe: 1 (centre) or 3 crops a window")
+    add("--batch_size", type=cli.positive, default=8, help="clips per batch (default: 8)")
+    add("--limit", type=cli.positive, help="evaluate the first LIMIT clips only")
     add(
         "--prompts",
         help="zero_shot: JSON {label: [prompt, ...]}, or lines `label<TAB>prompt`, or one class "
         "name a line (default: the label names of the data)",
     )
-    add("--windows", type=cli.positive, default=4, help="windows averaged per clip (default: 4)")
-    add("--batch_size", type=cli.positive, default=8, help="clips per batch (default: 8)")
-    add("--limit", type=cli.positive, help="evaluate the first LIMIT clips only")
+    add(
+        "--labels",
+        help="classify, probe: file with a class a line, where weights or data name none",
+    )
+    add("--train_data", help="probe: clips to fit on (default: the train split beside --data)")
+    add("--modality", help="probe: tower to probe, video, audio or text (default: the first)")
+    add(
+        "--probe",
+        type=_list_of(str),
+        help="probe: some of logistic,svm,low_rank,knn (default: logistic,svm)",
+    )
+    add("--shots", type=_list_of(cli.positive), help="probe: examples a class, e.g. 1,5,10")
+    add(
+        "--probe_steps",
+        type=cli.positive,
+        help="probe: steps of the low-rank classifier (default: 50000, as in the paper)",
+    )
     add("--report", action="store_true", help="also write RUN/report.html")
+    add("--comparison", help="several runs: also write the comparison to FILE.html or FILE.json")
     return parser
+
+
+def _list_of(item: Callable[[str], Item]) -> Callable[[str], tuple[Item, ...]]:
+    """Type of a flag with items between commas, each of which comes once."""
+
+    def read(text: str) -> tuple[Item, ...]:
+        return tuple(dict.fromkeys(item(part.strip()) for part in text.split(",")))
+
+    return read
 
 
 def evaluate(
@@ -59,183 +100,130 @@ def evaluate(
     data: str,
     task: str = "retrieval",
     *,
-    prompts: str | None = None,
-    windows: int = 4,
-    batch_size: int = 8,
-    limit: int | None = None,
     report: bool = False,
     quiet: bool = False,
+    **options: Any,
 ) -> dict[str, Any]:
     """Evaluates a run, prints and stores the numbers.
 
     Args:
         run_dir: Run directory or weights folder.
         data: See :func:`vatt_tf.evaluation.source.find_source`.
-        task: ``"retrieval"`` or ``"zero_shot"``.
-        prompts: Prompts file of the zero-shot task.
-        windows: Windows averaged per clip, linearly spaced over it (facts A.2, A.7).
-        batch_size: Clips per batch; changes speed and memory, not the numbers.
-        limit: Evaluate that many clips, the first ones in file order.
+        task: ``"classify"``, ``"probe"``, ``"retrieval"`` or ``"zero_shot"``.
         report: Write report.html.
         quiet: No progress bar and no table.
+        **options: Fields of :class:`vatt_tf.evaluation.job.Options`.
 
     Returns:
         The block that was put under ``task`` in results.json.
 
     Raises:
-        UserError: If the run, the data or the prompts cannot be used.
+        UserError: If the run, the data or an option cannot be used.
     """
-    from vatt_tf.evaluation import embeddings as embeddings_lib
-    from vatt_tf.evaluation import retrieval, source, zero_shot
+    found = _evaluate(Job(run_dir, data, task, Options(**options), report, quiet), report)
+    return found.block
 
-    if task not in TASKS:
-        raise UserError(f"--task={task}: expected one of {', '.join(TASKS)}")
-    if prompts is not None and task != "zero_shot":
-        raise UserError(f"--prompts belongs to --task=zero_shot, the task is {task}")
-    folder = pathlib.Path(run_dir)
-    if not folder.is_dir():
-        raise UserError(f"--run_dir={run_dir}: no such folder; train one with vatt_tf.train")
+
+def _evaluate(job: Job, report: bool) -> Evaluation:
+    """Evaluates one run and stores the numbers; the evaluation then holds the whole block."""
+    from vatt_tf.evaluation.results import merge_results, read_results
+
+    job.check()
+    folder = pathlib.Path(job.run_dir)
     # Mistakes in the small files show before the model is loaded.
     read_results(folder / "results.json")
-    found = source.find_source(data)
-    classes = zero_shot.read_prompts(prompts) if prompts is not None else None
-    if classes is not None and found.labels:
-        zero_shot.match_labels(classes, found.labels)
 
-    model, tokenizer, dataset = _load(run_dir, found, windows, batch_size)
-    from vatt_tf.data.pipeline import EVALUATION_SPLITS
-    from vatt_tf.data.read_errors import read_errors
+    from vatt_tf.evaluation import tasks
+    from vatt_tf.evaluation.embeddings import run_step
 
     started = time.time()
-    bar = None if quiet else _progress_bar(found.records, limit)
-    with read_errors(found.path, splits=EVALUATION_SPLITS):
-        collected = embeddings_lib.embed_dataset(
-            model,
-            dataset,
-            limit=limit,
-            strip_frames=STRIP_FRAMES if report else 0,
-            progress=None if bar is None else lambda done: bar.update(done - bar.n),
-        )
-    if bar is not None:
-        bar.close()
-    if task == "retrieval":
-        block, table = retrieval.retrieval_metrics(collected), retrieval.format_retrieval
-    else:
-        block = zero_shot.zero_shot_metrics(
-            collected, model, tokenizer, labels=found.labels, prompts=classes
-        )
-        table = zero_shot.format_zero_shot
-    block = {
-        "task": task,
-        "data": data,
-        "split": found.split,
-        "step": embeddings_lib.run_step(folder),
+    found = tasks.run(job)
+    found.block = {
+        "task": job.task,
+        "data": job.data,
+        "split": found.source.split,
+        "step": run_step(job.weights),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.time() - started, 1),
-        **({"limit": limit} if limit else {}),
-        **block,
+        **({"checkpoint": BEST} if job.options.checkpoint == BEST else {}),
+        **({"limit": job.options.limit} if job.options.limit else {}),
+        **found.block,
     }
-    merge_results(folder / "results.json", task, block)
-    if not quiet:
-        print(f"{task} on {found.path} ({len(collected)} clips), step {block['step']}\n")
-        print(table(block))
-        print(f"\nwritten: {folder / 'results.json'}")
+    merge_results(folder / "results.json", job.task, found.block)
+    say = (lambda text: None) if job.quiet else print
+    say(
+        f"{job.task} on {found.source.path} ({found.block['clips']} clips), "
+        f"step {found.block['step']}\n\n{found.table(found.block)}\n\n"
+        f"written: {folder / 'results.json'}"
+    )
     if report:
         from vatt_tf.evaluation.report import write_report
 
-        path = write_report(folder, collected)
-        if not quiet:
-            print(f"written: {path}")
-    return block
+        path = write_report(folder, found.embeddings, found.predictions, found.activations)
+        say(f"written: {path}")
+    return found
 
 
-def _load(run_dir: str, found: Any, windows: int, batch_size: int) -> tuple[Any, Any, Any]:
-    """Loads the model and opens the records with the clip shape that the model reads."""
-    import dataclasses
+def compare(
+    run_dirs: list[str],
+    data: str,
+    task: str = "retrieval",
+    *,
+    comparison: str | None = None,
+    report: bool = False,
+    **options: Any,
+) -> dict[str, dict[str, Any]]:
+    """Evaluates several runs on the same clips and prints their numbers as one table.
 
-    from vatt_tf.data import pipeline
-    from vatt_tf.models import io
+    Args:
+        run_dirs: Run directories or weights folders.
+        data: See :func:`evaluate`.
+        task: See :func:`evaluate`.
+        comparison: File (.html or .json) for the comparison, or None.
+        report: Write report.html of each run.
+        **options: See :func:`evaluate`.
 
-    model, clip, tokenizer = io.load_pretrained(run_dir)
-    # One caption a clip is the protocol (facts D); the neighbours are for training.
-    clip = dataclasses.replace(clip, texts=1)
-    dataset = pipeline.evaluation_dataset(
-        found.data_source(), clip, tokenizer, batch_size=batch_size, windows=windows
-    )
-    return model, tokenizer, dataset
-
-
-def _progress_bar(records: int | None, limit: int | None) -> Any:
-    import tqdm
-
-    total = min(x for x in (records, limit) if x) if (records or limit) else None
-    return tqdm.tqdm(
-        total=total,
-        unit=" clips",
-        desc="embedding",
-        mininterval=0.5 if sys.stderr.isatty() else 15.0,
-        dynamic_ncols=True,
-    )
-
-
-def read_results(path: pathlib.Path) -> dict[str, Any]:
-    """Reads results.json; empty when there is none.
+    Returns:
+        Run directory -> block.
 
     Raises:
-        UserError: If the file is there and is not a JSON object.
+        UserError: As :func:`evaluate`; a run that comes twice.
     """
-    if not path.exists():
-        return {}
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); move it away") from error
-    if not isinstance(results, dict):
-        raise UserError(f"{path}: expected a JSON object, found a {type(results).__name__}")
-    return results
+    from vatt_tf.evaluation import comparison as comparison_lib
 
-
-def merge_results(path: pathlib.Path, task: str, block: dict[str, Any]) -> None:
-    """Puts ``block`` under ``task`` in results.json; the block it replaces moves to "history".
-
-    The file is written to a temporary name and renamed. An unreadable results.json is an error: it
-    may hold numbers that took days.
-
-    Raises:
-        UserError: If the file is there and is not a JSON object.
-    """
-    results = read_results(path)
-    if task in results:
-        results.setdefault("history", []).append(results[task])
-    results[task] = block
-    # The newest blocks first, the history last.
-    history = results.pop("history", None)
-    if history:
-        results["history"] = history
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n", "utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    twice = sorted({run_dir for run_dir in run_dirs if run_dirs.count(run_dir) > 1})
+    if twice:
+        raise UserError(f"--run_dir={twice[0]}: given twice")
+    if comparison is not None:
+        comparison_lib.check_comparison(comparison, run_dirs)
+    keep = report or (comparison or "").endswith(".html")
+    jobs = [Job(run_dir, data, task, Options(**options), keep) for run_dir in run_dirs]
+    for job in jobs:
+        job.check()
+    found = {}
+    for job in jobs:
+        print(f"{job.run_dir}:")
+        found[job.run_dir] = _evaluate(job, report)
+        print()
+    blocks = {run_dir: one.block for run_dir, one in found.items()}
+    print(comparison_lib.comparison_table(task, blocks))
+    if comparison is not None:
+        comparison_lib.write_comparison_file(comparison, task, found)
+        print(f"\nwritten: {comparison}")
+    return blocks
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point: parses the flags before TensorFlow is imported; returns the exit code."""
-    args = build_parser().parse_args(argv)
+    args = vars(build_parser().parse_args(argv))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    run_dirs, comparison = args.pop("run_dir"), args.pop("comparison")
 
     def command() -> int:
-        evaluate(
-            args.run_dir,
-            args.data,
-            args.task,
-            prompts=args.prompts,
-            windows=args.windows,
-            batch_size=args.batch_size,
-            limit=args.limit,
-            report=args.report,
-        )
+        if len(run_dirs) == 1 and comparison is None:
+            evaluate(run_dirs[0], **args)
+        else:
+            compare(run_dirs, comparison=comparison, **args)
         return 0
 
     return cli.run(command)

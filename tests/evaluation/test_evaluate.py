@@ -66,7 +66,7 @@ def test_batch_size_does_not_change_the_numbers(tiny_run_dir, tiny_shards):
     [
         ({"--run_dir": "absent"}, "no such folder"),
         ({"--data": "absent"}, "no such folder"),
-        ({"--task": "probe"}, "invalid choice: 'probe'"),
+        ({"--task": "prob"}, "invalid choice: 'prob'"),
         ({"--windows": "0"}, "whole number >= 1"),
         ({"--batchsize": "1"}, "did you mean --batch_size?"),
         ({"--prompts": "x.txt"}, "belongs to --task=zero_shot"),

@@ -43,6 +43,16 @@ def check(path):
     return text, checker
 
 
+def run_folder(run_dir, results=None, description=None):
+    """A run directory with curves, and with results.json and model.json when they are given."""
+    run_dir.mkdir(exist_ok=True)
+    write_curves(run_dir)
+    for name, content in (("results", results), ("model", description)):
+        if content is not None:
+            (run_dir / f"{name}.json").write_text(json.dumps(content))
+    return run_dir
+
+
 def write_curves(run_dir, steps=80):
     rng = np.random.default_rng(0)
     lines = []

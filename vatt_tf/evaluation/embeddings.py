@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation import metrics
+from vatt_tf.evaluation import batches, metrics
 
 MODALITIES = ("video", "audio", "text")
 
@@ -55,28 +55,12 @@ class EmbeddingSet:
 
 
 def embedding_function(model: Any) -> Callable[[dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Compiles ``project(encode(inputs))``: dict of inputs -> space -> modality -> [B, d].
+    """Compiles ``project(encode(inputs))``: dict of inputs -> space -> modality -> [B, d]."""
 
-    There is one graph per set of modalities and clip shape, for any number of rows.
-    """
-    import tensorflow as tf
-
-    graphs: dict[tuple, Any] = {}
-
-    def forward(inputs: dict[str, tf.Tensor]) -> dict[str, dict[str, tf.Tensor]]:
+    def forward(inputs: dict[str, Any]) -> dict[str, dict[str, Any]]:
         return model.project(model.encode(inputs, training=False), training=False)
 
-    def embed(inputs: dict[str, Any]) -> dict[str, dict[str, tf.Tensor]]:
-        tensors = {name: tf.convert_to_tensor(value) for name, value in inputs.items()}
-        key = tuple((name, t.dtype, tuple(t.shape[1:])) for name, t in sorted(tensors.items()))
-        if key not in graphs:
-            signature = {
-                n: tf.TensorSpec([None, *t.shape[1:]], t.dtype) for n, t in tensors.items()
-            }
-            graphs[key] = tf.function(forward, input_signature=[signature])
-        return graphs[key](tensors)
-
-    return embed
+    return batches.compiled(forward)
 
 
 def embed_batch(
@@ -146,17 +130,11 @@ def embed_dataset(
         UserError: If the data set holds no clip, or an embedding is not finite.
     """
     embed = embed or embedding_function(model)
+    table = batches.ClipTable(strip_frames)
     rows: dict[tuple[str, str], list[np.ndarray]] = {}
-    columns: dict[str, list] = {}
-    strips: list[bytes] = []
-    done, windows = 0, 1
-    for batch in dataset:
-        batch = {key: np.asarray(value) for key, value in batch.items()}
-        valid = np.flatnonzero(batch["valid"])
-        if limit is not None:
-            valid = valid[: limit - done]
-        if not valid.size:
-            break
+    present: dict[str, list[np.ndarray]] = {}
+    windows = 1
+    for batch, valid in batches.real_clips(dataset, limit, progress):
         inputs: dict[str, np.ndarray] = {m: batch[m] for m in ("video", "audio") if m in batch}
         if "text" in batch:
             inputs["text"] = batch["text"][:, 0]
@@ -167,44 +145,34 @@ def embed_dataset(
                 rows.setdefault((space, modality), []).append(value[valid])
         for modality in MODALITIES:
             if modality in inputs:
-                mask = batch[f"{modality}_mask"].reshape(len(batch["valid"]), -1)[:, 0] > 0
-                columns.setdefault(modality, []).append(mask[valid])
-        for key in ("filename", "start", "label", "label_text"):
-            columns.setdefault(key, []).append(batch[key][valid])
-        columns.setdefault("caption", []).append(batch["caption"][valid, 0])
-        if strip_frames and "video" in batch:
-            strips += [frame_strip(batch["video"][i, 0], strip_frames) for i in valid]
-        done += len(valid)
-        if progress is not None:
-            progress(done)
-        if limit is not None and done >= limit:
-            break
-    if not done:
-        raise UserError("the data set to evaluate on holds no clip")
-    merged = {key: np.concatenate(parts) for key, parts in columns.items()}
-    masks = {m: merged[m] for m in MODALITIES if m in merged}
+                mask = batches.has_modality(batch, modality)
+                present.setdefault(modality, []).append(mask[valid])
+        first_caption = {**batch, "caption": batch["caption"][:, 0]}
+        table.add(first_caption, valid, ("filename", "start", "label", "label_text", "caption"))
+    filename = table.strings("filename")
+    masks = {modality: np.concatenate(parts) for modality, parts in present.items()}
     spaces: dict[str, dict[str, np.ndarray]] = {}
     for (space, modality), values in rows.items():
         value = np.concatenate(values)
-        present = masks[modality]
-        bad = present & ~np.isfinite(value).all(axis=1)
+        mask = masks[modality]
+        bad = mask & ~np.isfinite(value).all(axis=1)
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
             raise UserError(
-                f"{modality} embeddings of {int(bad.sum())} of {done} clips are NaN or infinite "
-                f"(first: {_text(merged['filename'][first])}): the weights are broken or the run "
+                f"{modality} embeddings of {int(bad.sum())} of {len(mask)} clips are NaN or "
+                f"infinite (first: {filename[first]}): the weights are broken or the run "
                 "diverged; evaluate an earlier checkpoint"
             )
-        spaces.setdefault(space, {})[modality] = np.where(present[:, None], value, 0.0)
+        spaces.setdefault(space, {})[modality] = np.where(mask[:, None], value, 0.0)
     return EmbeddingSet(
         spaces=spaces,
         masks=masks,
-        filename=[_text(x) for x in merged["filename"]],
-        start=merged["start"].astype(np.float32),
-        label=merged["label"].astype(np.int32),
-        label_text=[_text(x) for x in merged["label_text"]],
-        caption=[_text(x) for x in merged["caption"]],
-        strips=strips,
+        filename=filename,
+        start=table.column("start").astype(np.float32),
+        label=table.column("label").astype(np.int32),
+        label_text=table.strings("label_text"),
+        caption=table.strings("caption"),
+        strips=table.strips,
         windows=windows,
     )
 
@@ -223,19 +191,6 @@ def embed_strings(
     return {space: np.concatenate(value) for space, value in parts.items()}
 
 
-def frame_strip(video: np.ndarray, frames: int, height: int = 72) -> bytes:
-    """Puts ``frames`` evenly spaced frames of a uint8 clip [T, H, W, 3] side by side as a JPEG."""
-    import tensorflow as tf
-
-    index = np.linspace(0, len(video) - 1, frames).round().astype(int)
-    chosen = video[index]
-    height = min(height, chosen.shape[1])
-    width = max(1, round(chosen.shape[2] * height / chosen.shape[1]))
-    small = tf.image.resize(chosen, (height, width), method="area").numpy()
-    strip = np.concatenate(list(small.round().clip(0, 255).astype(np.uint8)), axis=1)
-    return tf.io.encode_jpeg(strip, quality=80).numpy()
-
-
 def run_step(run_dir: str | pathlib.Path) -> int | None:
     """Optimizer step of the weights that ``load_pretrained`` takes from a run or weights folder."""
     import json
@@ -250,7 +205,3 @@ def run_step(run_dir: str | pathlib.Path) -> int | None:
     if (run_dir / "model.json").is_file():
         return json.loads((run_dir / "model.json").read_text(encoding="utf-8")).get("step")
     return None
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 WIDTH, HEIGHT = 480, 270
+# Colours for runs and classes, see style.py.
+NUMBERED = 10
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 42
 
 
@@ -35,6 +37,16 @@ class Series:
     y: np.ndarray
     style: str
     notes: Sequence[str] = ()
+
+
+def rounded(count: int | None) -> str:
+    """A count in three digits: 9.61M; "" for None."""
+    return "" if count is None else format_number(float(f"{count:.3g}"))
+
+
+def numbered_style(index: int) -> str:
+    """CSS class of the colour of run or class ``index``; the colours repeat after ten."""
+    return f"c{index % NUMBERED}"
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -121,14 +133,6 @@ def _svg(body: str, description: str) -> str:
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{html.escape(description, quote=True)}">{body}</svg>'
     )
-
-
-def legend(series: Sequence[tuple[str, str]]) -> str:
-    """HTML legend of (name, style) pairs."""
-    items = "".join(
-        f'<span><i class="key {style}"></i>{html.escape(name)}</span>' for name, style in series
-    )
-    return f'<div class="legend">{items}</div>'
 
 
 def smooth(y: np.ndarray, share: float = 0.04) -> np.ndarray:
@@ -269,20 +273,3 @@ def scatter(series: Sequence[Series]) -> str:
         points = "".join(_point(one.style, a, b, note) for a, b, note in places)
         body.append(f'<g class="points {one.style}">{points}</g>')
     return _svg("".join(body), "t-SNE of " + ", ".join(one.name for one in series))
-
-
-def bar(value: float, chance: float | None = None, style: str = "accent") -> str:
-    """An HTML bar for a share in [0, 1] with a mark at chance."""
-    share = 100 * min(max(value, 0.0), 1.0)
-    mark = "" if chance is None else f'<b style="left:{100 * min(chance, 1.0):.2f}%"></b>'
-    return f'<span class="bar"><i class="{style}" style="width:{share:.2f}%"></i>{mark}</span>'
-
-
-def figure(title: str, chart: str, legend: str = "") -> str:
-    """HTML figure: a title, a legend, a chart."""
-    return f"<figure><h3>{html.escape(title)}</h3>{legend}{chart}</figure>"
-
-
-def card(title: str, hint: str, body: str) -> str:
-    """HTML section with a title and a hint; nothing when the body is empty."""
-    return f'<section><h2>{title}</h2><p class="hint">{hint}</p>{body}</section>' if body else ""

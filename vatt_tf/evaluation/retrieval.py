@@ -8,6 +8,7 @@ import numpy as np
 
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation import metrics
+from vatt_tf.evaluation.bootstrap import bootstrap, weighted_median
 from vatt_tf.evaluation.embeddings import EmbeddingSet
 
 # (query, item) in the order of the printed table.
@@ -71,6 +72,7 @@ def retrieval_metrics(embeddings: EmbeddingSet, tolerance: float = TOLERANCE) ->
             "excluded": excluded[name],
             "space": space,
             "chance": metrics.chance_recall(len(both)),
+            "confidence": recall_confidence(ranks),
         }
         labels = embeddings.label[both]
         labelled = labels >= 0
@@ -109,6 +111,22 @@ def retrieval_metrics(embeddings: EmbeddingSet, tolerance: float = TOLERANCE) ->
     if by_class:
         block["by_class"] = by_class
     return block
+
+
+def recall_confidence(ranks: metrics.Ranks) -> dict[str, list[float]]:
+    """Bootstrap intervals [low, high] of the recalls, MedR and MnR over other queries.
+
+    The pool stays as it is: drawn again are the queries, not the items that they are ranked among.
+    """
+    hits = {f"R@{k}": ranks.hits(k) for k in metrics.RECALL_AT}
+    expected = ranks.expected
+
+    def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
+        means = {**hits, "MnR": expected + 1.0}
+        found = {name: weights @ value / len(value) for name, value in means.items()}
+        return {**found, "MedR": weighted_median(expected, weights) + 1.0}
+
+    return bootstrap(statistics, len(expected))
 
 
 def _caption_ids(captions: np.ndarray) -> np.ndarray:
@@ -160,6 +178,12 @@ def format_retrieval(block: dict[str, Any]) -> str:
     names = [direction_name(*d) for d in DIRECTIONS if direction_name(*d) in block]
     lines += [row(name, block[name]) for name in names]
     lines.append("(recall in %, chance in brackets; MedR and MnR count from 1, lower is better)")
+    for name in names:
+        low, high = block[name]["confidence"]["R@1"]
+        lines.append(
+            f"{name.replace('_to_', ' -> '):<16}R@1 within [{100 * low:.1f}, {100 * high:.1f}] % "
+            "(95 % of the bootstrap over queries)"
+        )
     if block.get("by_caption"):
         lines += ["", "by caption (each different caption once, any clip that has it is right):"]
         lines += [row(name, part) for name, part in block["by_caption"].items()]

@@ -19,6 +19,7 @@ class RunInfo:
     """What a run directory says; everything may be missing.
 
     Attributes:
+        folder: The run directory.
         name: Name of the folder.
         summary: The model in a few words.
         description: Content of model.json.
@@ -28,6 +29,7 @@ class RunInfo:
         parameters: Number of weights, or None without a checkpoint.
     """
 
+    folder: pathlib.Path
     name: str
     summary: str
     description: dict[str, Any]
@@ -41,13 +43,19 @@ class RunInfo:
         """Lines of training, without those of evaluations."""
         return [line for line in self.lines if line.get("kind", "train") == "train"]
 
+    @property
+    def eval_lines(self) -> list[dict[str, Any]]:
+        """Lines of the evaluations during training."""
+        return [line for line in self.lines if line.get("kind") == "eval"]
+
 
 def read_run(run_dir: pathlib.Path) -> RunInfo:
     """Reads a run directory; what is not there is left empty."""
     description = _json(run_dir / "model.json")
     return RunInfo(
+        folder=run_dir.resolve(),
         name=run_dir.resolve().name,
-        summary=_model_summary(description.get("model", {}), description.get("clip", {})),
+        summary=_summary(description),
         description=description,
         settings=_settings(run_dir / "config.gin"),
         lines=_metric_lines(run_dir / "metrics.jsonl"),
@@ -110,21 +118,35 @@ def _parameters(run_dir: pathlib.Path) -> int | None:
     return None
 
 
-def _model_summary(model: dict[str, Any], clip: dict[str, Any]) -> str:
+def _summary(description: dict[str, Any]) -> str:
+    """The model in a few words: what it is, its towers, its input."""
+    model, clip = description.get("model", {}), description.get("clip", {})
     if not model:
         return "video-audio-text Transformer"
-    kind = {"specific": "modality-specific", "agnostic": "modality-agnostic"}
-    towers = ("agnostic",) if model.get("kind") == "agnostic" else MODALITIES
-    sizes = [
-        f"{tower} {model[tower]['size']}" for tower in towers if "size" in model.get(tower, {})
-    ]
-    parts = [f"VATT, {kind.get(model.get('kind', ''), model.get('kind', ''))}", ", ".join(sizes)]
-    if clip:
+    if description.get("kind") == "classifier":
+        what = f"classifier of {model.get('num_classes')} classes"
+        what += ", several a clip" if model.get("multi_label") else ""
+        what += f", {model['fusion'].replace('_', ' ')} of towers" if "fusion" in model else ""
+    else:
+        kinds = {"specific": "modality-specific", "agnostic": "modality-agnostic"}
+        what = f"VATT, {kinds.get(model.get('kind', ''), model.get('kind', ''))}"
+    towers = _towers(model)
+    sizes = [f"{name} {tower['size']}" for name, tower in towers.items() if "size" in tower]
+    parts = [what, ", ".join(sizes)]
+    if clip and {"video", "agnostic"} & set(towers):
         parts.append(
             f"{clip.get('frames')} frames of {clip.get('width')}x{clip.get('height')} at "
             f"{clip.get('frame_rate'):g} fps"
         )
     return "; ".join(part for part in parts if part)
+
+
+def _towers(model: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Name -> settings of the towers of any kind of model."""
+    if "tower" in model:
+        return {model.get("modality", ""): model["tower"]}
+    names = ("agnostic",) if model.get("kind") == "agnostic" else MODALITIES
+    return {name: model[name] for name in names if model.get(name)}
 
 
 def train_seconds(lines: list[dict[str, Any]]) -> float | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import html
 
 import numpy as np
 
-from vatt_tf.evaluation import metrics
+from vatt_tf.evaluation import elements, metrics
 from vatt_tf.evaluation.embeddings import EmbeddingSet
 
 SHOWN = 5
@@ -19,13 +18,11 @@ def section(evaluation: EmbeddingSet) -> str:
     """HTML of the examples: captions that look for clips, then sounds that look for clips."""
     parts = [_direction(evaluation, query) for query in ("text", "audio")]
     body = "".join(part for part in parts if part)
-    if not body:
-        return ""
     hint = (
         "Queries picked evenly from the best ranks to the worst, with their first five clips. The "
         "query's own clip is framed; numbers are cosines."
     )
-    return f'<section><h2>Examples</h2><p class="hint">{hint}</p>{body}</section>'
+    return elements.card("Examples", hint, body)
 
 
 def _direction(evaluation: EmbeddingSet, query: str) -> str:
@@ -80,5 +77,4 @@ def _example(
 def _image(evaluation: EmbeddingSet, clip: int) -> str:
     if not evaluation.strips:
         return ""
-    data = base64.b64encode(evaluation.strips[clip]).decode("ascii")
-    return f'<img alt="frames of the clip" src="data:image/jpeg;base64,{data}">'
+    return elements.strip(evaluation.strips[clip])

@@ -1,0 +1,81 @@
+"""Several runs on one page."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.evaluation.test_report import check, run_folder
+from tests.evaluation.test_report_classifier import activations
+from tests.evaluation.test_retrieval import make_set, unit
+from vatt_tf.errors import UserError
+from vatt_tf.evaluation import report
+from vatt_tf.evaluation.activations import Activations
+
+
+def classify(top1, data="shards"):
+    return {"classify": {"top1": top1, "pool_size": 9, "data": data, "chance": {"top1": 0.1}}}
+
+
+def test_the_best_is_marked_and_curves_lie_on_the_same_axes(tmp_path):
+    runs = [run_folder(tmp_path / name, classify(x)) for name, x in (("a", 0.625), ("b", 0.5))]
+    text, checker = check(report.write_comparison(runs, tmp_path / "all.html"))
+    assert "<strong>62.5 % \N{BLACK STAR}</strong>" in text and "<strong>50.0" not in text
+    assert checker.tags.count("svg") == 2  # loss and R@10
+    assert text.count('class="line c0') and text.count('class="line c1')
+    assert "not the same data" not in text
+    assert not list(tmp_path.glob("*.tmp-*"))
+
+
+def test_equal_numbers_have_no_best(tmp_path):
+    runs = [run_folder(tmp_path / name, classify(0.5)) for name in ("a", "b")]
+    text, _ = check(report.write_comparison(runs, tmp_path / "all.html"))
+    assert "50.0 %" in text and "<strong>" not in text
+
+
+def test_of_ranks_the_smallest_is_best(tmp_path):
+    parts = [
+        {"retrieval": {"data": "x", "text_to_video": {"MedR": rank, "pool_size": 9, "chance": {}}}}
+        for rank in (7.0, 3.0)
+    ]
+    runs = [run_folder(tmp_path / str(i), part) for i, part in enumerate(parts)]
+    text, _ = check(report.write_comparison(runs, tmp_path / "all.html"))
+    assert "<strong>3 \N{BLACK STAR}" in text and "<strong>7" not in text
+
+
+def test_numbers_on_different_data_are_warned_of(tmp_path):
+    runs = [run_folder(tmp_path / x, classify(0.5, data=x)) for x in ("a", "b")]
+    text, _ = check(report.write_comparison(runs, tmp_path / "all.html"))
+    assert "not the same data, do not compare" in text
+
+
+def test_runs_of_the_same_name_are_told_apart(tmp_path):
+    folders = [tmp_path / x / "run" for x in ("first", "second")]
+    for folder in folders:
+        folder.parent.mkdir()
+        run_folder(folder, classify(0.5))
+    text, _ = check(report.write_comparison(folders, tmp_path / "all.html"))
+    assert "first/run" in text and "second/run" in text
+
+
+def test_one_run_is_no_comparison(tmp_path):
+    with pytest.raises(UserError, match="two runs or more, got 1"):
+        report.write_comparison([tmp_path], tmp_path / "all.html")
+    assert not (tmp_path / "all.html").exists()
+
+
+def test_maps_stand_side_by_side(tmp_path):
+    runs = [run_folder(tmp_path / name) for name in ("a", "b")]
+    rng = np.random.default_rng(0)
+    n = 12
+    rows = {m: unit(rng.normal(size=(n, 4))) for m in ("video", "text")}
+    embedded = make_set({"vt": rows}, [f"words {i}" for i in range(n)])
+    tokens = Activations(make_set({"tokens": rows, "features": rows}, [""] * n), {})
+    text, checker = check(
+        report.write_comparison(
+            runs, tmp_path / "all.html", [embedded, None], [tokens, activations(n)]
+        )
+    )
+    # Curves 2; run a: tokens and common space; run b: its classes before and after the tower.
+    assert checker.tags.count("svg") == 2 + 2 + 2
+    assert "common space vt" in text and "video after the tower" in text

@@ -1,0 +1,180 @@
+"""Looks into the towers: tokens before them, features behind them, and what the nodes do.
+
+For the paper's figures (sections 4.2.5, 4.2.6): the input space after tokenisation beside the
+output space, and the mean activation of each node of the modality-agnostic backbone at the output
+of the MLPs, before the residual is added.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from vatt_tf.encoders.text import word_mask
+from vatt_tf.evaluation import batches, metrics
+from vatt_tf.evaluation.embeddings import MODALITIES, EmbeddingSet
+
+
+@dataclasses.dataclass(frozen=True)
+class Activations:
+    """What towers make of the clips of a data set.
+
+    Attributes:
+        clips: The clips in the spaces ``"tokens"`` (mean of the tokens as they enter the tower,
+            before positions) and ``"features"`` (pooled output of the tower, before the heads),
+            L2-normalised. Where the widths of the modalities differ, the narrower ones end in
+            zeros.
+        nodes: modality -> float32 [layers, d], mean over clips and tokens of the MLP outputs of
+            the shared Transformer; empty for models that have none.
+    """
+
+    clips: EmbeddingSet
+    nodes: dict[str, np.ndarray]
+
+
+def collect_activations(
+    model: Any,
+    dataset: Iterable[dict[str, Any]],
+    *,
+    limit: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Activations:
+    """Runs the towers of a model over a data set.
+
+    Args:
+        model: A :class:`vatt_tf.models.vatt.VATT` or a classifier. Its clips must have the
+            configured size.
+        dataset: Batches of ``data.pipeline.evaluation_dataset``; all views of a clip are averaged.
+        limit: Stop after that many clips.
+        progress: Called with the number of clips done after each batch.
+
+    Raises:
+        UserError: If the data set holds no clip.
+    """
+    towers = _towers(model)
+    shared = getattr(model.config, "kind", "") == "agnostic"
+    function = batches.compiled(lambda inputs: _look(towers, inputs, shared))
+    table = batches.ClipTable()
+    rows: dict[tuple[str, str], list[np.ndarray]] = {}
+    masks: dict[str, list[np.ndarray]] = {}
+    nodes: dict[str, np.ndarray] = {}
+    for batch, valid in batches.real_clips(dataset, limit, progress):
+        present = [m for m in towers if m in batch]
+        for m in present:
+            masks.setdefault(m, []).append(batches.has_modality(batch, m)[valid])
+        means: dict[tuple[str, str], Any] = {}
+        for inputs, share in batches.view_inputs(batch, present):
+            for space, parts in function({m: inputs[m] for m in present}).items():
+                for m, value in parts.items():
+                    value = share * np.asarray(value, np.float32)[valid]
+                    means[space, m] = means.get((space, m), 0.0) + value
+        for (space, m), value in means.items():
+            if space == "nodes":
+                nodes[m] = nodes.get(m, 0.0) + value[masks[m][-1]].sum(axis=0, dtype=np.float64)
+            else:
+                rows.setdefault((space, m), []).append(value)
+        if "caption" in batch:
+            batch = {**batch, "caption": batch["caption"][:, 0]}
+        table.add(batch, valid, ("filename", "start", "label", "label_text", "caption"))
+    merged = {m: np.concatenate(parts) for m, parts in masks.items()}
+    clips = EmbeddingSet(
+        spaces={
+            space: _padded(
+                {
+                    m: np.where(merged[m][:, None], np.concatenate(value), 0.0)
+                    for (s, m), value in rows.items()
+                    if s == space
+                }
+            )
+            for space in ("tokens", "features")
+        },
+        masks=merged,
+        filename=table.strings("filename"),
+        start=table.column("start").astype(np.float32),
+        label=table.column("label").astype(np.int32),
+        label_text=table.strings("label_text"),
+        caption=table.strings("caption"),
+    )
+    counts = {m: max(int(mask.sum()), 1) for m, mask in merged.items()}
+    return Activations(clips, {m: (v / counts[m]).astype(np.float32) for m, v in nodes.items()})
+
+
+def _towers(model: Any) -> dict[str, Any]:
+    """Modality -> encoder of a VATT or a classifier."""
+    if hasattr(model, "towers"):
+        return dict(model.towers)
+    return {modality: model.tower(modality) for modality in MODALITIES}
+
+
+def _padded(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Unit vectors of one width: zeros behind them change no length and no angle."""
+    widest = max(value.shape[1] for value in parts.values())
+    return {
+        modality: metrics.l2_normalize(np.pad(value, ((0, 0), (0, widest - value.shape[1]))))
+        for modality, value in parts.items()
+    }
+
+
+def _look(
+    towers: Mapping[str, Any], inputs: Mapping[str, Any], shared: bool
+) -> dict[str, dict[str, Any]]:
+    """``tokens`` [B, d] and ``features`` [B, d] of every modality, ``nodes`` [B, layers, d]."""
+    found: dict[str, dict[str, Any]] = {"tokens": {}, "features": {}}
+    for modality, value in inputs.items():
+        tower = towers[modality]
+        tokens, mask = _tokens(tower, value)
+        found["tokens"][modality] = _mean(tokens, None if mask is None else mask[:, 1:])
+        if shared:
+            nodes, features = _walk(tower, tokens, mask)
+            found.setdefault("nodes", {})[modality] = ops.stack(nodes, axis=1)
+        else:
+            features = tower(value, training=False)["features_pooled"]
+        found["features"][modality] = features
+    return found
+
+
+def _tokens(tower: Any, value: Any) -> tuple[Any, Any]:
+    """Tokens [B, N, d] before positions, and the mask [B, 1 + N] of [AGG] and words or None."""
+    mask = None
+    if hasattr(tower, "patch_embedding"):
+        tokens = tower.patch_embedding(value)
+    else:
+        ids = ops.cast(value, "int32")
+        tokens, mask = tower.word_embedding(ids), word_mask(ids)
+    if hasattr(tower, "pre_projection"):
+        tokens = ops.gelu(tower.pre_projection(tokens), approximate=False)
+    return tokens, mask
+
+
+def _walk(tower: Any, tokens: Any, mask: Any) -> tuple[Sequence[Any], Any]:
+    """The rest of ``TransformerEncoder``, layer by layer, to see the MLP outputs on the way.
+
+    Returns:
+        Mean MLP output of every block, [B, d] each, and the pooled features [B, output_dim].
+    """
+    tokens = tower.agg_token(tower.positions(tokens))
+    bias = tower.transformer.attention_bias(tokens, mask)
+    nodes = []
+    for block in tower.transformer.blocks:
+        tokens = tokens + block.attention(block.attention_norm(tokens), bias=bias)
+        hidden = ops.gelu(block.mlp_hidden(block.mlp_norm(tokens)), approximate=False)
+        hidden = block.mlp_output(hidden)
+        nodes.append(_mean(hidden, mask))
+        tokens = tokens + hidden
+    pooled = tower.transformer.final_norm(tokens)[:, 0]
+    if tower.post_projection_dim:
+        pooled = ops.gelu(tower.post_projection(pooled), approximate=False)
+    return nodes, pooled
+
+
+def _mean(tokens: Any, mask: Any) -> Any:
+    """Mean over the tokens that are not padding: [B, N, d], [B, N] or None -> float32 [B, d]."""
+    tokens = ops.cast(tokens, "float32")
+    if mask is None:
+        return ops.mean(tokens, axis=1)
+    weights = ops.cast(mask, "float32")[:, :, None]
+    return ops.sum(tokens * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1.0)

@@ -1,0 +1,180 @@
+"""Classes of clips: from predictions to the ``classify`` block of results.json and its table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vatt_tf.errors import UserError
+from vatt_tf.evaluation import classification_metrics
+from vatt_tf.evaluation.predictions import Predictions
+
+# Larger confusion matrices are neither readable nor small.
+CONFUSION_CLASSES = 200
+SINGLE_LABEL = ("top1", "top5", "mean_class_accuracy")
+MULTI_LABEL = ("mAP", "mean_auc", "d_prime_mean", "d_prime_of_mean_auc")
+
+
+def classification_block(predictions: Predictions, *, confidence: bool = True) -> dict[str, Any]:
+    """Computes the ``classify`` block of results.json, without its head.
+
+    A classifier with softmax needs clips with exactly one class: those without any are left out
+    and counted. For one with sigmoids a clip without a class is a negative one of all classes.
+
+    Args:
+        predictions: Scores and labels of the clips.
+        confidence: Whether to add bootstrap intervals (the costly part).
+
+    Returns:
+        Dict of JSON values; accuracies are fractions.
+
+    Raises:
+        UserError: If no clip has a label, or a clip has several labels and the classifier does
+            not take them.
+    """
+    head = {
+        "classes": len(predictions.label_names),
+        "labels": list(predictions.label_names),
+        "multi_label": predictions.multi_label,
+        "clips": len(predictions) + predictions.left_out,
+    }
+    if not (predictions.labels > 0).any():
+        raise UserError(
+            "no clip has a label: give labels to `vatt_tf.prepare` by a manifest CSV with the "
+            "column `label`"
+        )
+    if predictions.multi_label:
+        return {**head, **_multi_label(predictions, confidence)}
+    return {**head, **_single_label(predictions, confidence)}
+
+
+def true_classes(
+    labels: np.ndarray, filename: Sequence[str], label_names: Sequence[str]
+) -> np.ndarray:
+    """Index of the only class of each clip, -1 for none: int64 [n] of multi-hot labels [n, C].
+
+    Raises:
+        UserError: If a clip has several classes; names the first one.
+    """
+    counts = (labels > 0).sum(axis=1)
+    if (counts > 1).any():
+        first = int(np.flatnonzero(counts > 1)[0])
+        several = [label_names[c] for c in np.flatnonzero(labels[first] > 0).tolist()]
+        raise UserError(
+            f"{int((counts > 1).sum())} of {len(labels)} clips have several classes (first: "
+            f"{filename[first]}: {', '.join(several)}), but this task takes one class a clip; "
+            "train with classifier.multi_label=True, or label each clip once"
+        )
+    return np.where(counts == 1, labels.argmax(axis=1), -1)
+
+
+def _single_label(predictions: Predictions, confidence: bool) -> dict[str, Any]:
+    truth = true_classes(predictions.labels, predictions.filename, predictions.label_names)
+    scores, truth = predictions.scores[truth >= 0], truth[truth >= 0]
+    names = predictions.label_names
+    draws = classification_metrics.DRAWS if confidence else 0
+    found = classification_metrics.single_label_metrics(scores, truth, draws=draws)
+    block: dict[str, Any] = {
+        "pool_size": len(truth),
+        "chance": chance(len(names)),
+        "confidence": found["confidence"],
+        **{name: found[name] for name in SINGLE_LABEL if name in found},
+        "per_class": {
+            name: {"top1": float(accuracy), "clips": int(clips)}
+            for name, accuracy, clips in zip(
+                names, found["class_accuracy"], found["class_clips"], strict=True
+            )
+            if clips
+        },
+    }
+    if len(names) <= CONFUSION_CLASSES:
+        block["confusion"] = classification_metrics.confusion_matrix(scores, truth).tolist()
+    return block
+
+
+def chance(classes: int) -> dict[str, float]:
+    """What guessing reaches on average; it has the keys of the accuracies."""
+    guesses = {"top1": 1 / classes, "mean_class_accuracy": 1 / classes}
+    return guesses | ({"top5": 5 / classes} if classes > 5 else {})
+
+
+def _multi_label(predictions: Predictions, confidence: bool) -> dict[str, Any]:
+    names = predictions.label_names
+    draws = classification_metrics.MULTI_LABEL_DRAWS if confidence else 0
+    found = classification_metrics.multi_label_metrics(
+        predictions.scores, predictions.labels, draws=draws
+    )
+    clips = found["class_clips"]
+    counted = clips > 0
+    return {
+        "pool_size": len(predictions),
+        # Clips in random order: the precision of a class is its share of the clips at any recall.
+        "chance": {
+            "mAP": float(clips[counted].mean() / len(predictions)),
+            "mean_auc": 0.5,
+            "d_prime_mean": 0.0,
+            "d_prime_of_mean_auc": 0.0,
+        },
+        "confidence": found["confidence"],
+        **{name: _number(found[name]) for name in MULTI_LABEL},
+        "per_class": {
+            name: {
+                "ap": float(found["class_ap"][c]),
+                "auc": _number(found["class_auc"][c]),
+                "d_prime": _number(found["class_d_prime"][c]),
+                "clips": int(clips[c]),
+            }
+            for c, name in enumerate(names)
+            if counted[c]
+        },
+        "without_positives": [name for name, some in zip(names, counted, strict=True) if not some],
+        "without_negatives": [
+            name for name, n in zip(names, clips, strict=True) if n == len(predictions)
+        ],
+    }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN: None where there is nothing to measure."""
+    return None if math.isnan(value) else float(value)
+
+
+def format_classification(block: dict[str, Any], most: int = 20) -> str:
+    """Lays the block out as the table that ``vatt_tf.evaluate`` prints."""
+    guess, lines = block["chance"], []
+    for name in SINGLE_LABEL + MULTI_LABEL:
+        if block.get(name) is None:
+            continue
+        scale, unit = (1, "") if name in MULTI_LABEL[1:] else (100, " %")
+        low, high = (scale * x for x in block["confidence"][name])
+        lines.append(
+            f"{name:<20}{scale * block[name]:>8.2f}{unit}  [{low:.2f}, {high:.2f}]  "
+            f"(chance {scale * guess[name]:.2f})"
+        )
+    lines.append("(in brackets the 95 % interval of the bootstrap over clips)")
+    lines.append(f"{block['pool_size']} of {block['clips']} clips, {block['classes']} classes")
+    if block.get("without_positives"):
+        left_out = block["without_positives"]
+        lines.append(
+            f"{len(left_out)} classes without a clip are left out: {', '.join(left_out[:8])}"
+            + (" ..." if len(left_out) > 8 else "")
+        )
+    metric = "ap" if block["multi_label"] else "top1"
+    ordered = sorted(block["per_class"].items(), key=lambda item: item[1][metric])
+    lines += ["", f"{'class':<32}{metric:>8}{'clips':>8}   (the hardest first)"]
+    lines += [
+        f"{name[:31]:<32}{100 * part[metric]:>7.1f}%{part['clips']:>8}"
+        for name, part in ordered[:most]
+    ]
+    if len(ordered) > most:
+        lines.append(f"... and {len(ordered) - most} more classes in results.json")
+    protocol = block["protocol"]
+    lines += [
+        "",
+        f"protocol: {protocol['views']}: {protocol['windows']} window(s) x {protocol['crops']} "
+        f"crop(s), {protocol['aggregation']}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,130 @@
+"""Runs a classifier over a finite data set: the mean of its logits over the views of each clip.
+
+Facts A.7: logits, not probabilities, are averaged over windows and crops; softmax or sigmoid come
+after the mean. The last, partly filled batch counts like any other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from vatt_tf.errors import UserError
+from vatt_tf.evaluation import batches
+
+_COLUMNS = ("filename", "start", "end", "labels")
+
+
+@dataclasses.dataclass
+class Predictions:
+    """What a classifier says of the clips of a data set; row i of everything is clip i.
+
+    Attributes:
+        scores: float32 [n, C], mean of the logits over the views.
+        labels: float32 [n, C], 1 where the clip has the class.
+        label_names: Names of the C classes.
+        multi_label: Whether a clip may have several classes.
+        modalities: What the classifier reads.
+        filename: The n file names.
+        start: float32 [n], start of the clip in its file, in seconds.
+        end: float32 [n], its end.
+        left_out: Clips that have none of the modalities; they are in no row.
+        views: Views averaged per clip.
+        strips: A few frames of each clip side by side as JPEG bytes; empty unless asked for.
+    """
+
+    scores: np.ndarray
+    labels: np.ndarray
+    label_names: tuple[str, ...]
+    multi_label: bool
+    modalities: tuple[str, ...]
+    filename: list[str]
+    start: np.ndarray
+    end: np.ndarray
+    left_out: int = 0
+    views: int = 1
+    strips: list[bytes] = dataclasses.field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.filename)
+
+
+def logits_function(classifier: Any) -> batches.Function:
+    """Compiles a classifier: dict of inputs -> logits [B, C]; keep it for repeated evaluations."""
+    return batches.compiled(lambda inputs: classifier(inputs, training=False)["logits"])
+
+
+def predict(
+    classifier: Any,
+    dataset: Iterable[dict[str, Any]],
+    label_names: Sequence[str],
+    *,
+    function: batches.Function | None = None,
+    limit: int | None = None,
+    strip_frames: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Predictions:
+    """Scores every clip of an evaluation data set.
+
+    Args:
+        classifier: Model with ``config.modalities`` and ``config.multi_label`` that gives
+            ``logits`` for a dict of inputs and their ``<modality>_mask``.
+        dataset: Batches of ``data.pipeline.evaluation_dataset(label_names=label_names)``.
+        label_names: Names of the classes in the order of the classifier's outputs.
+        function: The compiled classifier (:func:`logits_function`); give it when the same model
+            is evaluated often.
+        limit: Stop after that many clips.
+        strip_frames: Frames per clip kept as a small JPEG for the report, 0 for none.
+        progress: Called with the number of clips done after each batch.
+
+    Raises:
+        UserError: If the data set holds no clip with the modality, or a score is not finite.
+    """
+    config = classifier.config
+    function = function or logits_function(classifier)
+    table = batches.ClipTable(strip_frames)
+    scores: list[np.ndarray] = []
+    left_out, views = 0, 1
+    for batch, rows in batches.real_clips(dataset, limit, progress):
+        present = np.any([batches.has_modality(batch, m) for m in config.modalities], axis=0)
+        usable = rows[present[rows]]
+        left_out += len(rows) - len(usable)
+        if not usable.size:
+            continue
+        views = batches.view_count(batch, config.modalities)
+        mean = sum(
+            share * np.asarray(function(inputs), np.float32)
+            for inputs, share in batches.view_inputs(batch, config.modalities)
+        )
+        scores.append(np.asarray(mean)[usable])
+        table.add(batch, usable, _COLUMNS)
+    if not scores:
+        raise UserError(
+            f"none of the {left_out} clips has {' or '.join(config.modalities)}, which the "
+            "classifier reads; evaluate it on data that have it"
+        )
+    found = np.concatenate(scores)
+    names = table.strings("filename")
+    bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
+    if bad.size:
+        raise UserError(
+            f"the scores of {bad.size} of {len(found)} clips are NaN or infinite (first: "
+            f"{names[bad[0]]}): the weights are broken or the run diverged; evaluate an earlier "
+            "checkpoint"
+        )
+    return Predictions(
+        scores=found,
+        labels=table.column("labels").astype(np.float32),
+        label_names=tuple(label_names),
+        multi_label=config.multi_label,
+        modalities=tuple(config.modalities),
+        filename=names,
+        start=table.column("start").astype(np.float32),
+        end=table.column("end").astype(np.float32),
+        left_out=left_out,
+        views=views,
+        strips=table.strips,
+    )

@@ -1,0 +1,87 @@
+"""Opens the records of an evaluation and goes over them: clip shape, progress, errors by record."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from vatt_tf.data import pipeline
+from vatt_tf.data.read_errors import read_errors
+from vatt_tf.data.schema import ClipSpec
+from vatt_tf.evaluation.job import Job
+from vatt_tf.evaluation.source import EvaluationSource
+
+
+def open_records(
+    job: Job,
+    found: EvaluationSource,
+    clip: ClipSpec,
+    tokenizer: Any,
+    label_names: Sequence[str] | None = None,
+    windows: int | None = None,
+) -> Any:
+    """The clips as the model reads them.
+
+    Args:
+        job: Gives views and batch size.
+        found: Where the records are.
+        clip: Shape of the model's clips. One caption a clip is the protocol (facts D); the
+            neighbours are for training.
+        tokenizer: Of the model, or None.
+        label_names: Classes, for ``labels`` in the batches.
+        windows: Windows a clip, instead of those of the views.
+    """
+    return pipeline.evaluation_dataset(
+        found.data_source(),
+        dataclasses.replace(clip, texts=1),
+        tokenizer,
+        batch_size=job.options.batch_size,
+        windows=windows or job.views.windows,
+        crops=job.views.crops,
+        label_names=label_names,
+    )
+
+
+def lean_clip(clip: ClipSpec, modalities: Sequence[str]) -> ClipSpec:
+    """The clip without what the model does not read: decoding is most of the work.
+
+    The number of frames stays: it places the windows.
+    """
+    if "audio" not in modalities:
+        clip = dataclasses.replace(clip, audio="none")
+    if "video" not in modalities:
+        clip = dataclasses.replace(clip, height=16, width=16)
+    return clip
+
+
+@contextlib.contextmanager
+def reading(
+    job: Job, found: EvaluationSource, doing: str
+) -> Iterator[Callable[[int], None] | None]:
+    """A pass over records: errors name the record, a bar shows how far it is.
+
+    Yields:
+        Function that takes the number of clips done, or None when nothing is to be shown.
+    """
+    with read_errors(found.path, splits=pipeline.EVALUATION_SPLITS):
+        if job.quiet:
+            yield None
+            return
+        with _progress_bar(doing, found.records, job.options.limit) as bar:
+            yield lambda done: bar.update(done - bar.n)
+
+
+def _progress_bar(doing: str, records: int | None, limit: int | None) -> Any:
+    import tqdm
+
+    total = min((x for x in (records, limit) if x), default=None)
+    return tqdm.tqdm(
+        total=total,
+        unit=" clips",
+        desc=doing,
+        mininterval=0.5 if sys.stderr.isatty() else 15.0,
+        dynamic_ncols=True,
+    )

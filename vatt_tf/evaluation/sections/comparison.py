@@ -1,0 +1,96 @@
+"""Several runs side by side: one table of all their numbers."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from vatt_tf.evaluation import elements, figures
+from vatt_tf.evaluation.headline import Headline, headlines
+from vatt_tf.evaluation.run_info import RunInfo
+
+TASKS = {
+    "classify": "Classification",
+    "probe": "Probes",
+    "retrieval": "Zero-shot retrieval",
+    "zero_shot": "Zero-shot classes",
+}
+
+
+def section(runs: Sequence[RunInfo]) -> str:
+    """Section with a row per number and a column per run; the best of a row is marked."""
+    found = [{one.key: one for one in headlines(run.results)} for run in runs]
+    keys = dict.fromkeys(key for numbers in found for key in numbers)
+    rows: list[str] = []
+    for task, title in TASKS.items():
+        own = [key for key in keys if key[0] == task]
+        if own:
+            rows.append(
+                f'<tr class="group"><th colspan="{len(runs) + 1}">{title}{_data(runs, task)}</th>'
+                "</tr>"
+            )
+            rows += [_row(key, [numbers.get(key) for numbers in found]) for key in own]
+    head = "".join(
+        f'<th><i class="key round {figures.numbered_style(i)}"></i>{html.escape(run.name)}</th>'
+        for i, run in enumerate(runs)
+    )
+    body = (
+        f'<div class="scroll"><table class="compared"><thead><tr><th></th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}{_models(runs)}</tbody></table></div>"
+    )
+    hint = (
+        "Best of each row: \N{BLACK STAR} and bold; small: 95 % of the bootstrap over the clips. "
+        "Numbers of overlapping ranges may differ by chance."
+    )
+    return elements.card("Numbers", hint, body)
+
+
+def _data(runs: Sequence[RunInfo], task: str) -> str:
+    """What all numbers of a task were measured on, or a warning that it was not the same."""
+    blocks = [run.results[task] for run in runs if task in run.results]
+    said = {(str(block.get("data")), block.get("pool_size")) for block in blocks}
+    if len(said) > 1:
+        listed = "; ".join(sorted(f"{data}, {pool} clips" for data, pool in said))
+        words = f"not the same data, do not compare: {listed}"
+        return f' <small class="warning">{html.escape(words)}</small>'
+    data, pool = said.pop()
+    return f" <small>{html.escape(data)}, {pool} clips</small>"
+
+
+def _row(key: tuple[str, str, str], numbers: Sequence[Headline | None]) -> str:
+    there = [one for one in numbers if one is not None]
+    pick = min if there[0].lower_is_better else max
+    best = pick(one.value for one in there)
+    differ = any(one.value != best for one in there)
+    cells = []
+    for one in numbers:
+        if one is None:
+            cells.append("<td></td>")
+            continue
+        first = differ and one.value == best
+        text = html.escape(one.text())
+        text = f"<strong>{text} \N{BLACK STAR}</strong>" if first else text
+        if one.interval is not None:
+            low, high = (one.text(end) for end in one.interval)
+            text += f"<br><small>{html.escape(f'{low} to {high}')}</small>"
+        cells.append(f'<td class="number{" best" if first else ""}">{text}</td>')
+    chance = there[0].chance
+    note = "" if chance is None else f" <small>chance {html.escape(there[0].text(chance))}</small>"
+    name = html.escape(": ".join(part.replace("_", " ") for part in key[1:] if part))
+    return f"<tr><th>{name}{note}</th>{''.join(cells)}</tr>"
+
+
+def _models(runs: Sequence[RunInfo]) -> str:
+    """Rows that tell the models apart."""
+    rows = []
+    for name, values in (
+        ("model", [run.summary for run in runs]),
+        ("parameters", [figures.rounded(run.parameters) for run in runs]),
+        ("steps", [f"{run.train_lines[-1]['step']:,}" if run.train_lines else "" for run in runs]),
+        ("seed", [str(run.settings.get("SEED", "")) for run in runs]),
+    ):
+        if any(values):
+            cells = "".join(f'<td class="said">{html.escape(value)}</td>' for value in values)
+            rows.append(f"<tr><th>{name}</th>{cells}</tr>")
+    group = f'<tr class="group"><th colspan="{len(runs) + 1}">Runs</th></tr>'
+    return group + "".join(rows) if rows else ""

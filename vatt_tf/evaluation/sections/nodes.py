@@ -1,0 +1,62 @@
+"""What the nodes of the modality-agnostic backbone do for each modality (paper section 4.2.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from vatt_tf.evaluation import elements, figures
+from vatt_tf.evaluation.heatmap import heatmap
+
+# Columns of the map: neighbouring nodes are averaged.
+COLUMNS = 96
+
+
+def section(nodes: Mapping[str, np.ndarray]) -> str:
+    """Section with the mean size of the activations by layer, and by layer and node.
+
+    Args:
+        nodes: modality -> float [layers, d], see ``activations.Activations``.
+    """
+    if not nodes:
+        return ""
+    sizes = {modality: np.abs(values) for modality, values in nodes.items()}
+    layers = len(next(iter(sizes.values())))
+    curves = [
+        figures.Series(m, np.arange(1, layers + 1, dtype=float), value.mean(axis=1), m)
+        for m, value in sizes.items()
+    ]
+    chart = figures.line_chart(curves, "layer", "", zero=True)
+    parts = [
+        elements.figure(
+            "Mean over the nodes", chart, elements.legend([(one.name, one.style) for one in curves])
+        )
+    ]
+    binned = {m: _binned(value) for m, value in sizes.items()}
+    # One scale for all: the brightest cells do not decide it.
+    top = max(float(np.quantile(value, 0.99)) for value in binned.values()) or 1.0
+    names = [str(layer) for layer in range(1, layers + 1)]
+    for modality, value in binned.items():
+        picture = heatmap(
+            value / top,
+            f"activation of the nodes by layer for {modality}",
+            rows=names,
+            row_title="layer",
+            column_title=f"nodes 1 to {nodes[modality].shape[1]}",
+            height=210,
+            style=modality,
+        )
+        parts.append(elements.figure(modality.capitalize(), picture))
+    hint = (
+        "All modalities pass through the same Transformer. Shown is the size of the mean "
+        "activation of its nodes at the output of each MLP, before the residual is added, over "
+        "all clips and tokens. The maps have one scale."
+    )
+    return elements.card("Nodes of the shared backbone", hint, elements.grid(parts))
+
+
+def _binned(values: np.ndarray) -> np.ndarray:
+    """Means of neighbouring columns: [layers, d] -> [layers, at most COLUMNS]."""
+    edges = np.linspace(0, values.shape[1], min(COLUMNS, values.shape[1]) + 1).round().astype(int)
+    return np.add.reduceat(values, edges[:-1], axis=1) / np.diff(edges)

@@ -1,0 +1,103 @@
+"""Tables of what a model does without labels: retrieval and zero-shot classes."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from vatt_tf.evaluation import elements
+from vatt_tf.evaluation.retrieval import DIRECTIONS, direction_name
+from vatt_tf.evaluation.run_info import RunInfo
+
+
+def retrieval(run: RunInfo) -> str:
+    """Section with recalls and ranks of every direction."""
+    block = run.results.get("retrieval")
+    if not block:
+        return ""
+    names = {direction_name(*d): d for d in DIRECTIONS}
+    body = _recall_table({name: block[name] for name in names if name in block})
+    if block.get("by_caption"):
+        body += "<h3>Each different caption once, any clip that has it is right</h3>"
+        body += _recall_table(block["by_caption"])
+    if block.get("by_class"):
+        rows = "".join(
+            f"<tr><th>{_arrow(name)}</th>"
+            + elements.percent_cell(part["precision@1"], part["chance"], name.split("_")[0])
+            + f'<td class="number">{part["queries"]}</td></tr>'
+            for name, part in block["by_class"].items()
+        )
+        body += (
+            "<h3>By class: the top item has the class of the query</h3>"
+            '<div class="scroll"><table><thead><tr><th>query to item</th><th>precision@1</th>'
+            f"<th>queries</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        )
+    protocol = block.get("protocol", {})
+    body += (
+        f'<p class="hint">Protocol: {protocol.get("windows")} window(s) a clip, '
+        f"{html.escape(str(protocol.get('window_aggregation')))}; "
+        f"{html.escape(str(protocol.get('similarity')))} similarity; right: "
+        f"{html.escape(str(protocol.get('correct')))}; ties: "
+        f"{html.escape(str(protocol.get('ties')))}. Data: {html.escape(str(block.get('data')))}, "
+        f"step {block.get('step')}.</p>"
+    )
+    hint = (
+        "A query from one modality ranks all clips of the pool by another one. R@k is the share of "
+        "queries whose own clip is among the first k; MedR and MnR are the median and mean rank."
+    )
+    return elements.card("Zero-shot retrieval", hint, elements.CHANCE_LEGEND + body)
+
+
+def _arrow(name: str) -> str:
+    return html.escape(name.replace("_to_", " \N{RIGHTWARDS ARROW} "))
+
+
+def _recall_table(parts: dict[str, Any]) -> str:
+    rows = []
+    for name, part in parts.items():
+        chance = part["chance"]
+        cells = "".join(
+            elements.percent_cell(
+                part[k], chance[k], name.split("_")[0], part.get("confidence", {}).get(k)
+            )
+            for k in ("R@1", "R@5", "R@10")
+        )
+        cells += "".join(
+            f'<td class="number">{part[k]:.1f} <small>({chance[k]:.1f})</small></td>'
+            for k in ("MedR", "MnR")
+        )
+        rows.append(
+            f"<tr><th>{_arrow(name)}</th>{cells}<td class='number'>{part['pool_size']}</td></tr>"
+        )
+    head = "".join(f"<th>{x}</th>" for x in ("query to item", "R@1", "R@5", "R@10", "MedR", "MnR"))
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}<th>pool</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def zero_shot(run: RunInfo) -> str:
+    """Section with the zero-shot accuracy of every class."""
+    block = run.results.get("zero_shot")
+    if not block:
+        return ""
+    chance = block["chance"]["top1"]
+    shown = sorted(block["per_class"].items(), key=lambda item: -item[1]["top1"])
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th>{elements.percent_cell(part['top1'], chance, 'accent')}"
+        f'<td class="number">{part["clips"]}</td>'
+        f"<td>{html.escape(block['prompts'][name][0])}</td></tr>"
+        for name, part in shown[:40]
+    )
+    more = f"<p class='hint'>{len(shown) - 40} more classes are in results.json.</p>"
+    hint = (
+        f"Each video gets the class whose prompts lie nearest. Top-1 {100 * block['top1']:.1f} % "
+        f"(chance {100 * chance:.1f} %), top-5 {100 * block['top5']:.1f} % (chance "
+        f"{100 * block['chance']['top5']:.1f} %), {block['pool_size']} clips, "
+        f"{block['classes']} classes."
+    )
+    table = (
+        '<div class="scroll"><table><thead><tr><th>class</th><th>top-1</th><th>clips</th>'
+        f"<th>prompt</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+    return elements.card("Zero-shot classes", hint, table + (more if len(shown) > 40 else ""))

@@ -1,0 +1,154 @@
+"""The tasks of ``vatt_tf.evaluate``: load the model, read the clips, compute the block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vatt_tf.data.labels import read_labels
+from vatt_tf.errors import UserError
+from vatt_tf.evaluation import classification, embeddings, predictions, retrieval, zero_shot
+from vatt_tf.evaluation.activations import Activations, collect_activations
+from vatt_tf.evaluation.job import Evaluation, Job
+from vatt_tf.evaluation.probe_task import run_probe
+from vatt_tf.evaluation.reading import lean_clip, open_records, reading
+from vatt_tf.evaluation.source import EvaluationSource, find_source
+from vatt_tf.models import io
+
+# Clips whose frames are kept for the report; the pictures stay a few MB in memory.
+STRIP_FRAMES = 5
+# Clips of the report's maps (facts D "Figures").
+MAPPED_CLIPS = 1000
+
+
+def run(job: Job) -> Evaluation:
+    """Runs a task.
+
+    Raises:
+        UserError: If the run, the data or the options cannot be used.
+    """
+    tasks = {
+        "retrieval": _retrieval,
+        "zero_shot": _zero_shot,
+        "classify": _classify,
+        "probe": run_probe,
+    }
+    return tasks[job.task](job)
+
+
+def _retrieval(job: Job) -> Evaluation:
+    found = find_source(job.data)
+    model, _, dataset, collected = _embed(job, found)
+    return Evaluation(
+        retrieval.retrieval_metrics(collected),
+        retrieval.format_retrieval,
+        found,
+        embeddings=collected,
+        activations=_activations(job, model, dataset),
+    )
+
+
+def _zero_shot(job: Job) -> Evaluation:
+    found = find_source(job.data)
+    # Mistakes in the small files show before the model is loaded.
+    prompts = job.options.prompts
+    classes = None if prompts is None else zero_shot.read_prompts(prompts)
+    if classes is not None and found.labels:
+        zero_shot.match_labels(classes, found.labels)
+    model, tokenizer, dataset, collected = _embed(job, found)
+    block = zero_shot.zero_shot_metrics(
+        collected, model, tokenizer, labels=found.labels, prompts=classes
+    )
+    activations = _activations(job, model, dataset)
+    return Evaluation(
+        block, zero_shot.format_zero_shot, found, embeddings=collected, activations=activations
+    )
+
+
+def _embed(job: Job, found: EvaluationSource) -> tuple[Any, Any, Any, Any]:
+    _check_kind(job, ("vatt",), "towers and common spaces")
+    model, clip, tokenizer = io.load_pretrained(job.weights)
+    dataset = open_records(job, found, clip, tokenizer)
+    with reading(job, found, "embedding") as progress:
+        collected = embeddings.embed_dataset(
+            model,
+            dataset,
+            limit=job.options.limit,
+            strip_frames=STRIP_FRAMES if job.keep else 0,
+            progress=progress,
+        )
+    return model, tokenizer, dataset, collected
+
+
+def _classify(job: Job) -> Evaluation:
+    found = find_source(job.data)
+    _check_kind(job, io.CLASSIFIER_KINDS, "a classifier")
+    views = job.views
+    given = None if job.options.labels is None else read_labels(job.options.labels)
+    loaded = io.load_classifier(job.weights)
+    names = _class_names(job.weights, loaded, given)
+    modalities = loaded.model.config.modalities
+    clip = loaded.clip if job.keep else lean_clip(loaded.clip, modalities)
+    dataset = open_records(job, found, clip, loaded.tokenizer, names)
+    with reading(job, found, "classifying") as progress:
+        answers = predictions.predict(
+            loaded.model,
+            dataset,
+            names,
+            limit=job.options.limit,
+            strip_frames=STRIP_FRAMES if job.keep else 0,
+            progress=progress,
+        )
+    block = classification.classification_block(answers)
+    return Evaluation(
+        {"protocol": views.protocol(job.options.views or "default"), **block},
+        classification.format_classification,
+        found,
+        predictions=answers,
+        activations=_activations(job, loaded.model, dataset),
+    )
+
+
+def _check_kind(job: Job, kinds: Sequence[str], expected: str) -> None:
+    """Says which task is for the model that the folder holds."""
+    kind = io.read_description(job.weights).get("kind", "vatt")
+    if kind not in kinds:
+        fitting = (
+            "classify or probe"
+            if kind in io.CLASSIFIER_KINDS
+            else ("retrieval, zero_shot or probe (fine-tune it for classes: docs/finetuning.md)")
+        )
+        raise UserError(
+            f"{job.weights}: holds a model of kind {kind!r}, but --task={job.task} needs "
+            f"{expected}; evaluate this model with --task={fitting}"
+        )
+
+
+def _activations(job: Job, model: Any, dataset: Any) -> Activations | None:
+    if not job.keep:
+        return None
+    limit = min(MAPPED_CLIPS, job.options.limit or MAPPED_CLIPS)
+    return collect_activations(model, dataset, limit=limit)
+
+
+def _class_names(
+    weights: str, loaded: io.LoadedClassifier, given: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Names of the classifier's outputs: its own, or those of a label file."""
+    names = loaded.labels or (tuple(given) if given is not None else None)
+    if names is None:
+        raise UserError(
+            f"{weights}: names no classes; give them with --labels=FILE, a class a line in the "
+            "order of the classifier's outputs"
+        )
+    if given is not None and tuple(given) != names:
+        raise UserError(
+            f"--labels={len(given)} classes: the weights name others or in another order "
+            f"({', '.join(names[:5])}, ...); leave the flag out"
+        )
+    if len(names) != loaded.model.config.num_classes:
+        raise UserError(
+            f"{len(names)} class names, but the classifier in {weights} has "
+            f"{loaded.model.config.num_classes} outputs; give --labels with that many lines"
+        )
+    return names
