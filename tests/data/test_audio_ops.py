@@ -77,3 +77,26 @@ def test_noise_follows_the_loudest_sample():
     again = audio_ops.add_noise(tf.constant(signal), [1, 2]).numpy() - signal
     np.testing.assert_array_equal(noise, again)
     assert not audio_ops.add_noise(tf.zeros([10]), [1, 2]).numpy().any()
+
+
+def test_rolled_turns_round():
+    signal = tf.range(100, dtype=tf.float32)
+    turned = [audio_ops.rolled(signal, tf.constant([1, n], tf.int64)).numpy() for n in range(4)]
+    for values in turned:
+        np.testing.assert_array_equal(np.roll(values, -int(np.argmin(values))), signal)
+    assert len({values[0] for values in turned}) > 1
+
+
+@pytest.mark.parametrize("shape", [(200,), (200, 3)])
+def test_masked_sets_two_spans_to_zero(shape):
+    shares = []
+    for number in range(30):
+        key = tf.constant([number, 7], tf.int64)
+        values = audio_ops.masked(tf.ones(shape), key, 0.2).numpy().reshape(200, -1)
+        assert (values == values[:, :1]).all()  # whole rows
+        gone = values[:, 0] == 0
+        assert np.count_nonzero(np.diff(gone.astype(int)) == 1) <= 2
+        shares.append(gone.mean())
+    assert max(shares) <= 0.4 and 0.1 < np.mean(shares) < 0.25
+    again = audio_ops.masked(tf.ones(shape), key, 0.2).numpy()
+    np.testing.assert_array_equal(again.reshape(200, -1), values)

@@ -1,5 +1,7 @@
 """Batches: order across workers and steps, synchrony, masks, foreign records, bad input."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -354,7 +356,7 @@ def test_settings_are_checked(folder, tokenizer):
     for name, value in (("crop", "middle"), ("hue", 0.6), ("min_area", 0.0), ("min_aspect", 3.0)):
         with pytest.raises(UserError, match=f"augmentation.{name}"):
             Augmentation(**{name: value})
-    for name, value in (("audio", "mp3"), ("frames", 0), ("height", 1.5), ("frame_rate", "10")):
+    for name, value in (("audio", "mp3"), ("frames", -1), ("height", 1.5), ("frame_rate", "10")):
         with pytest.raises(UserError, match=name):
             ClipSpec(**{name: value})
 
@@ -363,3 +365,20 @@ def test_vgg_crop(folder):
     dataset = training_dataset(str(folder), SPEC, None, Augmentation(crop="vgg"), batch_size=12)
     assert batches(dataset, 1)[0]["video"].any()
     assert sorted(labels(dataset, 1)) == list(range(12))
+
+
+def test_clips_without_video_or_without_sound(tmp_path):
+    """What no tower reads is not in the batches; a sound alone may begin anywhere."""
+    folder = write_shards(tmp_path, [example(n, captions=["a"]) for n in range(4)])
+    sound = dataclasses.replace(SPEC, frames=0)
+    changed = Augmentation(audio_roll_probability=1.0, time_mask=0.2, audio_noise=0.0)
+    (batch,) = batches(training_dataset(folder, sound, None, changed, batch_size=4), 1)
+    assert "video" not in batch and "video_mask" not in batch
+    assert batch["audio"].shape == (4, 320, 1) and (batch["audio_mask"] == 1).all()
+    (batch,) = batches(evaluation_dataset(folder, sound, None, batch_size=4, windows=2), 1)
+    assert "video" not in batch and batch["audio"].shape == (4, 2, 320, 1)
+    # The two windows are spaced over the sound, not over frames.
+    assert batch["audio"][0, 1, 0, 0] > batch["audio"][0, 0, 0, 0]
+    silent = dataclasses.replace(SPEC, audio="none", sample_rate=999)  # its rate is not looked at
+    (batch,) = batches(evaluation_dataset(folder, silent, None, batch_size=4), 1)
+    assert "audio" not in batch and batch["video"].shape[0] == 4

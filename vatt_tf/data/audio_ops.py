@@ -24,6 +24,38 @@ def add_noise(waveform: tf.Tensor, key: tf.Tensor, level: float = 0.01) -> tf.Te
     return waveform + level * tf.reduce_max(tf.abs(waveform)) * noise
 
 
+def rolled(waveform: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """Turns a signal round by a random share of its length: its end comes before its beginning."""
+    length = tf.size(waveform)
+    return tf.roll(waveform, _uniform_whole(key, length), axis=0)
+
+
+def masked(values: tf.Tensor, key: tf.Tensor, share: float) -> tf.Tensor:
+    """Sets two random spans along the first axis to 0 (SpecAugment, Park et al. 2019).
+
+    Args:
+        values: float32 ``[n, ...]``.
+        key: int64 ``[2]`` seed.
+        share: A span is between nothing and this share of the axis.
+    """
+    length = tf.shape(values)[0]
+    places = tf.range(length)
+    kept = tf.ones([length], tf.bool)
+    longest = tf.cast(tf.round(share * tf.cast(length, tf.float32)), tf.int32)
+    for span_key in tf.unstack(tf.random.split(key, 2, alg="philox")):
+        size_key, place_key = tf.unstack(tf.random.split(span_key, 2, alg="philox"))
+        size = _uniform_whole(size_key, longest + 1)
+        begin = _uniform_whole(place_key, length - size + 1)
+        kept &= (places < begin) | (places >= begin + size)
+    shape = tf.concat([[length], tf.ones([tf.rank(values) - 1], tf.int32)], 0)
+    return values * tf.reshape(tf.cast(kept, values.dtype), shape)
+
+
+def _uniform_whole(key: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
+    """A whole number in [0, limit), int32."""
+    return tf.random.stateless_uniform([], key, 0, limit, tf.int32, alg="philox")
+
+
 def log_mel(waveform: tf.Tensor, spec: ClipSpec) -> tf.Tensor:
     """Log-mel spectrogram of a waveform, scaled to [0, 1] for each clip.
 

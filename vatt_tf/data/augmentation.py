@@ -8,7 +8,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from vatt_tf.data import video_ops
+from vatt_tf.data import audio_ops, video_ops
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 
@@ -38,6 +38,10 @@ class Augmentation:
         contrast: Contrast factor within 1 -+ this.
         hue: Largest hue rotation in turns.
         audio_noise: Standard deviation of the noise relative to the clip's largest sample.
+        audio_roll_probability: Share of the sounds that begin at a random place and go on with
+            their beginning after their end; only where no video has to stay in step.
+        time_mask: Two spans of up to this share of the sound are set to 0.
+        band_mask: Two spans of up to this share of the mel bands are set to 0 (log-mel).
 
     Raises:
         UserError: If a field has a value out of its range.
@@ -58,6 +62,9 @@ class Augmentation:
     contrast: float = 0.4
     hue: float = 0.2
     audio_noise: float = 0.01
+    audio_roll_probability: float = 0.0
+    time_mask: float = 0.0
+    band_mask: float = 0.0
 
     def __post_init__(self) -> None:
         if self.crop not in CROPS:
@@ -80,6 +87,46 @@ class Augmentation:
                     f"augmentation.{low} is {getattr(self, low)!r}; expected more than 0 and at "
                     f"most {high} ({getattr(self, high)!r})"
                 )
+
+
+def augmented_sound(
+    waveform: tf.Tensor, augmentation: Augmentation, key: tf.Tensor, roll: bool
+) -> tf.Tensor:
+    """Rolls the samples of one clip and adds noise.
+
+    Args:
+        waveform: float32 ``[samples]``.
+        augmentation: What is done.
+        key: int64 ``[2]`` seed.
+        roll: Whether the sound may be rolled.
+    """
+    choice_key, roll_key = tf.unstack(tf.random.split(key, 2, alg="philox"))
+    if roll and augmentation.audio_roll_probability:
+        chosen = tf.random.stateless_uniform([], choice_key, alg="philox")
+        waveform = tf.cond(
+            chosen < augmentation.audio_roll_probability,
+            lambda: audio_ops.rolled(waveform, roll_key),
+            lambda: waveform,
+        )
+    if augmentation.audio_noise:
+        waveform = audio_ops.add_noise(waveform, key, augmentation.audio_noise)
+    return waveform
+
+
+def masked_sound(sound: tf.Tensor, augmentation: Augmentation, key: tf.Tensor) -> tf.Tensor:
+    """Masks one clip as the tower reads it: ``[samples]`` or the spectrogram ``[frames, bands]``.
+
+    The spectrogram is masked, not its waveform: silence there would move the smallest value, and
+    with it all that is scaled by it, away from what the tower reads at test time.
+    """
+    time_key, band_key = tf.unstack(tf.random.split(key, 2, alg="philox"))
+    if augmentation.time_mask:
+        sound = audio_ops.masked(sound, time_key, augmentation.time_mask)
+    if augmentation.band_mask and sound.shape.rank == 2:
+        sound = tf.transpose(
+            audio_ops.masked(tf.transpose(sound), band_key, augmentation.band_mask)
+        )
+    return sound
 
 
 def augmented_frames(

@@ -16,7 +16,12 @@ import numpy as np
 import tensorflow as tf
 
 from vatt_tf.data import audio_ops, order, sampling, video_ops
-from vatt_tf.data.augmentation import Augmentation, augmented_frames
+from vatt_tf.data.augmentation import (
+    Augmentation,
+    augmented_frames,
+    augmented_sound,
+    masked_sound,
+)
 from vatt_tf.data.read_errors import check_keys
 from vatt_tf.data.records import Record, RecordTable, class_vector, parse_record, require
 from vatt_tf.data.schema import ClipSpec, RecordKeys
@@ -241,12 +246,17 @@ def _training_clip(
         result |= {"video": frames, "video_mask": _mask(stored_frames)}
     begin = _begin(record, offset, audio_offset)
     if spec.audio != "none":
-
-        def noisy(waveform: tf.Tensor) -> tf.Tensor:
-            return audio_ops.add_noise(waveform, keys[2], augmentation.audio_noise)
-
-        change = noisy if augmentation.audio_noise else tf.identity
-        audio, count = _audio(record, spec, stride, step, offset, audio_offset, change)
+        alone = not spec.frames  # nothing to stay in step with
+        audio, count = _audio(
+            record,
+            spec,
+            stride,
+            step,
+            offset,
+            audio_offset,
+            lambda waveform: augmented_sound(waveform, augmentation, keys[2], roll=alone),
+            lambda sound: masked_sound(sound, augmentation, keys[4]),
+        )
         result |= {"audio": audio, "audio_mask": _mask(count)}
     window = tf.stack([begin, begin + spec.seconds])
     return result | {
@@ -270,7 +280,7 @@ def _evaluation_clip(
             views = _video(record, spec, stride, offset, lambda f: _crops(f, spec, crops), [crops])
             video.append(tf.transpose(views, [1, 0, 2, 3, 4]))
         if spec.audio != "none":
-            clip, count = _audio(record, spec, stride, step, offset, audio_offset, tf.identity)
+            clip, count = _audio(record, spec, stride, step, offset, audio_offset)
             audio.append(clip)
             counts.append(count)
     shown = tf.cast(valid, tf.float32)
@@ -363,7 +373,8 @@ def _audio(
     step: tf.Tensor,
     offset: tf.Tensor,
     audio_offset: tf.Tensor,
-    change: Callable[[tf.Tensor], tf.Tensor],
+    change: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+    mask: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Sound of the clip as the tower reads it, and how many stored samples are in it.
 
@@ -393,7 +404,7 @@ def _audio(
     def cut() -> tuple[tf.Tensor, tf.Tensor]:
         clip, count = sampling.audio_window(record.waveform, start, spec.samples, step, period)
         clip = change(clip)
-        return (audio_ops.log_mel(clip, spec) if spec.audio == "log_mel" else clip), count
+        return mask(audio_ops.log_mel(clip, spec) if spec.audio == "log_mel" else clip), count
 
     shape = spec.audio_shape[:-1]
     clip, count = tf.cond(

@@ -149,7 +149,7 @@ class ClipTable:
         for name in names:
             if name in batch:
                 self._parts.setdefault(name, []).append(batch[name][rows])
-        if self._strip_frames:
+        if self._strip_frames and "video" in batch:
             self._strips += [frame_strip(batch["video"][i, 0], self._strip_frames) for i in rows]
             self._any_video |= bool(has_modality(batch, "video")[rows].any())
 
