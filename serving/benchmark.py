@@ -227,10 +227,10 @@ def batching(
 
 
 def _batching_parameters(clients: int) -> str:
-    """One batch at a time, as large as there are clients; the next one fills while it runs."""
+    """One batch at a time, for half of the clients: the next one fills while it runs."""
     return (
-        f"max_batch_size {{ value: {clients} }}\n"
-        "batch_timeout_micros { value: 0 }\n"
+        f"max_batch_size {{ value: {max(clients // 2, 1)} }}\n"
+        "batch_timeout_micros { value: 5000 }\n"
         "max_enqueued_batches { value: 1000 }\n"
         "num_batch_threads { value: 1 }\n"
     )
