@@ -167,5 +167,5 @@ class Trainer(orbit.AbstractTrainer):
         return (
             f"step {int(self._global_step.numpy()) + 1} is not finite ({values}). The weights are "
             f"those before it. Its records: {shown}{more}. Look at these, lower "
-            "learning_rate.peak, or set train.gradient_clip_norm"
+            "learning_rate.peak, or set gradient_clip_norm"
         )
