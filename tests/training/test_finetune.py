@@ -9,7 +9,12 @@ import tensorflow as tf
 
 from tests.data.records import example, jpeg
 from tests.training.conftest import GIN, SIZES
-from tests.training.test_run import checkpoint_values, command, lines
+from tests.training.test_run import (
+    assert_same_checkpoints,
+    checkpoint_values,
+    command,
+    lines,
+)
 from vatt_tf import config
 from vatt_tf.models.io import load_classifier, load_pretrained
 
@@ -99,10 +104,7 @@ def test_interrupted_and_resumed_is_bit_equal(gin_file, tmp_path, micro):
     assert command(gin_file, whole, *bindings) == 0
     assert command(gin_file, parts, *bindings, flags=["--stop_at_step=2"]) == 0
     assert command(gin_file, parts, *bindings) == 0
-    expected, actual = checkpoint_values(whole), checkpoint_values(parts)
-    assert expected.keys() == actual.keys()
-    for key in expected:
-        np.testing.assert_array_equal(expected[key], actual[key], err_msg=key)
+    assert_same_checkpoints(whole, parts)
 
 
 def test_only_the_head_learns_at_first(gin_file, tmp_path):

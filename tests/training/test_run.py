@@ -27,6 +27,13 @@ def checkpoint_values(run_dir):
     }
 
 
+def assert_same_checkpoints(one, other):
+    expected, actual = checkpoint_values(one), checkpoint_values(other)
+    assert expected.keys() == actual.keys()
+    for key in expected:
+        np.testing.assert_array_equal(expected[key], actual[key], err_msg=key)
+
+
 def lines(run_dir):
     with open(f"{run_dir}/metrics.jsonl", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
@@ -64,10 +71,7 @@ def test_interrupted_and_resumed_is_bit_equal(gin_file, tmp_path, micro):
     assert command(gin_file, whole, *bindings) == 0
     assert command(gin_file, parts, *bindings, flags=["--stop_at_step=2"]) == 0
     assert command(gin_file, parts, *bindings) == 0
-    expected, actual = checkpoint_values(whole), checkpoint_values(parts)
-    assert expected.keys() == actual.keys()
-    for key in expected:
-        np.testing.assert_array_equal(expected[key], actual[key], err_msg=key)
+    assert_same_checkpoints(whole, parts)
     losses = {line["step"]: line["loss"] for line in lines(whole)}
     assert {line["step"]: line["loss"] for line in lines(parts)} == losses
 

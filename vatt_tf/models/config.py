@@ -15,6 +15,7 @@ import gin
 
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
+from vatt_tf.models.agnostic_config import AgnosticTextConfig, AgnosticTowerConfig
 from vatt_tf.models.fields import (
     AsDict,
     as_sizes,
@@ -27,7 +28,7 @@ from vatt_tf.models.fields import (
     set_field,
 )
 from vatt_tf.models.sizes import SIZE_FIELDS, SizeFields, check_transformer
-from vatt_tf.models.text_config import AgnosticTextConfig, TextTowerConfig
+from vatt_tf.models.text_config import TextTowerConfig
 
 
 def _check_drop_token(name: str, rate: float, tokens: int) -> None:
@@ -211,40 +212,6 @@ class AudioTowerConfig(SizeFields):
         )
 
 
-@gin.configurable("agnostic_tower")
-@dataclasses.dataclass(frozen=True)
-class AgnosticTowerConfig(SizeFields):
-    """The Transformer that all modalities of the agnostic model share.
-
-    Attributes:
-        size: Named size: tiny, small, base, medium, large or xlarge.
-        dropout_rate: Dropout inside the Transformer.
-        position_dropout_rate: Dropout after the positions are added (released code: always 0.1).
-        post_projection: Width of the features.
-        num_layers: Overrides the size's number of blocks.
-        d_model: Overrides the size's token width.
-        num_heads: Overrides the size's number of heads.
-        d_ff: Overrides the size's MLP width.
-        d_kv: Overrides the size's head width.
-    """
-
-    size: str = "medium"
-    dropout_rate: float = 0.1
-    position_dropout_rate: float = 0.1
-    post_projection: int = 1024
-    num_layers: int | None = None
-    d_model: int | None = None
-    num_heads: int | None = None
-    d_ff: int | None = None
-    d_kv: int | None = None
-
-    def __post_init__(self) -> None:
-        name = "agnostic_tower"
-        check_transformer(self, name)
-        check_rate(f"{name}.position_dropout_rate", self.position_dropout_rate)
-        check_positive(f"{name}.post_projection", self.post_projection)
-
-
 @gin.configurable("common_space")
 @dataclasses.dataclass(frozen=True)
 class HeadConfig:
@@ -341,6 +308,11 @@ class VattConfig(AsDict):
             tokens=self.text.max_tokens,
         )
         return dataclasses.replace(spec, **self.audio.clip_fields)
+
+    @property
+    def towers(self) -> dict[str, TowerConfig]:
+        """Configurations of the towers by modality, each as a model of its own."""
+        return {modality: self.tower(modality) for modality in MODALITIES}
 
     def tower(self, modality: str) -> TowerConfig:
         """One of the towers as a model of its own, e.g. to fine-tune it.

@@ -122,7 +122,7 @@ def step_flops(
     """
     per_clip = {
         modality: encoder_flops(tower, training=training, convention=convention)
-        for modality, tower in towers_of(config).items()
+        for modality, tower in config.towers.items()
     }
     if "text" in per_clip:
         per_clip["text"] *= texts
@@ -132,17 +132,6 @@ def step_flops(
     flops = {part: passes * batch * count for part, count in per_clip.items()}
     flops["total"] = sum(flops.values())
     return flops
-
-
-def towers_of(
-    config: VattConfig | ClassifierConfig | MultimodalConfig,
-) -> dict[str, TowerConfig]:
-    """Modality -> configuration of the tower that reads it."""
-    if isinstance(config, VattConfig):
-        return {modality: config.tower(modality) for modality in MODALITIES}
-    if isinstance(config, MultimodalConfig):
-        return config.towers
-    return {config.modality: config.tower}
 
 
 def _patch_size(tower: VideoTowerConfig | AudioTowerConfig) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.heads.fusion import FUSIONS, MOST_PRODUCTS
+from vatt_tf.models.agnostic_config import AgnosticTextConfig
 from vatt_tf.models.config import (
     MODALITIES,
     AudioTowerConfig,
@@ -25,7 +26,7 @@ from vatt_tf.models.fields import (
     fail,
     made_from,
 )
-from vatt_tf.models.text_config import AgnosticTextConfig, TextTowerConfig
+from vatt_tf.models.text_config import TextTowerConfig
 
 _NAME = "multimodal_classifier"
 _TOWERS: dict[str, tuple[type, ...]] = {

@@ -1,7 +1,4 @@
-"""Configuration of the text towers: the specific one, and the agnostic one as a tower of its own.
-
-A part of ``vatt_tf.models.config``.
-"""
+"""Configuration of the text tower; a part of ``vatt_tf.models.config``."""
 
 from __future__ import annotations
 
@@ -10,17 +7,17 @@ from typing import Any
 
 import gin
 
-from vatt_tf.models.fields import check_choice, check_flag, check_positive, check_rate
+from vatt_tf.models.fields import check_choice, check_flag, check_positive
 from vatt_tf.models.sizes import SizeFields, check_transformer
 
 _LINEAR_WIDTH = 2048
 
 
-def _check_words(instance: Any, name: str) -> None:
+def check_words(instance: Any, name: str) -> None:
+    """Checks the fields of the word table and the captions under their gin names."""
     for field in ("vocab_size", "embedding_dim", "max_tokens"):
         check_positive(f"{name}.{field}", getattr(instance, field))
     check_flag(f"{name}.trainable_words", instance.trainable_words)
-    check_transformer(instance, name)
 
 
 @gin.configurable("text_tower")
@@ -61,7 +58,8 @@ class TextTowerConfig(SizeFields):
     def __post_init__(self) -> None:
         name = "text_tower"
         check_choice(f"{name}.kind", self.kind, ("t5", "linear"))
-        _check_words(self, name)
+        check_words(self, name)
+        check_transformer(self, name)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -76,50 +74,3 @@ class TextTowerConfig(SizeFields):
     def output_dim(self) -> int:
         """Width of the features."""
         return self.linear_width() if self.kind == "linear" else super().output_dim
-
-
-@gin.configurable("agnostic_text_tower")
-@dataclasses.dataclass(frozen=True)
-class AgnosticTextConfig(SizeFields):
-    """The text side of an agnostic model as a tower of its own, with its own Transformer.
-
-    Attributes:
-        size: Named size: tiny, small, base, medium, large or xlarge.
-        vocab_size: Words of the vocabulary; id 0 is padding.
-        embedding_dim: Width of a word vector.
-        max_tokens: Tokens of a caption; sets the size of the position table.
-        trainable_words: Whether the word table is trained.
-        dropout_rate: Dropout inside the Transformer.
-        position_dropout_rate: Dropout after the positions are added.
-        post_projection: Width of the features.
-        num_layers: Overrides the size's number of blocks.
-        d_model: Overrides the size's token width.
-        num_heads: Overrides the size's number of heads.
-        d_ff: Overrides the size's MLP width.
-        d_kv: Overrides the size's head width.
-    """
-
-    size: str = "medium"
-    vocab_size: int = 65_536
-    embedding_dim: int = 300
-    max_tokens: int = 16
-    trainable_words: bool = False
-    dropout_rate: float = 0.1
-    position_dropout_rate: float = 0.1
-    post_projection: int = 1024
-    num_layers: int | None = None
-    d_model: int | None = None
-    num_heads: int | None = None
-    d_ff: int | None = None
-    d_kv: int | None = None
-
-    def __post_init__(self) -> None:
-        name = "agnostic_text_tower"
-        _check_words(self, name)
-        check_rate(f"{name}.position_dropout_rate", self.position_dropout_rate)
-        check_positive(f"{name}.post_projection", self.post_projection)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one caption."""
-        return (self.max_tokens,)

@@ -10,8 +10,9 @@ from keras import ops
 from vatt_tf.encoders.audio import SpectrogramEncoder, WaveformEncoder
 from vatt_tf.encoders.text import AbsoluteTextEncoder, LinearTextEncoder, TextEncoder
 from vatt_tf.encoders.video import VideoEncoder
+from vatt_tf.models.agnostic_config import AgnosticTextConfig
 from vatt_tf.models.config import AudioTowerConfig, TowerConfig, VideoTowerConfig
-from vatt_tf.models.text_config import AgnosticTextConfig, TextTowerConfig
+from vatt_tf.models.text_config import TextTowerConfig
 
 
 def transformer_arguments(config: Any) -> dict[str, Any]:

@@ -165,14 +165,14 @@ def abstract(build: Callable[[], Model]) -> Model:
     return made[0]
 
 
-def parameter_counts(model: VATT) -> dict[str, int]:
+def parameter_counts(model: ConfiguredModel) -> dict[str, int]:
     """Parameters of a built (or abstract) model.
 
     Returns:
-        ``video``, ``audio``, ``text`` (a shared Transformer counts in each), ``head``, and over the
-        whole model ``total`` and ``trainable``, every variable once.
+        One count per tower (a shared Transformer counts in each), ``head``, and over the whole
+        model ``total`` and ``trainable``, every variable once.
     """
-    counts = {modality: _count(model.tower(modality).weights) for modality in MODALITIES}
+    counts = {modality: _count(tower.weights) for modality, tower in model.towers.items()}
     counts["head"] = _count(model.head.weights)
     counts["total"] = _count(model.weights)
     counts["trainable"] = _count(model.trainable_weights)

@@ -53,10 +53,8 @@ class ClassificationStep:
         self.class_balance = class_balance
         self.micro_batch_size = micro_batch_size
         self.gather = gather
-        head = {id(variable) for variable in model.head_variables}
-        towers = [v for v in model.trainable_variables if id(v) not in head]
-        self.variables = towers + list(model.head_variables)
-        self.clipped = len(towers)
+        self.variables = list(model.tower_variables) + list(model.head_variables)
+        self.clipped = len(model.tower_variables)
         modalities = model.config.modalities
         self._inputs = (*modalities, *(f"{modality}_mask" for modality in modalities))
         self._forward = tf.function(model, jit_compile=True) if jit_compile else model

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from vatt_tf.layers.dropout import kept_tokens
 from vatt_tf.models.classifier import build_classifier
-from vatt_tf.models.config import VattConfig
-from vatt_tf.models.flops import step_flops, towers_of
-from vatt_tf.models.vatt import abstract, build_vatt
+from vatt_tf.models.flops import step_flops
+from vatt_tf.models.vatt import abstract, build_vatt, parameter_counts
 from vatt_tf.training import optimizer, schedule
 from vatt_tf.training.config import RunConfig, TrainConfig
 
@@ -39,16 +37,6 @@ def activation_values(towers: Mapping[str, Any], texts: int) -> int:
     return total
 
 
-def parameters_of(config: Any) -> dict[str, int]:
-    """``total`` and ``trainable`` parameters of a model, counted without making it."""
-    build = build_vatt if isinstance(config, VattConfig) else build_classifier
-    model = abstract(lambda: build(config))
-    return {
-        "total": sum(math.prod(variable.shape) for variable in model.weights),
-        "trainable": sum(math.prod(variable.shape) for variable in model.trainable_variables),
-    }
-
-
 def memory_bytes(config: RunConfig, parameters: dict[str, int], replicas: int) -> dict[str, float]:
     """Bytes of a replica at the peak of a step (an estimate).
 
@@ -62,7 +50,7 @@ def memory_bytes(config: RunConfig, parameters: dict[str, int], replicas: int) -
     moments = 1 if _optimizer(config).name == "sgd" else 2
     state = 4.0 * (parameters["total"] + (1 + moments + in_parts) * parameters["trainable"])
     width = 4 if config.precision == "float32" else 2
-    activations = float(width * micro * activation_values(towers_of(model), clip.texts))
+    activations = float(width * micro * activation_values(model.towers, clip.texts))
     pixels = clip.frames * clip.height * clip.width * 3
     sound = {"waveform": clip.samples, "log_mel": clip.mel_frames * clip.mel_bins, "none": 0}
     clips = 3.0 * batch / replicas * (pixels + 4 * sound[clip.audio])
@@ -78,7 +66,8 @@ def describe(config: RunConfig, replicas: int) -> str:
     """The lines of ``--dry_run``."""
     batch, micro = config.sizes(replicas)
     model, texts = config.model_config, config.clip.texts
-    parameters = parameters_of(model)
+    build = build_vatt if isinstance(config, TrainConfig) else build_classifier
+    parameters = parameter_counts(abstract(lambda: build(model)))
     full = step_flops(model, batch, convention="full", texts=texts)
     paper = step_flops(model, batch, convention="paper", texts=texts)
     memory = memory_bytes(config, parameters, replicas)
