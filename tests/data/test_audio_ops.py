@@ -31,6 +31,8 @@ def numpy_log_mel(signal, spec):
         )
     bands[0] = 0.0  # the constant part belongs to no band
     mel = np.log(1 + 10000 * np.stack(rows) @ bands)
+    if spec.mel_scaling == "fixed":
+        return (mel - 8) / 4
     return (mel - mel.min()) / (mel.max() - mel.min())
 
 
@@ -43,6 +45,15 @@ def test_log_mel_of_the_paper(samples):
     mel = audio_ops.log_mel(tf.constant(signal, tf.float32), spec).numpy()
     assert mel.shape == (spec.mel_frames, 80) and mel.min() == 0 and mel.max() == 1
     np.testing.assert_allclose(mel, numpy_log_mel(signal, spec), atol=2e-5)
+
+
+def test_fixed_scaling_keeps_loud_and_soft_apart():
+    spec = ClipSpec(audio="log_mel", samples=8_000, mel_scaling="fixed")
+    signals = np.random.default_rng(0).normal(size=(2, 8_000)) * [[0.3], [0.003]]
+    loud, soft = audio_ops.log_mel(tf.constant(signals, tf.float32), spec).numpy()
+    np.testing.assert_allclose(loud, numpy_log_mel(signals[0], spec), atol=2e-5)
+    np.testing.assert_allclose(soft, numpy_log_mel(signals[1], spec), atol=2e-5)
+    assert loud.mean() - soft.mean() > 0.9  # log(100) / 4, less what the 1 in the log takes
 
 
 def test_log_mel_of_a_batch_is_per_clip():

@@ -10,6 +10,8 @@ MEL_LOW_HZ = 80.0
 MEL_HIGH_HZ = 7600.0
 # log(1 + 10000 * mel): the released code's compression.
 LOG_SCALE = 10_000.0
+# "fixed" scaling: mean and standard deviation of log(1 + 10000 * mel) over the sounds of ESC-10.
+LOG_MEAN, LOG_DEVIATION = 8.0, 4.0
 
 
 def add_noise(waveform: tf.Tensor, key: tf.Tensor, level: float = 0.01) -> tf.Tensor:
@@ -57,15 +59,18 @@ def _uniform_whole(key: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
 
 
 def log_mel(waveform: tf.Tensor, spec: ClipSpec) -> tf.Tensor:
-    """Log-mel spectrogram of a waveform, scaled to [0, 1] for each clip.
+    """Log-mel spectrogram of a waveform.
 
     Magnitude STFT with a periodic Hann window (the last frames run into zeros), HTK mel bands
-    from 80 to 7600 Hz, ``log(1 + 10000 * mel)``, then min-max over the clip. A silent clip, whose
-    smallest and largest value are the same, gives zeros.
+    from 80 to 7600 Hz, ``log(1 + 10000 * mel)``, then one of two scalings:
+
+    * ``"min_max"`` (released code): over the clip to [0, 1]. A silent clip, whose smallest and
+      largest value are the same, gives zeros. What is soft is made as large as what is loud.
+    * ``"fixed"``: all clips by the same mean and deviation, about -2 (silence) to 2.
 
     Args:
         waveform: float32 ``[..., samples]`` in [-1, 1].
-        spec: Gives sample rate, window, step (samples) and number of bands.
+        spec: Gives sample rate, window, step (samples), number of bands and the scaling.
 
     Returns:
         float32 ``[..., mel_frames, mel_bins]``.
@@ -88,6 +93,8 @@ def log_mel(waveform: tf.Tensor, spec: ClipSpec) -> tf.Tensor:
         upper_edge_hertz=min(MEL_HIGH_HZ, spec.sample_rate / 2),
     )
     mel = tf.math.log1p(LOG_SCALE * tf.matmul(magnitude, bands))
+    if spec.mel_scaling == "fixed":
+        return (mel - LOG_MEAN) / LOG_DEVIATION
     low = tf.reduce_min(mel, axis=[-2, -1], keepdims=True)
     high = tf.reduce_max(mel, axis=[-2, -1], keepdims=True)
     return tf.math.divide_no_nan(mel - low, high - low)

@@ -31,6 +31,7 @@ class RecordKeys:
 
 
 AUDIO_INPUTS = ("waveform", "log_mel", "none")
+MEL_SCALINGS = ("min_max", "fixed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,7 @@ class ClipSpec:
         samples: Audio samples of a clip at ``sample_rate``.
         sample_rate: Samples per second.
         mel_bins: Mel bands of the log-mel input (80-7600 Hz).
+        mel_scaling: ``"min_max"`` or ``"fixed"``, see :func:`vatt_tf.data.audio_ops.log_mel`.
         stft_window: STFT window in samples (0.04267 s at 48 kHz).
         stft_step: STFT step in samples (0.02134 s at 48 kHz).
         texts: Candidate captions of a clip (P of MIL-NCE).
@@ -63,19 +65,23 @@ class ClipSpec:
     samples: int = 153_600
     sample_rate: int = 48_000
     mel_bins: int = 80
+    mel_scaling: str = "min_max"
     stft_window: int = 2048
     stft_step: int = 1024
     texts: int = 5
     tokens: int = 16
 
     def __post_init__(self) -> None:
-        if self.audio not in AUDIO_INPUTS:
-            raise UserError(
-                f"ClipSpec.audio is {self.audio!r}; expected one of {', '.join(AUDIO_INPUTS)}"
-            )
+        choices = {"audio": AUDIO_INPUTS, "mel_scaling": MEL_SCALINGS}
+        for name, allowed_words in choices.items():
+            word = getattr(self, name)
+            if word not in allowed_words:
+                raise UserError(
+                    f"ClipSpec.{name} is {word!r}; expected one of {', '.join(allowed_words)}"
+                )
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name == "audio":
+            if field.name in choices:
                 continue
             whole = field.name != "frame_rate"
             allowed = int if whole else (int, float)

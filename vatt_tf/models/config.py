@@ -13,7 +13,7 @@ from typing import Any
 
 import gin
 
-from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.schema import MEL_SCALINGS, ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.models.agnostic_config import AgnosticTextConfig, AgnosticTowerConfig
 from vatt_tf.models.fields import (
@@ -119,6 +119,8 @@ class AudioTowerConfig(SizeFields):
         samples: Samples of a clip (waveform); sets the size of the position table.
         mel_frames: Time steps of the spectrogram (log_mel).
         mel_bins: Mel bands of the spectrogram (log_mel).
+        mel_scaling: ``"min_max"``: each spectrogram to [0, 1], as in the released code;
+            ``"fixed"``: all by the same numbers, so that loud and soft stay apart (log_mel).
         patch: Samples of a patch (waveform, 128 by default), or (time steps, mel bands) (log_mel,
             (16, 5) by default).
         drop_token_rate: Share of the patches that DropToken drops in training; 0 switches it off.
@@ -141,6 +143,7 @@ class AudioTowerConfig(SizeFields):
     samples: int = 153_600
     mel_frames: int = 150
     mel_bins: int = 80
+    mel_scaling: str = "min_max"
     patch: int | tuple[int, int] | None = None
     drop_token_rate: float = 0.5
     dropout_rate: float = 0.1
@@ -157,6 +160,7 @@ class AudioTowerConfig(SizeFields):
     def __post_init__(self) -> None:
         name = "audio_tower"
         check_choice(f"{name}.input", self.input, ("waveform", "log_mel"))
+        check_choice(f"{name}.mel_scaling", self.mel_scaling, MEL_SCALINGS)
         for field in ("samples", "mel_frames", "mel_bins"):
             check_positive(f"{name}.{field}", getattr(self, field))
         patch: Any = self.patch
@@ -189,7 +193,12 @@ class AudioTowerConfig(SizeFields):
         if self.input == "waveform":
             return {"audio": "waveform", "samples": self.samples}
         samples = self.mel_frames * ClipSpec.stft_step
-        return {"audio": "log_mel", "samples": samples, "mel_bins": self.mel_bins}
+        return {
+            "audio": "log_mel",
+            "samples": samples,
+            "mel_bins": self.mel_bins,
+            "mel_scaling": self.mel_scaling,
+        }
 
     @property
     def has_bias(self) -> bool:
