@@ -51,6 +51,13 @@ def test_json_round_trip_ignores_gin():
     assert VattConfig.from_dict(stored).video.size == "base"
 
 
+def test_a_field_of_a_later_version_has_its_default_in_older_files():
+    stored = VattConfig().to_dict()
+    del stored["audio"]["mel_scaling"]
+    gin.parse_config("audio_tower.mel_scaling = 'fixed'")
+    assert VattConfig.from_dict(stored).audio.mel_scaling == "min_max"
+
+
 def test_from_dict_wants_exactly_its_keys():
     stored = VattConfig().to_dict()
     with pytest.raises(UserError, match=r"video has unknown keys \['colour'\]"):

@@ -17,6 +17,7 @@ from vatt_tf.data.schema import MEL_SCALINGS, ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.models.agnostic_config import AgnosticTextConfig, AgnosticTowerConfig
 from vatt_tf.models.fields import (
+    added_later,
     AsDict,
     as_sizes,
     check_choice,
@@ -143,7 +144,7 @@ class AudioTowerConfig(SizeFields):
     samples: int = 153_600
     mel_frames: int = 150
     mel_bins: int = 80
-    mel_scaling: str = "min_max"
+    mel_scaling: str = added_later("min_max")
     patch: int | tuple[int, int] | None = None
     drop_token_rate: float = 0.5
     dropout_rate: float = 0.1
