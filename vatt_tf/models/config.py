@@ -17,8 +17,8 @@ from vatt_tf.data.schema import MEL_SCALINGS, ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.models.agnostic_config import AgnosticTextConfig, AgnosticTowerConfig
 from vatt_tf.models.fields import (
-    added_later,
     AsDict,
+    added_later,
     as_sizes,
     check_choice,
     check_flag,
