@@ -3,8 +3,8 @@
 #
 #   examples/measure.sh TASK FOLDER [train flags ...]
 #
-# TASK is narrated_digits, grid_lips, esc10_log_mel, esc10_waveform, fsdd or sign_digits; FOLDER holds
-# its original files. Shards go to shards/, the run to runs/TASK (or RUN_DIR). Further flags are handed
+# TASK is narrated_digits, narrated_digits_agnostic, grid_lips, esc10_log_mel, esc10_waveform, fsdd or
+# sign_digits; FOLDER holds its original files. Shards go to shards/, the run to runs/TASK (or RUN_DIR). Further flags are handed
 # to vatt_tf.train, e.g. --gin_bindings="SEED=1". The commands are those that one types.
 set -euo pipefail
 python=${PYTHON:-python}
@@ -18,7 +18,7 @@ train() { "$python" -m vatt_tf.train --gin_file="gin_configs/examples/$task.gin"
 evaluate() { "$python" -m vatt_tf.evaluate --run_dir="$run" "$@" --report; }
 
 case $task in
-  narrated_digits)
+  narrated_digits | narrated_digits_agnostic)
     prepare --manifest="$folder/manifest.csv" --out=shards/narrated_digits
     train "$@"
     evaluate --data=shards/narrated_digits/val --task=zero_shot \
