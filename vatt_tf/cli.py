@@ -52,14 +52,14 @@ def above_zero(text: str) -> float:
 
 
 def run(command: Callable[[], int]) -> int:
-    """Runs a command and turns a user's mistake into one line and exit code 2."""
+    """Runs a command and turns a user's mistake into one line and its exit code (2)."""
     try:
         return command()
     except UserError as error:
         # gin adds a line about the call to what its configurables raise.
         message = str(error).split("\n  In call to configurable")[0]
         print(f"error: {message}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

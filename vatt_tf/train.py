@@ -11,9 +11,12 @@ import os
 import pathlib
 import resource
 import sys
+from collections.abc import Sequence
 
 from vatt_tf import cli
 from vatt_tf.errors import UserError
+from vatt_tf.training.cluster import PeerWatch, cluster_config, workers_in_environment
+from vatt_tf.training.local_workers import run_workers
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,6 +49,18 @@ def parser() -> argparse.ArgumentParser:
         choices=("auto", "one_device", "mirrored", "multi_worker", "tpu"),
         help="how the work is distributed (default: what the machine offers)",
     )
+    flags.add_argument(
+        "--worker_hosts",
+        help="HOST:PORT of all workers, with commas: several hosts without TF_CONFIG; the same "
+        "command runs on each, with its own --worker_index",
+    )
+    flags.add_argument("--worker_index", type=int, help="place of this host in --worker_hosts")
+    flags.add_argument(
+        "--workers",
+        type=cli.positive,
+        default=1,
+        help="start this many workers on this machine, to try --strategy=multi_worker out",
+    )
     flags.add_argument("--tpu", help="name or address of a Cloud TPU, or 'local'")
     flags.add_argument(
         "--logical_cpus",
@@ -63,8 +78,37 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
     flags = parser().parse_args(argv)
-    return cli.run(lambda: _train(flags))
+    if flags.workers > 1:
+        return cli.run(lambda: _start_workers(argv, flags))
+    return cli.run(lambda: _train_as_worker(flags))
+
+
+def _start_workers(argv: Sequence[str], flags: argparse.Namespace) -> int:
+    """Runs this command ``--workers`` times; the last of two equal flags counts."""
+    if flags.worker_hosts or os.environ.get("TF_CONFIG"):
+        raise UserError(
+            f"--workers={flags.workers} starts a cluster on this machine, but --worker_hosts or "
+            "TF_CONFIG names one already: leave one of them out"
+        )
+    again = [*argv, "--workers=1", "--strategy=multi_worker"]
+    return run_workers([sys.executable, "-m", "vatt_tf.train", *again], flags.workers)
+
+
+def _train_as_worker(flags: argparse.Namespace) -> int:
+    """Trains, alone or as one of several workers, of which none waits for one that is gone."""
+    if flags.worker_hosts or flags.worker_index is not None:
+        if os.environ.get("TF_CONFIG"):
+            raise UserError("--worker_hosts: TF_CONFIG is set too; unset it or leave the flag out")
+        os.environ["TF_CONFIG"] = cluster_config(flags.worker_hosts or "", flags.worker_index)
+    workers, own = workers_in_environment()
+    with PeerWatch(workers, own, _run_dir(flags)):
+        return _train(flags)
+
+
+def _run_dir(flags: argparse.Namespace) -> str:
+    return flags.run_dir or os.path.join("runs", pathlib.Path(flags.gin_file[-1]).stem)
 
 
 def _train(flags: argparse.Namespace) -> int:
@@ -79,7 +123,8 @@ def _train(flags: argparse.Namespace) -> int:
     from vatt_tf.training import estimate, run
     from vatt_tf.training.config import TrainConfig
     from vatt_tf.training.finetune_config import FinetuneConfig
-    from vatt_tf.training.strategy import create_strategy
+    from vatt_tf.training.fingerprints import check_workers, fingerprints
+    from vatt_tf.training.strategy import create_strategy, wait_for_workers
 
     if flags.stop_at_step is not None and flags.stop_at_step < 1:
         raise UserError(f"--stop_at_step={flags.stop_at_step}: expected 1 or more")
@@ -96,9 +141,11 @@ def _train(flags: argparse.Namespace) -> int:
         print(estimate.describe(train_config, strategy.num_replicas_in_sync))
         _report_unused(config.unused_bindings())
         return 0
-    run_dir = flags.run_dir or os.path.join("runs", pathlib.Path(flags.gin_file[-1]).stem)
+    run_dir = _run_dir(flags)
+    check_workers(strategy, fingerprints(train_config, run_dir, flags.stop_at_step))
     print(estimate.summary(train_config, strategy.num_replicas_in_sync, run_dir), file=sys.stderr)
     step = run.run(train_config, run_dir, strategy, flags.stop_at_step)
+    wait_for_workers(strategy)  # here, when all of the run is put away on the slowest too
     _report_unused(config.unused_bindings())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     print(

@@ -34,12 +34,15 @@ def test_same_shards_as_without_beam(videos, tmp_path):
     assert again == beam
 
 
-def test_beam_flags_are_passed_on(videos, tmp_path):
+def test_beam_flags_are_passed_on_and_workers_may_be_other_processes(videos, tmp_path):
     pytest.importorskip("apache_beam", reason="needs the extra [beam]")
-    arguments = [f"--videos={videos}", f"--out={tmp_path}", "--runner=beam", "--tokenizers="]
-    arguments += ["--quiet", "--", "--runner=DirectRunner", "--direct_num_workers=1"]
+    arguments = [f"--videos={videos}", "--short_side=32", "--tokenizers=", "--quiet"]
+    assert command.main([*arguments, f"--out={tmp_path / 'local'}", "--jobs=1"]) == 0
+    arguments += [f"--out={tmp_path / 'beam'}", "--runner=beam", "--", "--runner=DirectRunner"]
+    arguments += ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     assert command.main(arguments) == 0
-    assert len(digests(tmp_path)) == 4
+    assert digests(tmp_path / "beam") == digests(tmp_path / "local")
+    assert len(digests(tmp_path / "beam")) == 4
 
 
 def test_failing_pipeline_is_one_clear_error(videos, tmp_path):

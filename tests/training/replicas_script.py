@@ -1,6 +1,7 @@
-"""Trains the tiny model on one device and on two replicas, in one process of its own.
+"""Trains tiny models on some numbers of replicas with the same whole batches: ``... 1 2``.
 
-Logical devices must be set up before TensorFlow starts, hence the process. Prints one JSON line.
+Logical devices must be set up before TensorFlow starts, and BatchNorm's collectives know one group
+of replicas in a process: hence the processes. Prints one JSON line.
 """
 
 import json
@@ -11,30 +12,47 @@ import numpy as np
 import tensorflow as tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
 
-from tests.training.tiny import tiny_batch, tiny_model  # noqa: E402
-from vatt_tf.layers.random import seed_scope  # noqa: E402
+from tests.training.tiny import tiny_batch, tiny_classifier, tiny_model  # noqa: E402
+from vatt_tf.layers.random import SeedStream, seed_scope  # noqa: E402
 from vatt_tf.losses.objective import ObjectiveConfig  # noqa: E402
+from vatt_tf.training.classification_step import ClassificationStep  # noqa: E402
 from vatt_tf.training.step import PretrainStep, step_key  # noqa: E402
 from vatt_tf.training.strategy import gather_function  # noqa: E402
 from vatt_tf.training.trainer import Trainer  # noqa: E402
 
-STEPS, BATCH = 3, 8
+STEPS, BATCH, CLASSES = 10, 8, 3
 
 
-def train(strategy, micro):
+def pretraining(micro, gather):
+    model = tiny_model()
+    return model, PretrainStep(model, ObjectiveConfig(), micro, gather)
+
+
+def finetuning(micro, gather):
+    model = tiny_classifier(CLASSES)
+    options = {"mixup_alpha": 0.0, "class_balance": True}  # classes counted over all replicas
+    return model, ClassificationStep(model, micro_batch_size=micro, gather=gather, **options)
+
+
+def batch(number):
+    labels = np.eye(CLASSES, dtype="float32")[np.arange(BATCH) * (number + 1) % CLASSES]
+    return {**tiny_batch(BATCH, number), "labels": labels}
+
+
+def train(strategy, make, micro=None):
+    """Losses of the steps, and all weights (BatchNorm's statistics too) after them."""
     replicas = strategy.num_replicas_in_sync
     with strategy.scope():
-        model = tiny_model()
-        sgd = keras.optimizers.SGD(0.1)  # Adam would blow rounding errors up
-        sgd.build(model.tower_variables + model.head_variables)
+        model, step = make(micro, gather_function(replicas))
+        adam = keras.optimizers.Adam(1e-4)  # the paper's
+        adam.build(step.variables)
         global_step = tf.Variable(0, dtype=tf.int64, trainable=False)
-    step = PretrainStep(model, ObjectiveConfig(), micro, gather_function(replicas))
 
     def make_iterator(start):
         def rows(context):
-            batches = [tiny_batch(BATCH, seed) for seed in range(start, STEPS)]
+            batches = [batch(number) for number in range(start, STEPS)]
             stacked = {key: np.stack([b[key] for b in batches]) for key in batches[0]}
             dataset = tf.data.Dataset.from_tensor_slices(stacked)
             return dataset.rebatch(BATCH // replicas, drop_remainder=True)
@@ -44,7 +62,7 @@ def train(strategy, micro):
     trainer = Trainer(
         strategy=strategy,
         model=model,
-        optimizer=sgd,
+        optimizer=adam,
         step=step,
         global_step=global_step,
         make_iterator=make_iterator,
@@ -52,18 +70,9 @@ def train(strategy, micro):
         seed=1,
         clip_norm=1.0,
     )
-    first = next(make_iterator(0))
-    gradients, metrics, _ = trainer._compute(first, global_step)
-    gradients = [strategy.experimental_local_results(g)[0].numpy() for g in gradients]
-    statistics = [v.numpy() for v in model.non_trainable_variables]
     losses = [trainer.train(1)["loss"] for _ in range(STEPS)]
-    return {
-        "loss": float(metrics["loss"]),
-        "gradients": gradients,
-        "statistics": [np.asarray(value) for value in statistics],
-        "weights": [np.asarray(v) for v in model.weights],
-        "losses": losses,
-    }
+    weights = np.concatenate([np.ravel(variable) for variable in model.weights])
+    return {"losses": losses, "weights": weights.tolist()}
 
 
 def masks_of_replicas(strategy):
@@ -72,37 +81,29 @@ def masks_of_replicas(strategy):
         with seed_scope(step_key(0, tf.constant(0), replica)):
             return keras.random.uniform((4,), seed=stream)
 
-    from vatt_tf.layers.random import SeedStream
-
     with strategy.scope():
         stream = SeedStream(0)
     parts = strategy.experimental_local_results(tf.function(lambda: strategy.run(draw))())
     return [part.numpy().tolist() for part in parts]
 
 
-def difference(left, right):
-    """Largest absolute difference over the largest value."""
-    scale = max(np.abs(value).max() for value in left)
-    return float(max(np.abs(a - b).max() for a, b in zip(left, right, strict=True)) / scale)
-
-
-def main():
-    one = train(tf.distribute.OneDeviceStrategy("/cpu:0"), None)
-    mirrored = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
-    report = {"masks": masks_of_replicas(mirrored)}
-    for name, micro in (("plain", None), ("two_pass", 2)):
-        two = train(mirrored, micro)
-        report[name] = {
-            "loss": abs(one["loss"] - two["loss"]) / one["loss"],
-            "losses": difference([np.array(one["losses"])], [np.array(two["losses"])]),
-            **{
-                key: difference(one[key], two[key])
-                for key in ("gradients", "statistics", "weights")
-            },
-        }
+def main(counts):
+    report = {}
+    for replicas in counts:
+        devices = [f"/cpu:{index}" for index in range(replicas)]
+        if replicas == 1:
+            strategy = tf.distribute.OneDeviceStrategy("/cpu:0")
+        else:
+            strategy = tf.distribute.MirroredStrategy(devices)
+        # The more replicas, the smaller the parts that pass through the towers at a time.
+        report[f"pre-training on {replicas}"] = train(strategy, pretraining, 4 // replicas)
+        if replicas < 4:
+            report[f"fine-tuning on {replicas}"] = train(strategy, finetuning)
+        if replicas == 2:
+            report["masks"] = masks_of_replicas(strategy)
     print(json.dumps(report))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main([int(count) for count in sys.argv[1:]]))

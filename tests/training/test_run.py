@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.data.records import example, jpeg
 from vatt_tf import config, train
 from vatt_tf.data.vocabulary import build_vocabulary
 from vatt_tf.models.io import load_pretrained
@@ -112,6 +114,22 @@ def test_divergence_stops_names_the_records_and_keeps_the_last_good_state(
     assert "is not finite" in message and "record" in message and ".tfrecord" in message
     for key, value in checkpoint_values(run_dir).items():
         assert np.all(np.isfinite(value)), key
+
+
+def test_a_damaged_record_is_left_out(gin_file, shards, tmp_path, capsys):
+    data, run_dir = tmp_path / "shards", str(tmp_path / "run")
+    shutil.copytree(shards, data)
+    with tf.io.TFRecordWriter(str(data / "train" / "train-00001-of-00002.tfrecord")) as writer:
+        for number in range(4):
+            bad = b"\xff\xd8 no picture" if number == 2 else jpeg(90)
+            writer.write(example(number, images=[bad] * 8, captions=["red circle"]))
+    bindings = [f"TRAIN_DATA='{data}/train'", "train.log_every=3"]
+    assert command(gin_file, run_dir, *bindings, "train.max_damaged_share=0.1") == 0
+    assert all(np.isfinite(line["loss"]) for line in lines(run_dir))
+    assert capsys.readouterr().err.count("warning: damaged record: ") == 1
+    with open(f"{run_dir}/damaged_records.json", encoding="utf-8") as file:
+        (entry,) = json.load(file)
+    assert entry["file"].endswith("train-00001-of-00002.tfrecord") and entry["record"] == 2
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,17 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
 import pytest
 
 from tests.conftest import CHECKOUT
+from tests.training.tiny import spread
+from vatt_tf import config
+from vatt_tf.models.io import save_weights
+from vatt_tf.training.config import TrainConfig
+from vatt_tf.training.pretrain import Pretraining
 
 NO_CHANCE = [
     f"{tower}.{name}=0.0"
@@ -43,29 +47,32 @@ def finish(*processes):
     return outputs
 
 
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+def spread_weights(gin_file, folder):
+    """Initial weights that tell clips apart, for the configured model."""
+    config.import_configurables()
+    config.parse([gin_file], [])
+    task = Pretraining(TrainConfig())
+    folder.mkdir()
+    task.describe(str(folder))
+    save_weights(str(folder), spread(task.model(), 0))
+    return str(folder)
 
 
 @pytest.mark.slow
 def test_replicas_and_workers_train_as_one_device(gin_file, tmp_path):
+    initial = spread_weights(gin_file, tmp_path / "initial")
+    own = ["STEPS=10", "train.log_every=1", f"train.initial_weights={initial!r}"]
+    flags = [f"--gin_bindings={binding}" for binding in own]
     one, replicas, workers = (str(tmp_path / name) for name in ("one", "replicas", "workers"))
     finish(
-        start(gin_file, one, "--strategy=one_device"),
-        start(gin_file, replicas, "--strategy=mirrored", "--logical_cpus=2"),
+        start(gin_file, one, *flags, "--strategy=one_device"),
+        start(gin_file, replicas, *flags, "--strategy=mirrored", "--logical_cpus=2"),
     )
-    assert losses(replicas) == pytest.approx(losses(one), rel=1e-4)
-
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}
-    configs = [
-        json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}}) for i in range(2)
-    ]
-    finish(*(start(gin_file, workers, TF_CONFIG=config) for config in configs))
-    assert losses(workers) == pytest.approx(losses(one), rel=1e-4)
+    finish(start(gin_file, workers, *flags, "--workers=2"))
+    for run_dir in (replicas, workers):
+        assert losses(run_dir)[0] == pytest.approx(losses(one)[0], rel=1e-6)
+        # BatchNorm over four clips magnifies rounding; test_replicas compares ten steps to 1e-6.
+        assert losses(run_dir) == pytest.approx(losses(one), rel=5e-3)
     assert os.path.exists(f"{workers}/model.weights.h5")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from vatt_tf.models.classifier import build_classifier
+from vatt_tf.models.classifier_config import ClassifierConfig
 from vatt_tf.models.config import (
     AudioTowerConfig,
     HeadConfig,
@@ -38,7 +40,18 @@ def tiny_model(seed: int = 0, **rates: float):
     """A model whose clips differ: at the usual start the features hardly depend on the input, and
     BatchNorm would magnify rounding errors a thousandfold."""
     keras.utils.set_random_seed(seed)
-    model = build_vatt(tiny_config(**rates))
+    return spread(build_vatt(tiny_config(**rates)), seed)
+
+
+def tiny_classifier(classes: int, multi_label: bool = False, modality: str = "video"):
+    """A classifier on one tower of :func:`tiny_config`, spread in the same way."""
+    keras.utils.set_random_seed(0)
+    tower = tiny_config().tower(modality)
+    return spread(build_classifier(ClassifierConfig(modality, tower, classes, multi_label)), 0)
+
+
+def spread(model, seed: int):
+    """Gives a model weights that tell clips apart, see :func:`tiny_model`."""
     rng = np.random.default_rng(seed)
     for variable in model.trainable_variables:
         offset = 1.0 if variable.name in ("gamma", "scale", "weight") else 0.0

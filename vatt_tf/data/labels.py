@@ -24,7 +24,7 @@ def read_labels(path: str | os.PathLike) -> tuple[str, ...]:
         UserError: The file cannot be read, holds no class, an empty line, or a class twice.
     """
     try:
-        text, _ = decode_text(pathlib.Path(path).read_bytes(), str(path))
+        text, _ = decode_text(_read_bytes(path), str(path))
     except OSError as error:
         raise UserError(f"the label file {path} cannot be read: {error.strerror}") from error
     names = [line.strip() for line in text.rstrip().splitlines()]
@@ -41,6 +41,18 @@ def read_labels(path: str | os.PathLike) -> tuple[str, ...]:
             )
         lines[name] = number
     return tuple(names)
+
+
+def _read_bytes(path: str | os.PathLike) -> bytes:
+    if "://" not in os.fspath(path):
+        return pathlib.Path(path).read_bytes()
+    import tensorflow as tf  # only where it is needed
+
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read()
+    except tf.errors.OpError as error:
+        raise OSError(error.error_code, error.message) from error
 
 
 def labels_of(source: Sources, splits: Sequence[str]) -> tuple[str, ...]:

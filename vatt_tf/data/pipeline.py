@@ -15,18 +15,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from vatt_tf.data import audio_ops, order, sampling, video_ops
+from vatt_tf.data import audio_ops, order, sampling, service_client, video_ops
 from vatt_tf.data.augmentation import (
     Augmentation,
     augmented_frames,
     augmented_sound,
     masked_sound,
 )
-from vatt_tf.data.read_errors import check_keys
+from vatt_tf.data.read_errors import NOT_FINITE, check_keys
 from vatt_tf.data.records import Record, RecordTable, class_vector, parse_record, require
 from vatt_tf.data.schema import ClipSpec, RecordKeys
 from vatt_tf.data.sources import DataSource, Sources, as_sources, index_source
 from vatt_tf.data.tokenizer import Tokenizer
+from vatt_tf.data.tolerance import tolerant_map
 from vatt_tf.errors import UserError
 
 # Splits looked for when the top folder of a prepared data set is given.
@@ -53,6 +54,8 @@ def training_dataset(
     keys: RecordKeys | None = None,
     num_parallel_calls: int | None = None,
     prefetch: int | None = None,
+    tolerate_damage: bool = False,
+    services: Sequence[str] = (),
 ) -> tf.data.Dataset:
     """Endless batches of one worker.
 
@@ -81,18 +84,25 @@ def training_dataset(
         keys: Names of the features; None: DMVR's.
         num_parallel_calls: Clips made at a time; None lets tf.data tune it.
         prefetch: Batches held ready; None for one, so that memory does not grow with the batch.
+        tolerate_damage: Whether a record that cannot be read, parsed or decoded becomes a row
+            without content (all masks 0, ``label`` -1, ``record_id`` as it is) instead of an
+            error, and what is left of a shard that is cut short is used; adds ``damaged`` to the
+            batches. All other rows stay what they are. See ``damage.DamageLog``.
+        services: Addresses (``host:port``) of data services that make the clips, see
+            ``service_client``; none: this process makes them. The batches are the same.
 
     Returns:
         Dataset of dicts: ``video`` uint8 ``[b, T, H, W, 3]``, ``video_mask`` float32 ``[b]``,
         ``audio`` float32 ``[b, samples, 1]`` or ``[b, mel_frames, mel_bins, 1]``, ``audio_mask``
         float32 ``[b]``, ``text`` int32 ``[b, P, L]``, ``text_mask`` float32 ``[b, P]``, ``label``
         int32 ``[b]`` (first stored label, -1 for none), ``record_id`` int64 ``[b]``, and with
-        ``label_names`` also ``labels`` float32 ``[b, classes]``, 1 for each class of the record. A
-        missing modality is zeros with mask 0. Audio is absent if ``spec.audio`` is ``"none"``,
-        video if ``spec.frames`` is 0.
+        ``label_names`` also ``labels`` float32 ``[b, classes]``, 1 for each class of the record,
+        with ``tolerate_damage`` also ``damaged`` bool ``[b]``. A missing modality is zeros with
+        mask 0. Audio is absent if ``spec.audio`` is ``"none"``, video if ``spec.frames`` is 0.
 
     Raises:
-        UserError: If there is no data, a shard is damaged, or the arguments do not fit.
+        UserError: If there is no data, a shard is damaged, the arguments do not fit, or a service
+            does not answer.
     """
     sources, keys = as_sources(sources), keys or RecordKeys()
     augmentation = augmentation or Augmentation()
@@ -109,9 +119,11 @@ def training_dataset(
             "step from 0 on and a buffer of at least 1"
         )
     _check_tokens(spec, tokenizer)
-    indexes = [index_source(source, TRAINING_SPLITS) for source in sources]
+    indexes = [
+        index_source(source, TRAINING_SPLITS, tolerate_damage=tolerate_damage) for source in sources
+    ]
     for source, index in zip(sources, indexes, strict=True):
-        check_keys(source, index, keys)
+        check_keys(source, index, keys, tolerate_damage=tolerate_damage)
     table = RecordTable.build(indexes)
     stream = order.record_stream(
         [index.first_row for index in indexes],
@@ -127,15 +139,24 @@ def training_dataset(
         return step * global_batch_size + first + rows, source, row
 
     stream = stream.batch(global_batch_size, drop_remainder=True).enumerate(start=start_step)
-    stream = stream.map(rows_of_worker).unbatch()
 
     def clip(position: tf.Tensor, source: tf.Tensor, row: tf.Tensor) -> dict[str, tf.Tensor]:
         record = _read(table, source, row, keys, spec)
         clip = _training_clip(record, spec, augmentation, seed, position)
         return clip | _labels(record, label_names)
 
-    dataset = stream.map(clip, num_parallel_calls=num_parallel_calls or tf.data.AUTOTUNE)
-    return _finish(dataset, batch_size, tokenizer, prefetch)
+    def batches(part: int, parts: int) -> tf.data.Dataset:
+        """Every ``parts``-th batch from number ``part`` on."""
+        places = stream.shard(parts, part).map(rows_of_worker).unbatch()
+        calls = num_parallel_calls or tf.data.AUTOTUNE
+        if tolerate_damage:
+            clips = tolerant_map(places, clip, lambda _, *place: table.record_id(*place), calls)
+        else:
+            clips = places.map(clip, num_parallel_calls=calls)
+        return clips.batch(batch_size, drop_remainder=True)
+
+    dataset = service_client.joined(batches, services) if services else batches(0, 1)
+    return _finish(dataset, tokenizer, prefetch)
 
 
 def evaluation_dataset(
@@ -199,7 +220,7 @@ def evaluation_dataset(
     # Rows past the end repeat the last record with valid = False.
     rows = tf.data.Dataset.range(-(-index.records // batch_size) * batch_size)
     dataset = rows.map(clip, num_parallel_calls=num_parallel_calls or tf.data.AUTOTUNE)
-    return _finish(dataset, batch_size, tokenizer, prefetch)
+    return _finish(dataset.batch(batch_size, drop_remainder=True), tokenizer, prefetch)
 
 
 def _check_tokens(spec: ClipSpec, tokenizer: Tokenizer | None) -> None:
@@ -221,7 +242,9 @@ def _read(
     if not spec.frames:
         record = dataclasses.replace(record, frames=tf.zeros([0], tf.string))
     if spec.audio == "none":
-        record = dataclasses.replace(record, waveform=tf.zeros([0]))
+        return dataclasses.replace(record, waveform=tf.zeros([0]))
+    finite = tf.reduce_all(tf.math.is_finite(record.waveform))
+    require(finite, record.record_id, NOT_FINITE)
     return record
 
 
@@ -440,10 +463,9 @@ def _captions(record: Record, window: tf.Tensor, count: int, key: tf.Tensor | No
 
 
 def _finish(
-    dataset: tf.data.Dataset, batch_size: int, tokenizer: Tokenizer | None, prefetch: int | None
+    dataset: tf.data.Dataset, tokenizer: Tokenizer | None, prefetch: int | None
 ) -> tf.data.Dataset:
-    """Batches clips and adds the tokens of their captions."""
-    dataset = dataset.batch(batch_size, drop_remainder=True)
+    """Adds the tokens of the captions to batches."""
 
     def add_tokens(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         batch = dict(batch)

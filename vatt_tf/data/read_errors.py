@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from vatt_tf.data.records import read_at
+from vatt_tf.data.records import parse_record, read_at
 from vatt_tf.data.schema import RecordKeys
 from vatt_tf.data.sources import (
     DataSource,
@@ -30,6 +30,9 @@ _RECORD_ID = re.compile(r"record_id=(\d+);([^\n\]]*)")
 _JPEG_START = b"\xff\xd8"
 # A float list longer than this under another name than the waveform's looks like sound.
 _SOUND_VALUES = 1000
+# Where the first records are damaged, so many are tried to see what a record holds.
+_TRIED_RECORDS = 100
+NOT_FINITE = "has NaN or infinite numbers in its sound"
 
 
 def record_keys(serialized: bytes) -> str:
@@ -46,19 +49,32 @@ def record_keys(serialized: bytes) -> str:
     return ", ".join(found) or "no features"
 
 
-def check_keys(source: DataSource, index: ShardIndex, keys: RecordKeys) -> None:
+def check_keys(
+    source: DataSource, index: ShardIndex, keys: RecordKeys, *, tolerate_damage: bool = False
+) -> None:
     """Checks that the first record of a source has what the keys name.
 
     A record may lack video or sound, so a wrong key would silently mask a whole modality. The
     first record tells: frames or sound under other names are an error.
 
+    Args:
+        source: The source.
+        index: Its records.
+        keys: Names of the features.
+        tolerate_damage: Take the first record that is not damaged.
+
     Raises:
         UserError: If it has neither frames nor sound under their keys, or has either under
             another name.
     """
-    where = f"{_file_of(index, 0)} record 0"
+    row = 0
+    if tolerate_damage:
+        tried = range(min(index.records, _TRIED_RECORDS))
+        row = next((i for i in tried if not find_fault(index, i, keys)), 0)
+    shard = _shard_of(index, row)
+    where = f"{index.files[shard]} record {row - index.first_row[shard]}"
     try:
-        serialized = _read(index, 0)
+        serialized = _read(index, row)
         example = tf.train.SequenceExample.FromString(serialized)
     except Exception as error:
         raise UserError(f"{where} cannot be read: {error}") from error
@@ -120,14 +136,32 @@ def explain_read_error(
             serialized = _read(index, place)
         except tf.errors.OpError as damage:
             return UserError(
-                f"{where} is damaged: {damage.message.splitlines()[0]}; copy the shard again or "
-                "make it again with `python -m vatt_tf.prepare`"
+                f"{where} {_unreadable(damage)}; copy the shard again or make it again with "
+                "`python -m vatt_tf.prepare`"
             )
         told = _plain(found.group(2)).strip(" ,") if found else ""
-        fault = told or _fault(serialized, keys)
+        fault = told or _fault(serialized, keys, index)
         if fault:
             return UserError(f"{where} {fault}; it has {record_keys(serialized)}")
     return None
+
+
+def find_fault(index: ShardIndex, row: int, keys: RecordKeys) -> str | None:
+    """Reads a record and says what is wrong with it (``has a damaged JPEG in frame 3 ...``).
+
+    Args:
+        index: The records of a source.
+        row: Number of the record in the source.
+        keys: Names of the features.
+
+    Returns:
+        The fault, or None for a sound record.
+    """
+    try:
+        serialized = _read(index, row)
+    except tf.errors.OpError as damage:
+        return _unreadable(damage)
+    return _fault(serialized, keys, index)
 
 
 @contextlib.contextmanager
@@ -173,30 +207,32 @@ def _all_ids(indexes: Sequence[ShardIndex]) -> Iterator[int]:
                 yield make_record_id(number, shard, row)
 
 
-def _file_of(index: ShardIndex, row: int) -> str:
-    """Shard file that holds a record (empty shards share a first row with their successor)."""
-    return index.files[int(np.searchsorted(index.first_row, row, side="right")) - 1]
+def _shard_of(index: ShardIndex, row: int) -> int:
+    """Shard that holds a record (empty shards share a first row with their successor)."""
+    return int(np.searchsorted(index.first_row, row, side="right")) - 1
+
+
+def _unreadable(damage: tf.errors.OpError) -> str:
+    return f"is damaged: {damage.message.splitlines()[0]}"
 
 
 def _read(index: ShardIndex, row: int) -> bytes:
     """Reads a record by its number in the source."""
     return read_at(
-        tf.constant(_file_of(index, row)),
+        tf.constant(index.files[_shard_of(index, row)]),
         tf.constant(index.offsets[row]),
         tf.constant(index.lengths[row]),
     ).numpy()
 
 
-def _fault(serialized: bytes, keys: RecordKeys) -> str | None:
+def _fault(serialized: bytes, keys: RecordKeys, index: ShardIndex) -> str | None:
     """Says what is wrong with a record that can be read, or None."""
     try:
         example = tf.train.SequenceExample.FromString(serialized)
     except Exception as error:
         return f"is no tf.train.SequenceExample ({error})"
-    size = None
-    if keys.image not in example.feature_lists.feature_list:
-        return None
-    for number, step in enumerate(example.feature_lists.feature_list[keys.image].feature):
+    size, lists = None, example.feature_lists.feature_list
+    for number, step in enumerate(lists[keys.image].feature if keys.image in lists else ()):
         values = step.bytes_list.value
         if len(values) != 1:
             return f"has {len(values)} images in step {number} of {keys.image}, expected 1"
@@ -211,4 +247,10 @@ def _fault(serialized: bytes, keys: RecordKeys) -> str | None:
         if size not in (None, tuple(frame.shape[:2])):
             return f"has frames of different sizes: {size} and {tuple(frame.shape[:2])}"
         size = tuple(frame.shape[:2])
-    return None
+    rates = np.float64(index.frame_rate), np.int64(index.sample_rate)
+    try:
+        record = parse_record(tf.constant(serialized), tf.constant(0, tf.int64), keys, *rates)
+    except tf.errors.InvalidArgumentError as error:
+        told = _RECORD_ID.search(error.message)
+        return _plain(told.group(2)).strip(" ,") if told else error.message.splitlines()[0]
+    return None if np.isfinite(record.waveform).all() else NOT_FINITE

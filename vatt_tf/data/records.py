@@ -10,10 +10,7 @@ import tensorflow as tf
 
 from vatt_tf.data.labels import HOW_TO_NAME_CLASSES, known_classes
 from vatt_tf.data.schema import RecordKeys
-from vatt_tf.data.sources import SHARD_SHIFT, SOURCE_SHIFT, ShardIndex
-
-# Bytes around a record's data in a TFRecord file.
-_FRAMING_BYTES = 16
+from vatt_tf.data.sources import FRAMING_BYTES, SHARD_SHIFT, SOURCE_SHIFT, ShardIndex
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,18 +47,26 @@ class RecordTable:
         )
 
     def read(self, source: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the serialized record and its record id (see ``make_record_id``)."""
+        """Returns the serialized record and its record id."""
+        place, shard = self._find(source, row)
+        serialized = read_at(self.files[shard], self.offsets[place], self.lengths[place])
+        return serialized, self.record_id(source, row)
+
+    def record_id(self, source: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+        """The record id (see ``make_record_id``), without reading the record."""
+        place, shard = self._find(source, row)
+        return (
+            tf.bitwise.left_shift(source, SOURCE_SHIFT)
+            + tf.bitwise.left_shift(shard - self.first_shard[source], SHARD_SHIFT)
+            + (place - self.first_row[shard])
+        )
+
+    def _find(self, source: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Number of the record among those of all sources, and of its shard."""
         place = self.base[source] + row
         # The last shard that begins at or before the record (empty shards share a first row).
         shard = tf.searchsorted(self.first_row, [place], side="right")[0] - 1
-        shard = tf.cast(shard, tf.int64)
-        index = place - self.first_row[shard]
-        record_id = (
-            tf.bitwise.left_shift(source, SOURCE_SHIFT)
-            + tf.bitwise.left_shift(shard - self.first_shard[source], SHARD_SHIFT)
-            + index
-        )
-        return read_at(self.files[shard], self.offsets[place], self.lengths[place]), record_id
+        return place, tf.cast(shard, tf.int64)
 
 
 def read_at(file: tf.Tensor, offset: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
@@ -76,7 +81,7 @@ def read_at(file: tf.Tensor, offset: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
     variant = tf.raw_ops.TFRecordDatasetV2(
         filenames=[file],
         compression_type="",
-        buffer_size=length + _FRAMING_BYTES,
+        buffer_size=length + FRAMING_BYTES,
         byte_offsets=[offset],
     )
     dataset = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))

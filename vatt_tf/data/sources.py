@@ -32,6 +32,7 @@ HOW_TO_MAKE_SHARDS = (
 # checksum of the data (uint32).
 _HEADER = struct.Struct("<QI")
 _FOOTER_BYTES = 4
+FRAMING_BYTES = _HEADER.size + _FOOTER_BYTES
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 
 # record id = source << 48 | shard << 24 | index of the record in the shard.
@@ -93,6 +94,25 @@ def as_sources(sources: Sources) -> tuple[DataSource, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
+class MissingRecords:
+    """Records that a shard has lost at its end.
+
+    Attributes:
+        file: The shard.
+        first: Number of the first one in the shard.
+        count: How many, by manifest.json; without one at least 1 of a shard that is cut short.
+        offset: Byte where they would begin.
+        fault: What is wrong with the shard.
+    """
+
+    file: str
+    first: int
+    count: int
+    offset: int
+    fault: str
+
+
+@dataclasses.dataclass(frozen=True)
 class ShardIndex:
     """Every record of a source.
 
@@ -103,6 +123,7 @@ class ShardIndex:
         lengths: int64 ``[records]``, bytes of the record's data.
         frame_rate: Stored frames per second for records that do not say it (0: unknown).
         sample_rate: Stored samples per second for records that do not say it (0: unknown).
+        missing: What the shards once held besides; empty unless damage is tolerated.
     """
 
     files: tuple[str, ...]
@@ -111,6 +132,7 @@ class ShardIndex:
     lengths: np.ndarray
     frame_rate: float
     sample_rate: int
+    missing: tuple[MissingRecords, ...] = ()
 
     @property
     def records(self) -> int:
@@ -164,15 +186,17 @@ def _shards_in(folder: str) -> list[str]:
     return []
 
 
-def index_shard(file: str) -> tuple[np.ndarray, np.ndarray]:
+def index_shard(file: str) -> tuple[np.ndarray, np.ndarray, str]:
     """Reads the record headers of a TFRecord file.
 
     Returns:
-        int64 byte offsets of the records and int64 lengths of their data.
+        int64 byte offsets of the records, int64 lengths of their data, and where the file is cut
+        short what tells so ("" for a whole one).
 
     Raises:
-        UserError: If the file is cut short, compressed, or no TFRecord file.
+        UserError: If the file cannot be read, is compressed, or is no TFRecord file.
     """
+    cut = ""
     offsets: list[int] = []
     lengths: list[int] = []
     try:
@@ -191,19 +215,20 @@ def index_shard(file: str) -> tuple[np.ndarray, np.ndarray]:
                     length = _HEADER.unpack(header)[0]
                     end = offset + _HEADER.size + length + _FOOTER_BYTES
                 if end > size:
-                    raise UserError(_cut_short(file, len(offsets), offset, end, size, header))
+                    cut = _cut_short(file, len(offsets), offset, end, size, header)
+                    break
                 offsets.append(offset)
                 lengths.append(length)
                 offset = end
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"cannot read the shard {file}: {error}") from error
-    return np.asarray(offsets, np.int64), np.asarray(lengths, np.int64)
+    return np.asarray(offsets, np.int64), np.asarray(lengths, np.int64), cut
 
 
 def _cut_short(file: str, record: int, offset: int, end: int, size: int, header: bytes) -> str:
     """Says what is wrong with a file whose last header does not fit its size."""
     if record == 0 and end > size + (1 << 40):
-        return f"{file} is not a TFRecord file (it begins with {header!r})"
+        raise UserError(f"{file} is not a TFRecord file (it begins with {header!r})")
     need = "has half a header" if len(header) < _HEADER.size else f"needs bytes up to {end}"
     return (
         f"the shard {file} is cut short: record {record} at byte {offset} {need}, but the file "
@@ -229,8 +254,15 @@ def read_manifest(file: str) -> dict | None:
     return None
 
 
-def index_source(source: DataSource, splits: Sequence[str] = ("train",)) -> ShardIndex:
+def index_source(
+    source: DataSource, splits: Sequence[str] = ("train",), *, tolerate_damage: bool = False
+) -> ShardIndex:
     """Finds every record of a source.
+
+    Args:
+        source: The source.
+        splits: For the top folder of a prepared data set, the split folders to look for.
+        tolerate_damage: Take what is left of shards that are cut short and list what is missing.
 
     Raises:
         UserError: If there is no record, a shard is damaged, or a shard holds another number of
@@ -239,46 +271,68 @@ def index_source(source: DataSource, splits: Sequence[str] = ("train",)) -> Shar
     files = list_shards(source.path, splits)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         tables = list(pool.map(index_shard, files))
-    counts = [len(offsets) for offsets, _ in tables]
+    counts = [len(offsets) for offsets, _, _ in tables]
+    expected, settings = _read_manifests(files)
+    missing = []
+    for file, (offsets, lengths, cut), told in zip(files, tables, expected, strict=True):
+        if cut and not tolerate_damage:
+            raise UserError(cut)
+        there = len(offsets)
+        count, manifest = told or (there, "")
+        if count < there or (count > there and not tolerate_damage):
+            raise UserError(_other_count(file, there, count, manifest))
+        lost = max(count - there, 1 if cut else 0)
+        if lost:
+            fault = cut or _other_count(file, there, count, manifest)
+            end = int(offsets[-1] + lengths[-1]) + FRAMING_BYTES if there else 0
+            missing.append(MissingRecords(file, there, lost, end, fault))
     if not sum(counts):
         raise UserError(f"no records in {source.path}: all {len(files)} shards are empty")
     if max(counts) > _FIELD_MASK or len(files) > _FIELD_MASK:
         raise UserError(f"{source.path} has more than {_FIELD_MASK} shards or records in a shard")
-    settings = _check_manifests(files, counts)
     frame_rate = source.frame_rate or settings.get("frame_rate") or 0.0
     sample_rate = source.sample_rate or settings.get("sample_rate") or 0
     return ShardIndex(
         files=files,
         first_row=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        offsets=np.concatenate([offsets for offsets, _ in tables]),
-        lengths=np.concatenate([lengths for _, lengths in tables]),
+        offsets=np.concatenate([offsets for offsets, _, _ in tables]),
+        lengths=np.concatenate([lengths for _, lengths, _ in tables]),
         frame_rate=float(frame_rate),
         sample_rate=int(sample_rate),
+        missing=tuple(missing),
     )
 
 
-def _check_manifests(files: Sequence[str], counts: Sequence[int]) -> dict:
-    """Compares record counts with the manifests; returns the settings of the first manifest."""
+def _other_count(file: str, found: int, expected: int, manifest: str) -> str:
+    return (
+        f"the shard {file} has {found} records, but {manifest} says {expected}: it was cut or "
+        "replaced; make it again with `python -m vatt_tf.prepare`"
+    )
+
+
+def _read_manifests(files: Sequence[str]) -> tuple[list[tuple[int, str] | None], dict]:
+    """Reads the manifests of some shards.
+
+    Returns:
+        For each shard how many records it should have and the manifest that says so (None where
+        none does), and the settings of the first manifest.
+    """
     manifests: dict[str, dict | None] = {}
-    for file, count in zip(files, counts, strict=True):
+    counts: dict[str, tuple[int, str]] = {}
+    for file in files:
         folder = os.path.dirname(file)
         if folder not in manifests:
             manifests[folder] = read_manifest(file)
-        manifest = manifests[folder]
-        if manifest is None:
-            continue
-        root = os.path.dirname(manifest["path"])
-        for split in manifest["splits"].values():
-            for shard in split.get("shards", ()):
-                same = os.path.normpath(os.path.join(root, shard["file"])) == os.path.normpath(file)
-                if same and shard.get("records", count) != count:
-                    raise UserError(
-                        f"the shard {file} has {count} records, but {manifest['path']} says "
-                        f"{shard['records']}: it was cut or replaced; make it again with "
-                        "`python -m vatt_tf.prepare`"
-                    )
+            manifest = manifests[folder] or {"path": "", "splits": {}}
+            root = os.path.dirname(manifest["path"])
+            for split in manifest["splits"].values():
+                for shard in split.get("shards", ()):
+                    if "records" in shard:
+                        path = os.path.normpath(os.path.join(root, shard["file"]))
+                        counts[path] = shard["records"], manifest["path"]
     found = [m for m in manifests.values() if m]
-    return found[0].get("settings", {}) if found else {}
+    settings = found[0].get("settings", {}) if found else {}
+    return [counts.get(os.path.normpath(file)) for file in files], settings
 
 
 def make_record_id(source: int, shard: int, index: int) -> int:

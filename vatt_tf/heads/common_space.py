@@ -8,12 +8,14 @@ from typing import Any
 import keras
 from keras import ops
 
+from vatt_tf.layers.batch_norm import BatchNormalization
+
 HEADS = ("fac", "shared", "disjoint")
 
 
-def _batch_norm(policy: Any, name: str) -> keras.layers.BatchNormalization:
+def _batch_norm(policy: Any, name: str) -> BatchNormalization:
     """BatchNorm over the global batch; only the TensorFlow backend can reduce across replicas."""
-    return keras.layers.BatchNormalization(
+    return BatchNormalization(
         momentum=0.9,
         epsilon=1e-5,
         synchronized=keras.backend.backend() == "tensorflow",

@@ -139,3 +139,28 @@ def _with_candidates(embedding: Any) -> Any:
 
 def _with_candidate_axis(mask: Any) -> Any:
     return mask if len(mask.shape) == 2 else mask[:, None]
+
+
+def loss_of_a_guess(config: ObjectiveConfig, batch_size: int, texts: int) -> dict[str, float]:
+    """The loss of each pair when all embeddings are equal and no modality is missing.
+
+    About ``ln(2 * batch_size)``; the exact value depends on the denominator.
+
+    Args:
+        config: The objective.
+        batch_size: Clips of the whole batch.
+        texts: Candidate captions of a clip.
+    """
+
+    def equal(rows: int) -> dict[str, Any]:
+        captions = ops.ones((rows, texts, 1))
+        return {"video": ops.ones((rows, 1)), "audio": ops.ones((rows, 1)), "text": captions}
+
+    def present(rows: int) -> dict[str, Any]:
+        return {name: value[..., 0] for name, value in equal(rows).items()}
+
+    # All rows have the same share: one is enough.
+    _, losses = objective(
+        {"all": equal(1)}, {"all": equal(batch_size)}, present(1), present(batch_size), config
+    )
+    return {name: batch_size * float(value) for name, value in losses.items()}

@@ -32,8 +32,7 @@ class RunCheckpointManager(tf.train.CheckpointManager):
         model: Built model.
         optimizer: Built optimizer, or ``None`` to read the model only.
         step: Global step.
-        chief: Whether this process keeps the files.
-        worker: Number of this worker, for the scratch folder of a non-chief.
+        own_folder: Where this process writes: ``run_dir`` for the chief.
         **kwargs: Of ``tf.train.CheckpointManager``.
     """
 
@@ -44,18 +43,23 @@ class RunCheckpointManager(tf.train.CheckpointManager):
         optimizer: Any,
         step: tf.Variable,
         *,
-        chief: bool = True,
-        worker: int = 0,
+        own_folder: str,
         **kwargs: Any,
     ) -> None:
         self._shared = os.path.join(run_dir, CHECKPOINTS)
-        own = self._shared if chief else os.path.join(run_dir, f".worker-{worker}", CHECKPOINTS)
+        own = os.path.join(own_folder, CHECKPOINTS)
         checkpoint = tf.train.Checkpoint(
             model=model_variables(model),
             optimizer=named_variables(optimizer.variables),
             step=step,
         )
         super().__init__(checkpoint, own, step_counter=step, **kwargs)
+
+    def save_now(self) -> None:
+        """Saves the present step, however soon after the last checkpoint, unless it is saved."""
+        step = int(self._step_counter.numpy())
+        if not (self.latest_checkpoint or "").endswith(f"-{step}"):
+            self.save(checkpoint_number=step, check_interval=False)
 
     def restore_or_initialize(self) -> str | None:
         """Restores the chief's newest checkpoint; every variable must be in it.

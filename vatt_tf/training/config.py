@@ -13,6 +13,7 @@ from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.losses.objective import ObjectiveConfig
 from vatt_tf.models.config import VattConfig
+from vatt_tf.training.guards import GuardConfig
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 
@@ -45,6 +46,11 @@ class RunConfig:
         keep_checkpoints: Checkpoints that are kept.
         evaluate_every: Steps between evaluations on ``eval_data``; 0 for none. The best weights
             are kept in the folder ``best`` of the run directory.
+        max_damaged_share: Largest share of the records that may be damaged: they are left out,
+            listed in ``damaged_records.json``, and more of them end the run; 0: the first one does.
+        data_service: Addresses of ``vatt_tf.data.service`` that read the clips; none: this process
+            reads them.
+        guards: When the run is called sick.
     """
 
     # Name of the configurable, for messages.
@@ -69,6 +75,9 @@ class RunConfig:
     checkpoint_every: int = 500
     keep_checkpoints: int = 3
     evaluate_every: int = 0
+    max_damaged_share: float = 0.01
+    data_service: Sequence[str] = ()
+    guards: GuardConfig = dataclasses.field(default_factory=GuardConfig)
 
     def __post_init__(self) -> None:
         if isinstance(self.data, DataSource):
@@ -86,6 +95,11 @@ class RunConfig:
             self.fail("precision", f"one of {', '.join(PRECISIONS)}")
         if self.gradient_clip_norm is not None and not self.gradient_clip_norm > 0:
             self.fail("gradient_clip_norm", "None or a number above 0")
+        share = self.max_damaged_share
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
+            self.fail("max_damaged_share", "a number in [0, 1)")
+        if isinstance(self.data_service, str):
+            object.__setattr__(self, "data_service", (self.data_service,))
         if self.evaluate_every and not self.eval_data:
             raise UserError(
                 f"{self.name}.evaluate_every={self.evaluate_every} needs {self.name}.eval_data "

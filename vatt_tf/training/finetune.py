@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import orbit
-import tensorflow as tf
 
 from vatt_tf.data.inventory import (
     check_classes,
@@ -20,7 +20,6 @@ from vatt_tf.data.pipeline import (
     EVALUATION_SPLITS,
     TRAINING_SPLITS,
     evaluation_dataset,
-    training_dataset,
 )
 from vatt_tf.data.read_errors import read_errors
 from vatt_tf.data.tokenizer import load_tokenizer
@@ -32,6 +31,7 @@ from vatt_tf.models.initial import load_initial_weights, stored_tokenizer
 from vatt_tf.models.io import save_description
 from vatt_tf.training.classification_step import ClassificationStep
 from vatt_tf.training.finetune_config import FinetuneConfig
+from vatt_tf.training.guards import Chance, Guard
 from vatt_tf.training.pretrain import tokenizer_beside
 from vatt_tf.training.rates import layer_rates
 from vatt_tf.training.step import Gather
@@ -54,6 +54,7 @@ class Finetuning(Task):
     """
 
     config: FinetuneConfig
+    labels: tuple[str, ...]
 
     def __init__(self, config: FinetuneConfig) -> None:
         self.config = config
@@ -103,18 +104,6 @@ class Finetuning(Task):
             jit_compile=config.jit_compile,
         )
 
-    def dataset(self, **places: Any) -> tf.data.Dataset:
-        """Training batches of one worker."""
-        config = self.config
-        return training_dataset(
-            config.data,
-            self.clip,
-            self.tokenizer,
-            config.augmentation,
-            label_names=self.labels,
-            **places,
-        )
-
     def describe(self, folder: str, **extra: Any) -> None:
         """Writes ``model.json``."""
         extra = {"labels": list(self.labels), "eval_data": self.config.eval_data, **extra}
@@ -134,6 +123,13 @@ class Finetuning(Task):
     def score(self, metrics: dict[str, float]) -> float:
         """Top-1 accuracy; mAP with several labels a clip."""
         return metrics["mAP" if self.model_config.multi_label else "top1"]
+
+    def guards(self, batch_size: int) -> list[Guard]:
+        """The loss of a guess, where there is one."""
+        if self.model_config.multi_label:
+            return []
+        # Cross entropy with equal logits, with and without label smoothing.
+        return [Chance(self.config.guards, {"loss": math.log(len(self.labels))})]
 
     def rates(self, step: ClassificationStep) -> Callable[[int], Sequence[float]] | None:
         """The towers' rates are 0 at first, then lower for lower layers."""

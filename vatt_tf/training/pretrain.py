@@ -8,17 +8,17 @@ import pathlib
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from vatt_tf.data.pipeline import training_dataset
 from vatt_tf.data.sources import HOW_TO_MAKE_SHARDS
 from vatt_tf.data.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
+from vatt_tf.losses.objective import loss_of_a_guess
 from vatt_tf.models.io import load_pretrained, read_description, save_description
 from vatt_tf.models.transfer import transfer_weights
 from vatt_tf.models.vatt import VATT, build_vatt
 from vatt_tf.training.config import TrainConfig
 from vatt_tf.training.evaluator import RetrievalEvaluator
+from vatt_tf.training.guards import Chance, Guard, Temperature
 from vatt_tf.training.step import Gather, PretrainStep
 from vatt_tf.training.task import Task
 
@@ -49,13 +49,6 @@ class Pretraining(Task):
         config = self.config
         return PretrainStep(model, config.objective, micro_batch_size, gather, config.jit_compile)
 
-    def dataset(self, **places: Any) -> tf.data.Dataset:
-        """Training batches of one worker."""
-        config = self.config
-        return training_dataset(
-            config.data, self.clip, self.tokenizer, config.augmentation, **places
-        )
-
     def describe(self, folder: str, **extra: Any) -> None:
         """Writes ``model.json``."""
         config = self.config
@@ -65,6 +58,15 @@ class Pretraining(Task):
     def evaluator(self, model: Any) -> RetrievalEvaluator:
         """Measures the model on the evaluation data."""
         return RetrievalEvaluator(model, self.config.eval_data or "", self.clip, self.tokenizer)
+
+    def guards(self, batch_size: int) -> list[Guard]:
+        """The losses of a guess, the temperature."""
+        config = self.config
+        guess = loss_of_a_guess(config.objective, batch_size, config.texts)
+        return [
+            Chance(config.guards, {f"loss/{name}": value for name, value in guess.items()}),
+            Temperature(config.guards, config.objective.temperature),
+        ]
 
     def score(self, metrics: dict[str, float]) -> float:
         """Mean R@10 of all directions."""

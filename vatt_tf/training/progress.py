@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from tqdm import tqdm
 
@@ -61,9 +62,9 @@ class MetricsLog:
             file.writelines(json.dumps(line) + "\n" for line in kept)
         os.replace(temporary, self._path)
 
-    def write(self, kind: str, step: int, metrics: Mapping[str, float]) -> None:
-        """Adds a line of ``kind`` ``"train"`` or ``"eval"``."""
-        line = {"step": step, "kind": kind, "time": time.time(), **metrics}
+    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Adds a line of ``kind`` ``"train"``, ``"eval"`` or ``"alarm"``."""
+        line = {"step": step, "kind": kind, "time": time.time(), **values}
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 

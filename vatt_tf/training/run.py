@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,19 +11,31 @@ import orbit
 import tensorflow as tf
 
 from vatt_tf.data.read_errors import read_errors
+from vatt_tf.data.service_client import watched
 from vatt_tf.data.sources import describe_record_id
+from vatt_tf.errors import Interrupted, UserError
 from vatt_tf.models.io import save_weights
 from vatt_tf.training import optimizer, run_folder, schedule
-from vatt_tf.training.best import BestWeights, EarlyStop
+from vatt_tf.training.best import EarlyStop
 from vatt_tf.training.checkpoints import RunCheckpointManager
 from vatt_tf.training.config import RunConfig, TrainConfig
 from vatt_tf.training.finetune import Finetuning
 from vatt_tf.training.finetune_config import FinetuneConfig
+from vatt_tf.training.guards import GuardAlarm
+from vatt_tf.training.preemption import InterruptibleEvaluator, Preemption
 from vatt_tf.training.pretrain import Pretraining
-from vatt_tf.training.progress import MetricsLog, ProgressBar
-from vatt_tf.training.strategy import gather_function, is_chief, wait_for_workers
+from vatt_tf.training.strategy import (
+    gather_function,
+    is_chief,
+    own_folder,
+    wait_for_workers,
+)
 from vatt_tf.training.task import Task
-from vatt_tf.training.trainer import Trainer, TrainingDiverged
+from vatt_tf.training.trainer import ReplicasEqual, Trainer, TrainingDiverged
+from vatt_tf.training.watch import Watch
+
+# Errors that all workers raise after the same step.
+_SEEN_BY_ALL = (TrainingDiverged, ReplicasEqual, GuardAlarm, Interrupted)
 
 
 def make_task(config: RunConfig) -> Task:
@@ -55,7 +66,20 @@ def run(
     Raises:
         UserError: On anything wrong with data, configuration or folder.
         TrainingDiverged: If loss or gradients are not finite; the last good state is saved.
+        Interrupted: On SIGTERM; the state is saved.
     """
+    with Preemption() as preemption:
+        return _run(config, run_dir, strategy, stop_at_step, preemption)
+
+
+def _run(
+    config: RunConfig,
+    run_dir: str,
+    strategy: tf.distribute.Strategy,
+    stop_at_step: int | None,
+    preemption: Preemption,
+) -> int:
+    alone = not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
     chief = is_chief(strategy)
     replicas = strategy.num_replicas_in_sync
     batch_size, micro = config.sizes(replicas)
@@ -85,13 +109,14 @@ def run(
         model,
         updates,
         global_step,
-        chief=chief,
-        worker=_worker(strategy),
+        own_folder=own_folder(run_dir, strategy),
         max_to_keep=config.keep_checkpoints,
         checkpoint_interval=config.checkpoint_every,
     )
     evaluator = task.evaluator(model) if config.evaluate_every else None
-    watch = _Watch(task, model, run_dir, batch_size, global_step, chief)
+    if evaluator is not None and alone:
+        evaluator = InterruptibleEvaluator(evaluator, preemption)
+    watch = Watch(task, model, run_dir, batch_size, global_step, strategy, chief)
     trainer = Trainer(
         strategy=strategy,
         model=model,
@@ -105,6 +130,7 @@ def run(
         rates=task.rates(step),
         describe_record=lambda record: describe_record_id(record, config.data),
         on_step=watch.step,
+        asked_to_stop=lambda: preemption.requested,
     )
     with run_folder.orbit_log(run_dir if chief else None):
         controller = orbit.Controller(
@@ -121,78 +147,25 @@ def run(
         last_step = min(stop_at_step or config.steps, config.steps)
         try:
             watch.start()
-            if evaluator is not None:
-                controller.train_and_evaluate(last_step, -1, config.evaluate_every)
-            else:
-                controller.train(last_step)
+            with preemption.between_steps():
+                if evaluator is not None:
+                    controller.train_and_evaluate(last_step, -1, config.evaluate_every)
+                else:
+                    controller.train(last_step)
         except EarlyStop as reason:
-            manager.save(checkpoint_number=global_step)
+            manager.save_now()
             watch.say(str(reason))
-        except TrainingDiverged:
-            manager.save(checkpoint_number=global_step)
+        except UserError as error:
+            # Workers save together: what only one of them sees must not make it wait for others.
+            if alone or isinstance(error, _SEEN_BY_ALL):
+                manager.save_now()
+                wait_for_workers(strategy)
             raise
         finally:
             watch.stop()
     if chief:
         save_weights(run_dir, model)
-    wait_for_workers(strategy)
     return int(global_step.numpy())
-
-
-class _Watch:
-    """Tells people and files how the run goes; silent on all workers but the chief."""
-
-    def __init__(
-        self,
-        task: Task,
-        model: Any,
-        run_dir: str,
-        batch_size: int,
-        global_step: tf.Variable,
-        chief: bool,
-    ) -> None:
-        self._task, self._run_dir, self._batch_size = task, run_dir, batch_size
-        self._steps = task.config.steps
-        self._global_step, self._chief = global_step, chief
-
-        def save(folder: str, **extra: Any) -> None:
-            os.makedirs(folder)
-            task.describe(folder, **extra)
-            save_weights(folder, model)
-
-        self._best = BestWeights(
-            run_dir, save if chief else None, task.config.evaluate_every, task.patience
-        )
-
-    def start(self) -> None:
-        first = int(self._global_step.numpy())
-        if first:
-            self.say(f"{self._run_dir}: continues after step {first} of {self._steps}")
-        self._bar = ProgressBar(first, self._steps, self._batch_size, self._chief)
-        self._log = MetricsLog(self._run_dir, first) if self._chief else None
-        self._best.restore(first)
-
-    def step(self, step: int, metrics: dict[str, float]) -> None:
-        self._bar(step, metrics)
-
-    def train(self, metrics: dict[str, float]) -> None:
-        if self._log is not None:
-            self._log.write("train", int(self._global_step.numpy()), metrics)
-            run_folder.write_operative_config(self._run_dir)
-
-    def evaluation(self, metrics: dict[str, float]) -> None:
-        step = int(self._global_step.numpy())
-        if self._log is not None:
-            self._log.write("eval", step, metrics)
-        self._best.update(step, self._task.score(metrics))
-
-    def say(self, message: str) -> None:
-        if self._chief:
-            print(message, file=sys.stderr)
-
-    def stop(self) -> None:
-        if hasattr(self, "_bar"):
-            self._bar.close()
 
 
 def _batches(
@@ -216,7 +189,9 @@ def _batches(
             return dataset
         return dataset.rebatch(batch_size // replicas, drop_remainder=True)
 
-    batches = iter(strategy.distribute_datasets_from_function(per_worker))
+    batches = watched(
+        iter(strategy.distribute_datasets_from_function(per_worker)), task.config.data_service
+    )
     while True:
         with read_errors(task.config.data):
             batch = next(batches)
@@ -227,8 +202,3 @@ def _loop_length(step: int, config: RunConfig) -> int:
     """Steps to the next log line, checkpoint or evaluation."""
     marks = [config.log_every, config.checkpoint_every, config.evaluate_every]
     return min(mark - step % mark for mark in marks if mark)
-
-
-def _worker(strategy: tf.distribute.Strategy) -> int:
-    resolver = strategy.cluster_resolver
-    return (resolver.task_id or 0) if resolver is not None else 0

@@ -26,6 +26,9 @@ _FREE = {"EVAL_DATA"} | {
         "eval_data",
         "eval_windows",
         "patience",
+        "max_damaged_share",
+        "data_service",
+        "guards",
     )
 }
 
@@ -67,7 +70,9 @@ def _check_same(path: str, stored: dict[str, str], given: dict[str, str]) -> Non
     differing = [
         f"{name}: was {stored.get(name, 'not set')}, is {given.get(name, 'not set')}"
         for name in sorted(stored.keys() | given.keys())
-        if stored.get(name) != given.get(name) and name not in _FREE
+        if stored.get(name) != given.get(name)
+        and name not in _FREE
+        and not name.startswith("guards.")
     ]
     if differing:
         raise UserError(

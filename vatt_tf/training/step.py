@@ -15,6 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from vatt_tf.layers.random import seed_scope
+from vatt_tf.losses.health import embedding_health
 from vatt_tf.losses.objective import ObjectiveConfig, objective
 
 MODALITIES = ("video", "audio", "text")
@@ -162,18 +163,29 @@ class PretrainStep:
     def _loss(self, features, batch, row_offset):
         spaces = self.model.project(features, training=True)
         masks = {name: batch[f"{name}_mask"] for name in features}
-        loss, metrics = objective(
-            spaces,
-            tf.nest.map_structure(self.gather, spaces),
-            masks,
-            tf.nest.map_structure(self.gather, masks),
-            self.config,
-            row_offset,
-        )
-        return loss, {"loss": loss, **{f"loss/{name}": value for name, value in metrics.items()}}
+        all_spaces = tf.nest.map_structure(self.gather, spaces)
+        all_masks = tf.nest.map_structure(self.gather, masks)
+        loss, metrics = objective(spaces, all_spaces, masks, all_masks, self.config, row_offset)
+        return loss, {
+            "loss": loss,
+            **{f"loss/{name}": value for name, value in metrics.items()},
+            **_health(spaces, all_spaces, all_masks),
+        }
 
     def _values(self):
         return [variable.value for variable in self.variables]
+
+
+def _health(spaces, all_spaces, all_masks):
+    """This replica's share of ``cosine/...`` and ``rank/...`` of all embeddings of the batch."""
+    metrics = {}
+    for space, members in all_spaces.items():
+        for modality, embeddings in members.items():
+            share = spaces[space][modality].shape[0] / embeddings.shape[0]
+            health = embedding_health(tf.stop_gradient(embeddings), all_masks[modality])
+            for name, value in zip(("cosine", "rank"), health, strict=True):
+                metrics[f"{name}/{space}/{modality}"] = share * value
+    return metrics
 
 
 def _split(tensor: tf.Tensor, count: int, size: int) -> tf.Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
+import signal
+import threading
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from vatt_tf.errors import UserError
+from vatt_tf.training.cluster import EXAMPLE, workers_in_environment
 
 NAMES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
@@ -33,13 +35,12 @@ def create_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute
     if name == "tpu":
         return _tpu(tpu)
     if name == "multi_worker":
-        if not os.environ.get("TF_CONFIG"):
+        if not workers_in_environment()[0]:
             raise UserError(
-                "--strategy=multi_worker: the environment variable TF_CONFIG is not set; it must "
-                'name the workers, e.g. {"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
-                '"task": {"type": "worker", "index": 0}}'
+                "--strategy=multi_worker: nothing names the workers: give --worker_hosts and "
+                f"--worker_index, or set the environment variable TF_CONFIG, e.g. {EXAMPLE}"
             )
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return _multi_worker()
     if name == "mirrored":
         # Logical CPUs count too, so that replicas can be tried out without a GPU.
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
@@ -51,10 +52,17 @@ def create_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute
 def _choose(tpu: str | None) -> str:
     if tpu:
         return "tpu"
-    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
-    if len(cluster.get("worker", ())) + len(cluster.get("chief", ())) > 1:
+    if len(workers_in_environment()[0]) > 1:
         return "multi_worker"
     return "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else "one_device"
+
+
+def _multi_worker() -> tf.distribute.Strategy:
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    # TensorFlow's runtime has taken SIGTERM for itself and does nothing on it.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return strategy
 
 
 def _tpu(tpu: str | None) -> tf.distribute.Strategy:
@@ -62,8 +70,12 @@ def _tpu(tpu: str | None) -> tf.distribute.Strategy:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu or "local")
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
-    except (ValueError, tf.errors.OpError) as error:
-        raise UserError(f"--tpu={tpu or 'local'}: no TPU answers there ({error})") from error
+    except (ValueError, OSError, ImportError, tf.errors.OpError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"--tpu={tpu or 'local'}: no TPU answers there ({reason}); expected the name of a "
+            "Cloud TPU, its grpc://HOST:PORT, or 'local' on the TPU's own machine"
+        ) from error
     return tf.distribute.TPUStrategy(resolver)
 
 
@@ -106,3 +118,10 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
         and resolver.task_id == 0
         and "chief" not in resolver.cluster_spec().jobs
     )
+
+
+def own_folder(run_dir: str, strategy: tf.distribute.Strategy) -> str:
+    """Where this process writes: the run directory, or a folder in it for all but the chief."""
+    if is_chief(strategy):
+        return run_dir
+    return os.path.join(run_dir, f".worker-{strategy.cluster_resolver.task_id or 0}")

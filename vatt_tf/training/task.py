@@ -7,8 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from vatt_tf.data.pipeline import training_dataset
 from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.service import service_dataset
 from vatt_tf.training.config import RunConfig
+from vatt_tf.training.guards import Guard
 from vatt_tf.training.step import Gather
 
 
@@ -18,11 +21,15 @@ class Task(abc.ABC):
     Attributes:
         config: The run.
         clip: Shape of the clips that the model reads.
+        tokenizer: Of the text tower; None for models that read no text.
+        labels: Names of the classes; None where the labels are not read.
         patience: Evaluations without a better one after which to stop; 0: never.
     """
 
     config: RunConfig
     clip: ClipSpec
+    tokenizer: Any
+    labels: tuple[str, ...] | None = None
     patience: int = 0
 
     @abc.abstractmethod
@@ -33,9 +40,21 @@ class Task(abc.ABC):
     def step(self, model: Any, micro_batch_size: int, gather: Gather) -> Any:
         """What computes a replica's gradients, see :class:`vatt_tf.training.trainer.Trainer`."""
 
-    @abc.abstractmethod
     def dataset(self, **places: Any) -> tf.data.Dataset:
         """Training batches of one worker; ``places`` go to ``training_dataset``."""
+        config = self.config
+        arguments = dict(
+            sources=config.data,
+            spec=self.clip,
+            tokenizer=self.tokenizer,
+            augmentation=config.augmentation,
+            label_names=self.labels,
+            tolerate_damage=config.max_damaged_share > 0,
+            **places,
+        )
+        if config.data_service:
+            return service_dataset(config.data_service, **arguments)
+        return training_dataset(**arguments)
 
     @abc.abstractmethod
     def describe(self, folder: str, **extra: Any) -> None:
@@ -48,6 +67,10 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def score(self, metrics: dict[str, float]) -> float:
         """The number of an evaluation that decides which weights are best: higher is better."""
+
+    @abc.abstractmethod
+    def guards(self, batch_size: int) -> list[Guard]:
+        """Guards that know this kind of training, for batches of ``batch_size``."""
 
     def rates(self, step: Any) -> Any:
         """From a step number to the factor on each variable's learning rate, or None."""

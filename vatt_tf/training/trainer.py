@@ -12,12 +12,20 @@ import numpy as np
 import orbit
 import tensorflow as tf
 
-from vatt_tf.errors import UserError
+from vatt_tf.errors import Interrupted, UserError
+from vatt_tf.training.guards import check_replicas
 from vatt_tf.training.step import step_key
+
+# Steps in a row at which replicas may read the same clips: chance does that in tiny data sets.
+_EQUAL_DATA = 3
 
 
 class TrainingDiverged(UserError):
     """Loss or gradients are not finite. The model still holds the last good state."""
+
+
+class ReplicasEqual(UserError):
+    """Replicas draw the same masks or read the same clips: they add nothing to each other."""
 
 
 class Trainer(orbit.AbstractTrainer):
@@ -41,7 +49,9 @@ class Trainer(orbit.AbstractTrainer):
             clipped, after the all-reduce; ``None`` not.
         rates: From a step to the factor on each variable's learning rate; ``None``: all are 1.
         describe_record: From a ``record_id`` to words, for error messages.
-        on_step: Called after each step with the step's number and its metrics.
+        on_step: Called after each step with its number, its metrics and its batch.
+        asked_to_stop: Whether this process was asked to stop. All workers then stop after the same
+            step.
     """
 
     def __init__(
@@ -58,7 +68,8 @@ class Trainer(orbit.AbstractTrainer):
         clip_norm: float | None = None,
         rates: Callable[[int], Sequence[float]] | None = None,
         describe_record: Callable[[int], str] = str,
-        on_step: Callable[[int, dict[str, float]], None] = lambda step, metrics: None,
+        on_step: Callable[[int, dict[str, float], Any], None] = lambda step, metrics, batch: None,
+        asked_to_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._strategy = strategy
         self._optimizer = optimizer
@@ -72,11 +83,19 @@ class Trainer(orbit.AbstractTrainer):
         self._rates = rates
         self._describe_record = describe_record
         self._on_step = on_step
+        self._asked_to_stop = asked_to_stop
+        self._equal_data = 0
         # BatchNorm statistics change while gradients are computed: kept to undo a bad step.
         self._statistics = [variable.value for variable in model.non_trainable_variables]
 
     def train(self, num_steps: Any) -> dict[str, float]:
-        """Runs ``num_steps`` steps and returns the mean of each metric over them."""
+        """Runs ``num_steps`` steps and returns the mean of each metric over them.
+
+        Raises:
+            TrainingDiverged: If loss or gradients are not finite.
+            ReplicasEqual: If replicas do not differ.
+            Interrupted: After a step at which any worker was asked to stop.
+        """
         totals: dict[str, float] = collections.defaultdict(float)
         steps = int(num_steps)
         if self._batches is None:
@@ -87,10 +106,14 @@ class Trainer(orbit.AbstractTrainer):
             batch = next(self._batches)
             waiting += time.monotonic() - asked
             metrics = self._one_step(batch)
-            del batch  # not held while the next one is waited for
+            stop = metrics.pop("stop")
             for name, value in metrics.items():
                 totals[name] += value / steps
-            self._on_step(int(self._global_step.numpy()), metrics)
+            step = int(self._global_step.numpy())
+            self._on_step(step, metrics, batch)
+            del batch  # not held while the next one is waited for
+            if stop:
+                raise Interrupted(f"stopped after step {step} on SIGTERM; the state is saved")
         seconds = max(time.monotonic() - start, 1e-9)
         totals["clips_per_second"] = steps * self._batch_size / seconds
         totals["input_wait_share"] = waiting / seconds
@@ -98,12 +121,17 @@ class Trainer(orbit.AbstractTrainer):
 
     def _one_step(self, batch: Any) -> dict[str, float]:
         rate = float(np.asarray(self._optimizer.learning_rate))
-        gradients, device_metrics, statistics = self._compute(batch, self._global_step)
+        stop = tf.constant(float(self._asked_to_stop()))
+        gradients, device_metrics, statistics, prints = self._compute(
+            batch, self._global_step, stop
+        )
         metrics = {name: float(value) for name, value in device_metrics.items()}
         if not all(math.isfinite(value) for value in metrics.values()):
             for variable, value in zip(self._statistics, statistics, strict=True):
                 variable.assign(value)
             raise TrainingDiverged(self._divergence(batch, metrics))
+        if prints is not None:
+            self._check_replicas(np.asarray(prints))
         step_number = int(self._global_step.numpy())
         factors = self._rates(step_number) if self._rates is not None else None
         self._apply(gradients, None if factors is None else tf.constant(factors, tf.float32))
@@ -111,34 +139,35 @@ class Trainer(orbit.AbstractTrainer):
         return {**metrics, "learning_rate": rate}
 
     @tf.function
-    def _compute(self, batch, step):
+    def _compute(self, batch, step, stop):
         statistics = [tf.identity(variable) for variable in self._statistics]
         replicas = self._strategy.num_replicas_in_sync
 
-        def on_replica(batch):
+        def on_replica(batch, stop):
             context = tf.distribute.get_replica_context()
             replica = context.replica_id_in_sync_group
             rows = batch["record_id"].shape[0]
-            gradients, metrics = self._step(
-                batch, step_key(self._seed, step, replica), replica * rows
-            )
+            key = step_key(self._seed, step, replica)
+            gradients, metrics = self._step(batch, key, replica * rows)
+            metrics["stop"] = stop
+            prints = None
             if replicas > 1:
                 gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
                 metrics = context.all_reduce(tf.distribute.ReduceOp.SUM, metrics)
+                prints = context.all_gather(_fingerprint(key, batch["record_id"]), axis=0)
             metrics = {**metrics, "gradient_norm": tf.linalg.global_norm(gradients)}
             if self._clip_norm is not None:
                 clipped = self._step.clipped
                 first, _ = tf.clip_by_global_norm(gradients[:clipped], self._clip_norm)
                 gradients = [*first, *gradients[clipped:]]
-            return gradients, metrics
+            return gradients, metrics, prints
 
-        gradients, metrics = self._strategy.run(on_replica, (batch,))
+        gradients, metrics, prints = self._strategy.run(on_replica, (batch, stop))
         # Every replica holds the same totals after the all-reduce: the first one's are read.
-        metrics = {
-            name: self._strategy.experimental_local_results(value)[0]
-            for name, value in metrics.items()
-        }
-        return gradients, metrics, statistics
+        metrics, prints = tf.nest.map_structure(
+            lambda value: self._strategy.experimental_local_results(value)[0], (metrics, prints)
+        )
+        return gradients, metrics, statistics, prints
 
     @tf.function
     def _apply(self, gradients, rates):
@@ -158,6 +187,16 @@ class Trainer(orbit.AbstractTrainer):
             change = variables[number].value - value
             variables[number].assign(value + tf.cast(rates[number], value.dtype) * change)
 
+    def _check_replicas(self, fingerprints: np.ndarray) -> None:
+        keys, data = check_replicas(fingerprints)
+        self._equal_data = self._equal_data + 1 if data else 0
+        wrong = keys or (data if self._equal_data >= _EQUAL_DATA else None)
+        if wrong:
+            raise ReplicasEqual(
+                f"step {int(self._global_step.numpy()) + 1}: {wrong}. More replicas then compute "
+                "nothing new; look at TF_CONFIG (each worker has its own index) and at the data"
+            )
+
     def _divergence(self, batch: Any, metrics: dict[str, float]) -> str:
         local = self._strategy.experimental_local_results(batch["record_id"])
         records = [int(record) for part in local for record in np.asarray(part)]
@@ -169,3 +208,10 @@ class Trainer(orbit.AbstractTrainer):
             f"those before it. Its records: {shown}{more}. Look at these, lower "
             "learning_rate.peak, or set gradient_clip_norm"
         )
+
+
+def _fingerprint(key: tf.Tensor, record_ids: tf.Tensor) -> tf.Tensor:
+    """What tells replicas apart, int32 ``[1, 3]``, see ``check_replicas``."""
+    places = tf.range(1, record_ids.shape[0] + 1, dtype=tf.int64)
+    checksum = tf.cast(tf.reduce_sum(record_ids * places) % (1 << 31), tf.int32)
+    return tf.concat([tf.cast(key, tf.int32), [checksum]], 0)[tf.newaxis]

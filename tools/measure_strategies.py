@@ -1,0 +1,98 @@
+"""Trains the same whole batches on 1, 2 and 4 replicas and on 2 workers, and compares them.
+
+    python -m vatt_tf.prepare --sample --out=data/sample
+    python tools/measure_strategies.py
+
+Runs the ordinary command four times, ten steps of eight clips each, without dropout and DropToken
+(whose masks differ by replica on purpose), and prints how far losses and weights are from those of
+one device. The model is at its random start, where BatchNorm magnifies rounding errors: see
+docs/scaling.md for what to expect.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from vatt_tf import cli
+
+PLACES = {
+    "1 device": ["--strategy=one_device"],
+    "2 replicas": ["--strategy=mirrored", "--logical_cpus=2"],
+    "4 replicas": ["--strategy=mirrored", "--logical_cpus=4"],
+    "2 workers": ["--workers=2"],
+}
+NO_CHANCE = [
+    f"{tower}.{name}=0.0"
+    for tower in ("video_tower", "audio_tower")
+    for name in ("dropout_rate", "position_dropout_rate", "drop_token_rate")
+] + ["text_tower.dropout_rate=0.0"]
+
+
+def main() -> int:
+    """Runs the command; returns the exit code."""
+    flags = cli.ArgumentParser(prog="python tools/measure_strategies.py", description=__doc__)
+    flags.add_argument("--gin_file", default="tiny.gin", help="configuration (default: tiny.gin)")
+    flags.add_argument("--data", default="data/sample", help="prepared folder with train/ and val/")
+    flags.add_argument("--steps", type=cli.positive, default=10)
+    flags.add_argument("--batch_size", type=cli.positive, default=8, help="a multiple of 4")
+    arguments = flags.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    bindings = [
+        *NO_CHANCE,
+        f"TRAIN_DATA={arguments.data + '/train'!r}",
+        f"EVAL_DATA={arguments.data + '/val'!r}",
+        f"STEPS={arguments.steps}",
+        f"BATCH_SIZE={arguments.batch_size}",
+        f"MICRO_BATCH_SIZE={arguments.batch_size // 4}",  # the same products everywhere
+        "learning_rate.peak=1e-4",
+        "train.log_every=1",
+        "train.evaluate_every=0",
+    ]
+    command = [sys.executable, "-m", "vatt_tf.train", f"--gin_file={arguments.gin_file}"]
+    command += [f"--gin_bindings={binding}" for binding in bindings]
+    with tempfile.TemporaryDirectory() as folder:
+        runs = {}
+        for place, own in PLACES.items():
+            run_dir = os.path.join(folder, place.replace(" ", "_"))
+            subprocess.run([*command, *own, f"--run_dir={run_dir}"], check=True)
+            runs[place] = run_dir
+        _compare(runs)
+    return 0
+
+
+def _compare(runs: dict[str, str]) -> None:
+    first = runs["1 device"]
+    print("| place | last loss | largest relative difference of a loss | of a weight, absolute |")
+    print("|---|---|---|---|")
+    for place, run_dir in runs.items():
+        losses = [abs(b / a - 1) for a, b in zip(_losses(first), _losses(run_dir), strict=True)]
+        weight = _largest_difference(first, run_dir)
+        print(f"| {place} | {_losses(run_dir)[-1]:.7f} | {max(losses):.1e} | {weight:.1e} |")
+
+
+def _losses(run_dir: str) -> list[float]:
+    lines = pathlib.Path(run_dir, "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    found = [json.loads(line) for line in lines]
+    return [line["loss"] for line in found if line["kind"] == "train"]
+
+
+def _largest_difference(first: str, other: str) -> float:
+    """Over all weights of the models, moving averages of BatchNorm too."""
+    import numpy as np
+    import tensorflow as tf
+
+    one, two = (
+        tf.train.load_checkpoint(tf.train.latest_checkpoint(f"{folder}/checkpoints"))
+        for folder in (first, other)
+    )
+    names = [name for name in one.get_variable_to_shape_map() if name.startswith("model/")]
+    return max(float(np.abs(one.get_tensor(n) - two.get_tensor(n)).max()) for n in names)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

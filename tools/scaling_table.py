@@ -1,0 +1,116 @@
+"""What a pre-training step costs on 1 to 256 replicas: network, memory, clips per second.
+
+    python tools/scaling_table.py --gin_file=bbs.gin --step_seconds=0.5 --gbit=100
+
+Only the step time of one device (with the clips of one replica) is measured; everything else is
+computed from the model. The time of the network is added to that of the step, without overlap.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import sys
+
+from vatt_tf import cli
+
+REPLICAS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+# The trainer sums gradients to look at them and to clip them, Keras once more in apply().
+GRADIENT_SUMS = 2
+FLOAT = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Payload:
+    """What replicas exchange in a step.
+
+    Attributes:
+        gradients: Bytes of all gradients.
+        embeddings: Bytes of one clip's embeddings and masks.
+        statistics: Bytes of BatchNorm's means and variances.
+    """
+
+    gradients: int
+    embeddings: int
+    statistics: int
+
+    def bytes_per_replica(self, replicas: int, batch: int) -> float:
+        """What one replica sends (and receives) in a step of ``batch`` clips.
+
+        A ring needs ``(N - 1) / N`` of the data for a gather and twice that for a sum. Embeddings
+        are gathered, and their gradients summed; statistics are summed in both directions.
+        """
+        share = (replicas - 1) / replicas
+        sums = GRADIENT_SUMS * self.gradients + batch * self.embeddings + 2 * self.statistics
+        return share * (2 * sums + batch * self.embeddings)
+
+
+def main() -> int:
+    """Prints the table."""
+    flags = cli.ArgumentParser(prog="python tools/scaling_table.py", description=__doc__)
+    flags.add_argument("--gin_file", action="append", required=True, help="as for vatt_tf.train")
+    flags.add_argument("--gin_bindings", action="append", default=[])
+    flags.add_argument("--clips", type=cli.positive, default=8, help="clips a replica and step")
+    flags.add_argument(
+        "--step_seconds", type=cli.above_zero, help="measured step of one device; none: no clips/s"
+    )
+    flags.add_argument(
+        "--gbit", type=cli.above_zero, default=100.0, help="network of a replica in Gbit/s"
+    )
+    arguments = flags.parse_args()
+    return cli.run(lambda: _print(arguments))
+
+
+def _print(flags) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from vatt_tf import config
+    from vatt_tf.models.vatt import abstract, build_vatt, parameter_counts
+    from vatt_tf.training.config import TrainConfig
+    from vatt_tf.training.estimate import memory_bytes
+
+    config.import_configurables()
+    config.parse(flags.gin_file, flags.gin_bindings)
+    run = TrainConfig()
+    model = abstract(lambda: build_vatt(run.model))
+    parameters = parameter_counts(model)
+    statistics = [v for v in model.non_trainable_variables if "moving_" in v.path]
+    payload = Payload(
+        gradients=FLOAT * parameters["trainable"],
+        embeddings=FLOAT * _embedding_values(run),
+        statistics=FLOAT * sum(math.prod(v.shape) for v in statistics),
+    )
+    clip = run.clip
+    pixels, ids = clip.frames * clip.height * clip.width * 3, clip.texts * clip.tokens
+    one_clip = pixels + FLOAT * (clip.samples + ids)
+    print(f"{flags.gin_file[-1]}: {one_clip / 1e6:.2f} MB a clip, {flags.clips} clips a replica\n")
+    columns = ["replicas", "batch", "memory of a replica, GB", "network of a replica, MB a step"]
+    measured = flags.step_seconds is not None
+    columns += ["step, s", "clips/s", "of linear"] if measured else []
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+    for replicas in REPLICAS:
+        batch = replicas * flags.clips
+        sized = dataclasses.replace(run, batch_size=batch)
+        memory = memory_bytes(sized, parameters, replicas)["total"]
+        sent = payload.bytes_per_replica(replicas, batch)
+        cells = [f"{replicas}", f"{batch:,}", f"{memory / 1e9:.1f}", f"{sent / 1e6:,.0f}"]
+        if measured:
+            seconds = flags.step_seconds + 8 * sent / (flags.gbit * 1e9)
+            share = flags.step_seconds / seconds
+            cells += [f"{seconds:.3f}", f"{batch / seconds:,.1f}", f"{share:.0%}"]
+        print("| " + " | ".join(cells) + " |")
+    return 0
+
+
+def _embedding_values(run) -> int:
+    """Numbers of one clip that the replicas gather: embeddings in each space, and masks."""
+    head, texts = run.model.head, run.clip.texts
+    if head.kind == "shared":
+        embeddings = head.vat_dim * (2 + texts)
+    else:
+        embeddings = 2 * head.va_dim + head.vt_dim * (1 + texts)
+    return embeddings + 2 + texts
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""Kills runs with SIGKILL at random moments, starts them again, and compares what they leave.
+
+    python tools/soak.py --kills=100 --out=runs/soak
+
+Three kinds of kills: a training at any moment, a training while it writes a checkpoint, and the
+preparation of shards. A run that is killed over and over must end with the bits of one that was
+not: weights, optimizer, metrics; shards and manifest. Prints a table and writes ``soak.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+CONFIG = """
+include 'tiny.gin'
+TRAIN_DATA = '{shards}/train'
+EVAL_DATA = '{shards}/val'
+STEPS = 40
+BATCH_SIZE = 4
+train.log_every = 5
+train.checkpoint_every = 5
+train.evaluate_every = 20
+"""
+
+
+class Command:
+    """One command line, run to its end or killed on the way."""
+
+    def __init__(self, name: str, *arguments: str) -> None:
+        self.name, self._arguments = name, [sys.executable, "-m", *arguments]
+
+    def start(self) -> subprocess.Popen:
+        """Starts it in a process group of its own."""
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        return subprocess.Popen(
+            self._arguments,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # prepare has children: all of them are killed
+        )
+
+    def finish(self) -> float:
+        """Runs to the end; returns the seconds that it took."""
+        begin = time.monotonic()
+        process = self.start()
+        error = process.communicate()[1]
+        if process.returncode:
+            raise SystemExit(f"{self.name}: exit code {process.returncode}\n{error.decode()}")
+        return time.monotonic() - begin
+
+
+def kill_at(process: subprocess.Popen, moment: Callable[[], bool]) -> bool:
+    """Kills once ``moment()`` is true; returns whether the process was still running."""
+    while process.poll() is None:
+        if moment():
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            return process.returncode == -signal.SIGKILL
+        time.sleep(0.002)
+    error = process.communicate()[1]
+    if process.returncode:
+        raise SystemExit(f"exit code {process.returncode}\n{error.decode()}")
+    return False
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    """True so many seconds from now."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
+
+
+def in_a_save(run_dir: pathlib.Path, delay: float) -> Callable[[], bool]:
+    """True ``delay`` seconds after a checkpoint has begun to be written."""
+    seen = {path.name for path in (run_dir / "checkpoints").glob("*")}
+    begun: list[float] = []
+
+    def moment() -> bool:
+        new = [p for p in (run_dir / "checkpoints").glob("*") if p.name not in seen]
+        if new and not begun:
+            begun.append(time.monotonic())
+        return bool(begun) and time.monotonic() >= begun[0] + delay
+
+    return moment
+
+
+def weights(run_dir: pathlib.Path) -> str:
+    """Checksum of all that the last checkpoint holds."""
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(run_dir / "checkpoints")))
+    digest = hashlib.sha256()
+    for key in sorted(reader.get_variable_to_shape_map()):
+        if "save_counter" not in key and not key.startswith("_CHECK"):
+            digest.update(key.encode() + reader.get_tensor(key).tobytes())
+    return digest.hexdigest()
+
+
+def losses(run_dir: pathlib.Path) -> list[tuple[int, float]]:
+    """Step and loss of every log line."""
+    with open(run_dir / "metrics.jsonl", encoding="utf-8") as file:
+        found = [json.loads(line) for line in file]
+    return [(line["step"], line["loss"]) for line in found if line["kind"] == "train"]
+
+
+def shards(folder: pathlib.Path) -> dict[str, str]:
+    """Checksum of every shard and inventory: no record lost, none doubled."""
+    files = sorted(p for p in folder.rglob("*") if p.suffix in (".tfrecord", ".csv"))
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def soak(
+    command: Callable[[pathlib.Path], Command],
+    out: pathlib.Path,
+    look: Callable[[pathlib.Path], Any],
+    kills: int,
+    moment: Callable[[pathlib.Path, float], Callable[[], bool]],
+) -> dict[str, Any]:
+    """Kills ``command`` so many times; a new folder after each finished run.
+
+    Args:
+        command: From the folder of its output to the command.
+        out: Folder of the victims.
+        look: What is compared: from a folder to anything with ``==``.
+        kills: How many.
+        moment: From the folder and the seconds of a whole run to when to kill.
+    """
+    reference = out / "whole"
+    seconds = command(reference).finish()
+    expected = look(reference)
+    done, finished, equal = 0, 0, 0
+    while True:
+        victim = out / f"victim_{finished}"
+        while done < kills:
+            if not kill_at(command(victim).start(), moment(victim, seconds)):
+                break
+            done += 1
+            print(f"\r{out.name}: {done} of {kills} kills", end="", file=sys.stderr, flush=True)
+        command(victim).finish()
+        finished += 1
+        equal += look(victim) == expected
+        if look(victim) != expected:
+            print(f"\n{victim}: differs from {reference}", file=sys.stderr)
+        else:
+            shutil.rmtree(victim)
+        if done >= kills:
+            print(file=sys.stderr)
+            return {"kills": done, "finished": finished, "equal": equal, "seconds": seconds}
+
+
+def main() -> int:
+    """Entry point; 0 if every run that was killed left what an uninterrupted one leaves."""
+    flags = argparse.ArgumentParser(description=__doc__)
+    flags.add_argument("--kills", type=int, default=100, help="over all three kinds")
+    flags.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/soak"))
+    flags.add_argument("--seed", type=int, default=0, help="of the moments")
+    arguments = flags.parse_args()
+    out, rng = arguments.out.resolve(), random.Random(arguments.seed)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    sample = out / "sample"
+    Command("sample", "vatt_tf.prepare", "--sample", f"--out={sample}", "--quiet").finish()
+    gin_file = out / "soak.gin"
+    gin_file.write_text(CONFIG.format(shards=sample), encoding="utf-8")
+
+    def train(folder: pathlib.Path) -> Command:
+        return Command("train", "vatt_tf.train", f"--gin_file={gin_file}", f"--run_dir={folder}")
+
+    def prepare(folder: pathlib.Path) -> Command:
+        return Command("prepare", "vatt_tf.prepare", "--sample", f"--out={folder}", "--quiet")
+
+    def run_state(folder: pathlib.Path) -> tuple:
+        return weights(folder), losses(folder)
+
+    def any_moment(_: pathlib.Path, seconds: float):
+        return after(rng.uniform(0.3, 1.0) * seconds)
+
+    def while_saving(folder: pathlib.Path, _: float):
+        return in_a_save(folder, rng.choice([0.0, 0.002, 0.01, 0.03]))
+
+    kinds = collections.Counter(number % 3 for number in range(arguments.kills))
+    results = {
+        "training": soak(train, out / "training", run_state, kinds[0], any_moment),
+        "saving": soak(train, out / "saving", run_state, kinds[1], while_saving),
+        "preparing": soak(prepare, out / "preparing", shards, kinds[2], any_moment),
+    }
+    for name, found in results.items():
+        runs = f"{found['equal']} of {found['finished']} runs equal"
+        print(f"{name:10} {found['kills']:4} kills, {runs}")
+    with open(out / "soak.json", "w", encoding="utf-8") as file:
+        json.dump(results, file, indent=2)
+    return int(any(found["equal"] != found["finished"] for found in results.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

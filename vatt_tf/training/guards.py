@@ -1,0 +1,273 @@
+"""Watches over a run: failures that no exception reports are said aloud.
+
+Each guard looks at the numbers of a log line and says what is wrong with them, or nothing. A
+complaint that lasts for as long as the guard's patience is an alarm: one line on the terminal and
+one in ``metrics.jsonl``, or the end of the run.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gin
+import numpy as np
+import tensorflow as tf
+
+from vatt_tf.errors import UserError
+
+ON_ALARM = ("warn", "stop")
+
+
+@gin.configurable("guards")
+@dataclasses.dataclass(frozen=True)
+class GuardConfig:
+    """When a run is called sick.
+
+    Attributes:
+        on_alarm: ``"warn"`` or ``"stop"`` (the state is saved).
+        patience: Log lines in a row that a complaint must last.
+        max_cosine: Largest mean cosine between the embeddings of a batch.
+        min_rank: Smallest effective rank of the embeddings of a batch.
+        chance_margin: A loss this close (as a share) to that of a guess has learned nothing.
+        max_input_wait: Largest share of the time spent waiting for clips.
+        temperature: Range of the loss's temperature.
+    """
+
+    on_alarm: str = "warn"
+    patience: int = 20
+    max_cosine: float = 0.99
+    min_rank: float = 1.5
+    chance_margin: float = 0.005
+    max_input_wait: float = 0.5
+    temperature: tuple[float, float] = (0.01, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.on_alarm not in ON_ALARM:
+            self._fail("on_alarm", f"one of {', '.join(ON_ALARM)}")
+        if not isinstance(self.patience, int) or self.patience < 1:
+            self._fail("patience", "a whole number of at least 1")
+        for name in ("max_cosine", "min_rank", "chance_margin", "max_input_wait"):
+            if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
+                self._fail(name, "a number of at least 0")
+        bounds = self.temperature
+        if len(bounds) != 2 or not all(map(_is_number, bounds)) or not 0 < bounds[0] < bounds[1]:
+            self._fail("temperature", "two numbers, e.g. (0.01, 1.0)")
+
+    def _fail(self, field: str, expected: str) -> None:
+        raise UserError(f"guards.{field}={getattr(self, field)!r}: expected {expected}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+class GuardAlarm(UserError):
+    """A guard ended the run (``guards.on_alarm='stop'``); the state is saved."""
+
+
+class Guard(abc.ABC):
+    """One way for a run to be sick.
+
+    Attributes:
+        name: Of the alarm in ``metrics.jsonl``.
+        patience: Log lines that a complaint must last; None: what the configuration says.
+        ends_run: Whether its alarm may end the run: all workers have to see the same numbers.
+    """
+
+    name: str
+    patience: int | None = None
+    ends_run: bool = True
+
+    @abc.abstractmethod
+    def __call__(self, metrics: Mapping[str, float]) -> str | None:
+        """What is wrong with the numbers of a log line, and what to look at; None if nothing."""
+
+
+class Collapse(Guard):
+    """All clips are embedded at about the same place, or in very few directions."""
+
+    name = "collapse"
+
+    def __init__(self, config: GuardConfig) -> None:
+        self._config = config
+
+    def __call__(self, metrics: Mapping[str, float]) -> str | None:
+        """See :class:`Guard`."""
+        config, found = self._config, []
+        for key, value in metrics.items():
+            kind, _, which = key.partition("/")
+            if kind == "cosine" and value > config.max_cosine:
+                found.append(f"{which}: mean cosine {value:.4f} (over {config.max_cosine:g})")
+            if kind == "rank" and value < config.min_rank:
+                found.append(f"{which}: effective rank {value:.2f} (below {config.min_rank:g})")
+        if not found:
+            return None
+        return (
+            f"embeddings collapse ({'; '.join(found)}): look at the learning rate, the temperature "
+            "and the captions"
+        )
+
+
+class Chance(Guard):
+    """The loss stays at that of a guess.
+
+    Args:
+        config: Gives the margin.
+        chance: Metric -> its value for equal embeddings or logits, with all modalities present.
+    """
+
+    name = "chance"
+
+    def __init__(self, config: GuardConfig, chance: Mapping[str, float]) -> None:
+        self._margin, self._chance = config.chance_margin, chance
+
+    def __call__(self, metrics: Mapping[str, float]) -> str | None:
+        """See :class:`Guard`."""
+        stuck = [
+            f"{name} {metrics[name]:.4f} (a guess: {value:.4f})"
+            for name, value in self._chance.items()
+            if name in metrics and abs(metrics[name] / value - 1.0) < self._margin
+        ]
+        if not stuck:
+            return None
+        return (
+            f"nothing is learned: {', '.join(stuck)}; look at the learning rate and whether the "
+            "modalities of a clip belong together"
+        )
+
+
+class Temperature(Guard):
+    """The loss's temperature has left the range in which it separates anything."""
+
+    name, patience = "temperature", 1
+
+    def __init__(self, config: GuardConfig, temperature: float) -> None:
+        self._range, self._temperature = config.temperature, temperature
+
+    def __call__(self, metrics: Mapping[str, float]) -> str | None:
+        """See :class:`Guard`."""
+        low, high = self._range
+        if low <= self._temperature <= high:
+            return None
+        return (
+            f"contrastive_loss.temperature is {self._temperature:g}, outside {low:g} to {high:g} "
+            "(paper: 0.07)"
+        )
+
+
+class Starvation(Guard):
+    """The devices wait for clips. A slow run is no broken one: it never ends."""
+
+    name, ends_run = "starvation", False
+
+    def __init__(self, config: GuardConfig) -> None:
+        self._most = config.max_input_wait
+
+    def __call__(self, metrics: Mapping[str, float]) -> str | None:
+        """See :class:`Guard`."""
+        share = metrics.get("input_wait_share", 0.0)
+        if share <= self._most:
+            return None
+        return (
+            f"{share:.0%} of the time is spent waiting for clips: put the shards on a faster disk, "
+            "give the input more cores, or more machines (docs/input.md)"
+        )
+
+
+class FrozenStatistics(Guard):
+    """BatchNorm's moving averages do not move although the model trains.
+
+    Args:
+        variables: The moving averages.
+    """
+
+    name, patience = "frozen_statistics", 2
+
+    def __init__(self, variables: Sequence[Any]) -> None:
+        self._variables = list(variables)
+        self._last: list[np.ndarray] | None = None
+
+    def __call__(self, metrics: Mapping[str, float]) -> str | None:
+        """See :class:`Guard`."""
+        values = [tf.convert_to_tensor(v.value).numpy() for v in self._variables]
+        before, self._last = self._last, values
+        if before is None:
+            return None
+        still = [
+            variable.path
+            for variable, old, new in zip(self._variables, before, values, strict=True)
+            if np.array_equal(old, new)
+        ]
+        if not still:
+            return None
+        return (
+            f"BatchNorm statistics do not change ({', '.join(still)}): is the layer frozen, or "
+            "called with training=False?"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Alarm:
+    """What a guard says, and whether it ends the run."""
+
+    guard: str
+    message: str
+    ends_run: bool
+
+
+class Guards:
+    """All guards of a run.
+
+    Args:
+        config: When a run is called sick.
+        guards: What to look at.
+    """
+
+    def __init__(self, config: GuardConfig, guards: Sequence[Guard]) -> None:
+        self._config, self._guards = config, guards
+        self._lines = dict.fromkeys((guard.name for guard in guards), 0)
+
+    def check(self, metrics: Mapping[str, float]) -> list[Alarm]:
+        """Alarms of a log line: one for each guard, until its complaint ends."""
+        alarms = []
+        for guard in self._guards:
+            complaint = guard(metrics)
+            self._lines[guard.name] = self._lines[guard.name] + 1 if complaint else 0
+            if complaint and self._lines[guard.name] == (guard.patience or self._config.patience):
+                ends = guard.ends_run and self._config.on_alarm == "stop"
+                alarms.append(Alarm(guard.name, complaint, ends))
+        return alarms
+
+
+def moving_averages(model: Any) -> list[Any]:
+    """The moving averages of a model's BatchNorm layers."""
+    return [v for v in model.non_trainable_variables if v.name.startswith("moving_")]
+
+
+def check_replicas(fingerprints: np.ndarray) -> tuple[str | None, str | None]:
+    """Finds replicas that draw or read the same.
+
+    Args:
+        fingerprints: ``[replicas, 3]``: two words of the random key, a checksum of the records.
+
+    Returns:
+        What is wrong with the random keys, and with the data; None for nothing.
+    """
+    keys = _equal_rows(fingerprints[:, :2])
+    data = _equal_rows(fingerprints[:, 2:])
+    return (
+        keys and f"replicas {keys} draw the same random numbers (DropToken, dropout)",
+        data and f"replicas {data} read the same clips",
+    )
+
+
+def _equal_rows(rows: np.ndarray) -> str | None:
+    first: dict[tuple, int] = {}
+    for replica, row in enumerate(map(tuple, rows)):
+        if row in first:
+            return f"{first[row]} and {replica}"
+        first[row] = replica
+    return None

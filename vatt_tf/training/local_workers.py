@@ -1,0 +1,120 @@
+"""A cluster on this machine, to try several workers out: ``vatt_tf.train --workers=2``."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from vatt_tf.training import cluster
+
+# Seconds that the others get to notice that one has failed, and to say so.
+_GRACE = 40.0
+_PR_SET_PDEATHSIG = 1
+
+
+def run_workers(command: Sequence[str], count: int) -> int:
+    """Runs ``count`` processes of a command as the workers of one cluster, until all have ended.
+
+    Worker 0 has this terminal, lines of the others begin with ``[worker 1]``. SIGTERM and SIGINT
+    are handed on to all. If one fails, the others are stopped.
+
+    Args:
+        command: What each runs; ``TF_CONFIG`` tells them apart.
+        count: Number of workers.
+
+    Returns:
+        The exit code of the first one that failed, or 0.
+    """
+    hosts = ",".join(f"127.0.0.1:{port}" for port in free_ports(count))
+    with contextlib.ExitStack() as stack:
+        workers: list[subprocess.Popen] = []
+        stack.enter_context(_hand_on(workers))
+        stack.callback(_kill, workers)
+        for index in range(count):
+            workers.append(_start(command, cluster.cluster_config(hosts, index), quiet=index > 0))
+        printers = [
+            threading.Thread(target=_print, args=(index, worker.stdout), daemon=True)
+            for index, worker in enumerate(workers)
+            if worker.stdout is not None
+        ]
+        for printer in printers:
+            printer.start()
+        code = _wait(workers)
+    for printer in printers:
+        printer.join()
+    return code
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nothing listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
+    return ports
+
+
+def _start(command: Sequence[str], config: str, quiet: bool) -> subprocess.Popen:
+    return subprocess.Popen(
+        command,
+        env={**os.environ, "TF_CONFIG": config},
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # Ctrl-C comes through this process, once
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+    )
+
+
+def _die_with_parent() -> None:
+    """Workers whose starter was killed would go on writing into the run's folder."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _hand_on(workers: Sequence[subprocess.Popen]) -> Iterator[None]:
+    def hand_on(number: int, frame: object) -> None:
+        for worker in workers:
+            worker.send_signal(number)
+
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(workers: Sequence[subprocess.Popen]) -> int:
+    """Waits for all, or for one to fail and then for the others within ``_GRACE`` seconds."""
+    first_bad, deadline = 0, float("inf")
+    running = list(workers)
+    while running and time.monotonic() < deadline:
+        time.sleep(0.1)
+        for worker in [worker for worker in running if worker.poll() is not None]:
+            running.remove(worker)
+            if worker.returncode and not first_bad:
+                first_bad, deadline = worker.returncode, time.monotonic() + _GRACE
+    return first_bad if first_bad >= 0 else 128 - first_bad  # as a shell says "killed"
+
+
+def _kill(workers: Sequence[subprocess.Popen]) -> None:
+    for worker in workers:
+        if worker.poll() is None:
+            worker.kill()
+            worker.wait()
+
+
+def _print(index: int, lines: IO[str]) -> None:
+    for line in lines:
+        print(f"[worker {index}] {line}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,133 @@
+"""What people and files learn of a run while it goes on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from vatt_tf.data.damage import DamageLog
+from vatt_tf.models.io import save_weights
+from vatt_tf.training import run_folder
+from vatt_tf.training.best import BestWeights
+from vatt_tf.training.guards import (
+    Collapse,
+    FrozenStatistics,
+    GuardAlarm,
+    Guards,
+    Starvation,
+    moving_averages,
+)
+from vatt_tf.training.progress import MetricsLog, ProgressBar
+from vatt_tf.training.strategy import own_folder
+from vatt_tf.training.task import Task
+
+
+class Watch:
+    """Progress, metrics, alarms, damaged records, best weights; one line each where it matters.
+
+    All workers decide alike (alarms, early stop); files and the terminal are the chief's.
+
+    Args:
+        task: What is trained.
+        model: Its model.
+        run_dir: Folder of the run.
+        batch_size: Clips of a step.
+        global_step: Counts finished steps.
+        strategy: Where the steps run.
+        chief: Whether this process writes.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        model: Any,
+        run_dir: str,
+        batch_size: int,
+        global_step: tf.Variable,
+        strategy: tf.distribute.Strategy,
+        chief: bool,
+    ) -> None:
+        self._task, self._run_dir, self._batch_size = task, run_dir, batch_size
+        self._global_step, self._strategy, self._chief = global_step, strategy, chief
+        self._bar: ProgressBar | None = None
+
+        def save(folder: str, **extra: Any) -> None:
+            os.makedirs(folder)
+            task.describe(folder, **extra)
+            save_weights(folder, model)
+
+        config = task.config
+        self._best = BestWeights(
+            run_dir, save if chief else None, config.evaluate_every, task.patience
+        )
+        self._guards = Guards(
+            config.guards,
+            [
+                Collapse(config.guards),
+                Starvation(config.guards),
+                FrozenStatistics(moving_averages(model)),
+                *task.guards(batch_size),
+            ],
+        )
+        # Each worker sees the damage in its own rows; the chief's list lies in the run directory.
+        self._damage = DamageLog(
+            config.data, own_folder(run_dir, strategy), config.max_damaged_share
+        )
+
+    def start(self) -> None:
+        """Before the first step, once the checkpoint is restored."""
+        first = int(self._global_step.numpy())
+        if first:
+            self.say(f"{self._run_dir}: continues after step {first} of {self._task.config.steps}")
+        self._damage.start()
+        self._bar = ProgressBar(first, self._task.config.steps, self._batch_size, self._chief)
+        self._log = MetricsLog(self._run_dir, first) if self._chief else None
+        self._best.restore(first)
+
+    def step(self, step: int, metrics: dict[str, float], batch: Any) -> None:
+        """After each step."""
+        assert self._bar is not None
+        self._bar(step, metrics)
+        if "damaged" in batch:
+            damaged = self._local(batch["damaged"])
+            if damaged.any():
+                self._damage.add(self._local(batch["record_id"])[damaged])
+
+    def train(self, metrics: dict[str, float]) -> None:
+        """At each log line (an action of orbit's controller)."""
+        step = int(self._global_step.numpy())
+        alarms = self._guards.check(metrics)
+        if self._log is not None:
+            self._log.write("train", step, metrics)
+            run_folder.write_operative_config(self._run_dir)
+        for alarm in alarms:
+            if self._log is not None:
+                self._log.write("alarm", step, {"guard": alarm.guard, "message": alarm.message})
+            if alarm.ends_run:
+                raise GuardAlarm(f"step {step}: {alarm.message}; the state is saved")
+            self.say(f"\nwarning: step {step}: {alarm.message}")
+
+    def evaluation(self, metrics: dict[str, float]) -> None:
+        """After each evaluation (an action of orbit's controller)."""
+        step = int(self._global_step.numpy())
+        if self._log is not None:
+            self._log.write("eval", step, metrics)
+        self._best.update(step, self._task.score(metrics))
+
+    def say(self, message: str) -> None:
+        """A line on the chief's terminal."""
+        if self._chief:
+            print(message, file=sys.stderr)
+
+    def stop(self) -> None:
+        """Leaves the terminal tidy."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _local(self, values: Any) -> np.ndarray:
+        parts = self._strategy.experimental_local_results(values)
+        return np.concatenate([np.asarray(part) for part in parts])
