@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import sys
@@ -13,8 +12,6 @@ import types
 import numpy as np
 import pytest
 
-from tests.training.test_run import assert_same_checkpoints
-from tests.training.test_strategies import losses, start
 from vatt_tf.errors import UserError
 from vatt_tf.training import cluster, fingerprints, local_workers
 
@@ -167,33 +164,3 @@ def test_a_worker_with_another_configuration_is_refused(monkeypatch):
         error.value
     )
     assert "worker 0:" not in str(error.value) and "version of" not in str(error.value)
-
-
-@pytest.mark.slow
-def test_a_killed_worker_stops_the_others_and_the_run_goes_on(gin_file, tmp_path):
-    """Killed after a checkpoint, noticed, started again: the weights of the uninterrupted run."""
-    whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
-    flags = ["--workers=2", "--gin_bindings=STEPS=40", "--gin_bindings=train.evaluate_every=0"]
-    uninterrupted = start(gin_file, whole, *flags)
-    assert uninterrupted.wait(500) == 0, uninterrupted.communicate()[0][-3000:]
-
-    # The same on two "hosts", worker 1 of which is killed after the first checkpoint.
-    hosts = ",".join(f"127.0.0.1:{port}" for port in local_workers.free_ports(2))
-    own = [f"--worker_hosts={hosts}", "--gin_bindings=STEPS=40", *flags[2:]]
-    workers = [start(gin_file, parts, *own, f"--worker_index={index}") for index in (0, 1)]
-    while not os.path.exists(f"{parts}/checkpoints/checkpoint"):
-        time.sleep(0.01)
-        assert all(worker.poll() is None for worker in workers)
-    workers[1].kill()
-    killed = time.monotonic()
-    output = workers[0].communicate(timeout=500)[0]
-    assert time.monotonic() - killed < 60
-    assert workers[0].returncode == cluster.WORKER_LOST, output[-3000:]
-    assert re.search(r"error: worker 1 \(127.0.0.1:\d+\) is gone: .*start the same", output)
-
-    again = start(gin_file, parts, *flags)
-    output = again.communicate(timeout=500)[0]
-    assert again.returncode == 0, output[-3000:]
-    assert re.search(r"continues after step \d+ of 40", output)
-    assert losses(parts) == losses(whole)
-    assert_same_checkpoints(whole, parts)

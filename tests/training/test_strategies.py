@@ -2,16 +2,21 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 
 import pytest
 
 from tests.conftest import CHECKOUT
+from tests.training.test_run import assert_same_checkpoints
 from tests.training.tiny import spread
 from vatt_tf import config
 from vatt_tf.models.io import save_weights
+from vatt_tf.training.cluster import WORKER_LOST
 from vatt_tf.training.config import TrainConfig
+from vatt_tf.training.local_workers import free_ports
 from vatt_tf.training.pretrain import Pretraining
 
 NO_CHANCE = [
@@ -59,21 +64,36 @@ def spread_weights(gin_file, folder):
 
 
 @pytest.mark.slow
-def test_replicas_and_workers_train_as_one_device(gin_file, tmp_path):
+def test_two_workers_train_as_one_device_also_when_one_is_killed(gin_file, tmp_path):
     initial = spread_weights(gin_file, tmp_path / "initial")
-    own = ["STEPS=10", "train.log_every=1", f"train.initial_weights={initial!r}"]
-    flags = [f"--gin_bindings={binding}" for binding in own]
-    one, replicas, workers = (str(tmp_path / name) for name in ("one", "replicas", "workers"))
+    bindings = ["STEPS=10", "train.log_every=1", f"train.initial_weights={initial!r}"]
+    flags = [f"--gin_bindings={binding}" for binding in bindings]
+    one, whole, parts = (str(tmp_path / name) for name in ("one", "whole", "parts"))
     finish(
         start(gin_file, one, *flags, "--strategy=one_device"),
-        start(gin_file, replicas, *flags, "--strategy=mirrored", "--logical_cpus=2"),
+        start(gin_file, whole, *flags, "--workers=2"),
     )
-    finish(start(gin_file, workers, *flags, "--workers=2"))
-    for run_dir in (replicas, workers):
-        assert losses(run_dir)[0] == pytest.approx(losses(one)[0], rel=1e-6)
-        # BatchNorm over four clips magnifies rounding; test_replicas compares ten steps to 1e-6.
-        assert losses(run_dir) == pytest.approx(losses(one), rel=5e-3)
-    assert os.path.exists(f"{workers}/model.weights.h5")
+    assert losses(whole) == pytest.approx(losses(one), rel=5e-6)
+    assert os.path.exists(f"{whole}/model.weights.h5")
+
+    # The same on two "hosts", worker 1 of which is killed after the first checkpoint.
+    hosts = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
+    own = [*flags, f"--worker_hosts={hosts}"]
+    workers = [start(gin_file, parts, *own, f"--worker_index={index}") for index in (0, 1)]
+    while not os.path.exists(f"{parts}/checkpoints/checkpoint"):
+        time.sleep(0.01)
+        assert all(worker.poll() is None for worker in workers)
+    workers[1].kill()
+    killed = time.monotonic()
+    output = workers[0].communicate(timeout=500)[0]
+    assert time.monotonic() - killed < 60
+    assert workers[0].returncode == WORKER_LOST, output[-3000:]
+    assert re.search(r"error: worker 1 \(127.0.0.1:\d+\) is gone: .*start the same", output)
+
+    (output,) = finish(start(gin_file, parts, *flags, "--workers=2"))
+    assert re.search(r"continues after step \d+ of 10", output)
+    assert losses(parts) == losses(whole)
+    assert_same_checkpoints(whole, parts)
 
 
 def test_multi_worker_needs_its_cluster(gin_file, tmp_path):

@@ -149,7 +149,8 @@ class Trainer(orbit.AbstractTrainer):
             rows = batch["record_id"].shape[0]
             key = step_key(self._seed, step, replica)
             gradients, metrics = self._step(batch, key, replica * rows)
-            metrics["stop"] = stop
+            # All-reduce wants to know the device of what it adds up; inputs of a graph have none.
+            metrics["stop"] = tf.identity(stop)
             prints = None
             if replicas > 1:
                 gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
