@@ -26,6 +26,14 @@ COMMANDS = (
     "serving.fuzz",
     "serving.benchmark",
     "search_index.benchmark",
+    "data.service",
+    "data.service_benchmark",
+)
+TOOLS = (
+    "tools/soak.py",
+    "tools/run_costs.py",
+    "tools/measure_strategies.py",
+    "tools/scaling_table.py",
 )
 SUBCOMMANDS = {"serving.benchmark": ("overhead", "batching", "load")}
 # Folders of the checkout that are installed inside the package.
@@ -47,6 +55,12 @@ BEAM_FLAGS = {
     "project",
     "region",
     "temp_location",
+    "num_workers",
+    "parallelism",
+    "environment_type",
+    "environment_config",
+    "sdk_container_image",
+    "spark_master_url",
 }
 
 
@@ -54,12 +68,16 @@ def identify(path: pathlib.Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def _start_of(command: str) -> list[str]:
+    return [sys.executable, *([command] if command in TOOLS else ["-m", f"vatt_tf.{command}"])]
+
+
 @functools.cache
 def flags_of(command: str) -> frozenset[str]:
     found: set[str] = set()
     for sub in ("", *SUBCOMMANDS.get(command, ())):
         printed = subprocess.run(
-            [sys.executable, "-m", f"vatt_tf.{command}", *sub.split(), "--help"],
+            [*_start_of(command), *sub.split(), "--help"],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -116,7 +134,7 @@ def test_named_flags_exist(path):
             allowed = flags_of(match.group(1)) | BEAM_FLAGS
             unknown = set(FLAG.findall(line)) - allowed
             assert not unknown, f"{identify(path)}: {line.strip()}: unknown {sorted(unknown)}"
-    every = frozenset().union(*map(flags_of, COMMANDS)) | OTHER_FLAGS | BEAM_FLAGS
+    every = frozenset().union(*map(flags_of, COMMANDS + TOOLS)) | OTHER_FLAGS | BEAM_FLAGS
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     prose = re.sub(r"<!--.*?-->", "", prose, flags=re.DOTALL)
     unknown = set(FLAG.findall(prose)) - every

@@ -1,4 +1,4 @@
-"""1, 2 and 4 replicas compute the same from the same whole batches."""
+"""One device and two replicas compute the same from the same whole batches."""
 
 import json
 import subprocess
@@ -13,21 +13,14 @@ from tests.conftest import CHECKOUT
 @pytest.fixture(scope="module")
 def report():
     command = [sys.executable, "-m", "tests.training.replicas_script"]
-    found = {}
-    for counts in (["1", "2"], ["4"]):
-        result = subprocess.run(
-            [*command, *counts], cwd=CHECKOUT, capture_output=True, text=True, timeout=600
-        )
-        assert result.returncode == 0, result.stderr[-3000:]
-        found.update(json.loads(result.stdout.splitlines()[-1]))
-    return found
+    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return json.loads(result.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize(
-    ("run", "replicas"), [("pre-training", 2), ("pre-training", 4), ("fine-tuning", 2)]
-)
-def test_ten_steps_are_those_of_one_device(report, run, replicas):
-    one, several = report[f"{run} on 1"], report[f"{run} on {replicas}"]
+@pytest.mark.parametrize("run", ["pre-training", "fine-tuning"])
+def test_ten_steps_are_those_of_one_device(report, run):
+    one, several = report[f"{run} on 1"], report[f"{run} on 2"]
     assert len(set(one["losses"])) == 10
     np.testing.assert_allclose(several["losses"], one["losses"], rtol=1e-6)
     np.testing.assert_allclose(several["weights"], one["weights"], rtol=0, atol=1e-4)

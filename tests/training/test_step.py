@@ -30,7 +30,8 @@ def test_two_pass_equals_the_plain_step(micro):
     actual, two_pass_metrics = run_step(two_pass, batch, micro)
     assert metrics.keys() == two_pass_metrics.keys()
     for name in metrics:
-        assert two_pass_metrics[name] == pytest.approx(metrics[name], rel=1e-5)
+        # A mean cosine may be about 0.
+        assert two_pass_metrics[name] == pytest.approx(metrics[name], rel=1e-5, abs=1e-6)
     scale = max(np.abs(g).max() for g in expected)
     for left, right, variable in zip(
         expected, actual, plain.tower_variables + plain.head_variables, strict=True
