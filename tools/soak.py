@@ -49,10 +49,8 @@ class Command:
 
     def start(self) -> subprocess.Popen:
         """Starts it in a process group of its own."""
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         return subprocess.Popen(
             self._arguments,
-            env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,  # prepare has children: all of them are killed
@@ -172,6 +170,7 @@ def main() -> int:
     flags.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/soak"))
     flags.add_argument("--seed", type=int, default=0, help="of the moments")
     arguments = flags.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     out, rng = arguments.out.resolve(), random.Random(arguments.seed)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
