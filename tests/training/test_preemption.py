@@ -65,6 +65,8 @@ def test_a_second_signal_does_not_wait():
     with Preemption() as preemption, preemption.between_steps():
         asked()
         assert preemption.requested
+        with pytest.raises(Interrupted), preemption.between_steps(False):
+            pytest.fail("an evaluation began")
         with pytest.raises(SystemExit) as stop:
             asked()
     assert stop.value.code == 75

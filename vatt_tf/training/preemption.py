@@ -13,6 +13,8 @@ import orbit
 
 from vatt_tf.errors import Interrupted
 
+_STOPPED = "stopped on SIGTERM; the same command continues the run"
+
 
 class Preemption:
     """Context in which SIGTERM asks the run to save and stop, instead of killing it.
@@ -42,6 +44,8 @@ class Preemption:
         """Whether the signal waits for the end of a step."""
         before, self._between_steps = self._between_steps, wait
         try:
+            if self.requested and not wait:  # it came in the step before
+                raise Interrupted(_STOPPED)
             yield
         finally:
             self._between_steps = before
@@ -51,7 +55,7 @@ class Preemption:
         if again:
             raise SystemExit(Interrupted.exit_code)
         if not self._between_steps:
-            raise Interrupted("stopped on SIGTERM; the same command continues the run")
+            raise Interrupted(_STOPPED)
 
 
 class InterruptibleEvaluator(orbit.AbstractEvaluator):
