@@ -218,9 +218,7 @@ def decode_sounds(sounds: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
 
 def tower_audio(waveform: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
     """What the audio tower reads: [b, samples, 1] or log-mel [b, mel_frames, mel_bins, 1]."""
-    if clip.audio == "log_mel":
-        waveform = audio_ops.log_mel(waveform, clip)
-    return waveform[..., tf.newaxis]
+    return audio_ops.sound_as_read(waveform, clip)[..., tf.newaxis]
 
 
 def _signature(name: str, key: str, shape: list, dtype: tf.DType, prepare: Callable) -> Signature:

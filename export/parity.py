@@ -152,8 +152,7 @@ def _read(servable: Servable, name: str, sent: np.ndarray) -> np.ndarray:
     waveform = sent
     if name == "audio_bytes":
         waveform = np.stack([_clip_sound(row, clip) for row in sent])
-    if clip.audio == "log_mel":
-        waveform = np.stack([audio_ops.log_mel(row, clip) for row in waveform])
+    waveform = np.stack([audio_ops.sound_as_read(row, clip) for row in waveform])
     return waveform[..., np.newaxis]
 
 

@@ -244,11 +244,11 @@ class VattEmbedder:
         """What the tower reads of a window: samples become [samples, 1] or log-mel."""
         if modality != "audio":
             return window
-        if self.clip.audio == "waveform":
+        if self.clip.audio == "waveform" and self.clip.waveform_scaling == "none":
             return window[:, None]
         from vatt_tf.data import audio_ops
 
-        return np.asarray(audio_ops.log_mel(window, self.clip))[..., None]
+        return np.asarray(audio_ops.sound_as_read(window, self.clip))[..., None]
 
     def _require(self, modality: str) -> None:
         if not any(modality in parts for parts in self.spaces.values()):

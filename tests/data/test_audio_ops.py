@@ -56,6 +56,17 @@ def test_fixed_scaling_keeps_loud_and_soft_apart():
     assert loud.mean() - soft.mean() > 0.9  # log(100) / 4, less what the 1 in the log takes
 
 
+def test_waveforms_of_one_loudness():
+    signals = np.random.default_rng(0).normal(size=(2, 500)) * [[0.5], [0.02]]
+    signals = signals.astype("float32")
+    spec = ClipSpec(samples=500, waveform_scaling="deviation")
+    scaled = audio_ops.sound_as_read(tf.constant(signals), spec).numpy()
+    np.testing.assert_allclose(scaled, signals / signals.std(1, keepdims=True), rtol=1e-5)
+    assert not audio_ops.sound_as_read(tf.zeros([500]), spec).numpy().any()
+    as_it_is = audio_ops.sound_as_read(tf.constant(signals), ClipSpec(samples=500))
+    np.testing.assert_array_equal(as_it_is, signals)
+
+
 def test_log_mel_of_a_batch_is_per_clip():
     spec = ClipSpec(
         audio="log_mel",

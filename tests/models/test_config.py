@@ -113,6 +113,7 @@ def test_gin_fills_every_part():
         (lambda: VideoTowerConfig(pre_projection=1), "video_tower.pre_projection = 1"),
         (lambda: AudioTowerConfig(input="mp3"), "audio_tower.input = 'mp3': expected one of"),
         (lambda: AudioTowerConfig(mel_scaling="db"), "audio_tower.mel_scaling = 'db'"),
+        (lambda: AudioTowerConfig(waveform_scaling="db"), "audio_tower.waveform_scaling = 'db'"),
         (lambda: AudioTowerConfig(samples=100), "audio_tower.samples = 100: expected at least one"),
         (lambda: AudioTowerConfig(patch=(16, 5)), r"audio_tower.patch = \(16, 5\)"),
         (lambda: AudioTowerConfig(input="log_mel", patch=128), "audio_tower.patch = 128"),

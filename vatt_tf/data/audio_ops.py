@@ -12,6 +12,8 @@ MEL_HIGH_HZ = 7600.0
 LOG_SCALE = 10_000.0
 # "fixed" scaling: mean and standard deviation of log(1 + 10000 * mel) over the sounds of ESC-10.
 LOG_MEAN, LOG_DEVIATION = 8.0, 4.0
+# Standard deviation below which a waveform is no louder for being scaled.
+SILENCE = 1e-4
 
 
 def add_noise(waveform: tf.Tensor, key: tf.Tensor, level: float = 0.01) -> tf.Tensor:
@@ -56,6 +58,28 @@ def masked(values: tf.Tensor, key: tf.Tensor, share: float) -> tf.Tensor:
 def _uniform_whole(key: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
     """A whole number in [0, limit), int32."""
     return tf.random.stateless_uniform([], key, 0, limit, tf.int32, alg="philox")
+
+
+def sound_as_read(waveform: tf.Tensor, spec: ClipSpec) -> tf.Tensor:
+    """What the audio tower reads of a sound, but for its last axis.
+
+    A waveform is left as it is (``waveform_scaling="none"``, released code) or divided by its
+    standard deviation (``"deviation"``): soft sounds hardly move a tower whose position
+    embeddings have unit scale, and small data sets then take a thousand steps to begin learning.
+
+    Args:
+        waveform: float32 ``[..., samples]`` in [-1, 1].
+        spec: Says which.
+
+    Returns:
+        float32 ``[..., samples]`` or ``[..., mel_frames, mel_bins]``.
+    """
+    if spec.audio == "log_mel":
+        return log_mel(waveform, spec)
+    if spec.waveform_scaling == "deviation":
+        deviation = tf.math.reduce_std(waveform, axis=-1, keepdims=True)
+        return waveform / tf.maximum(deviation, SILENCE)
+    return waveform
 
 
 def log_mel(waveform: tf.Tensor, spec: ClipSpec) -> tf.Tensor:

@@ -427,7 +427,7 @@ def _audio(
     def cut() -> tuple[tf.Tensor, tf.Tensor]:
         clip, count = sampling.audio_window(record.waveform, start, spec.samples, step, period)
         clip = change(clip)
-        return mask(audio_ops.log_mel(clip, spec) if spec.audio == "log_mel" else clip), count
+        return mask(audio_ops.sound_as_read(clip, spec)), count
 
     shape = spec.audio_shape[:-1]
     clip, count = tf.cond(

@@ -32,6 +32,7 @@ class RecordKeys:
 
 AUDIO_INPUTS = ("waveform", "log_mel", "none")
 MEL_SCALINGS = ("min_max", "fixed")
+WAVEFORM_SCALINGS = ("none", "deviation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,7 @@ class ClipSpec:
         sample_rate: Samples per second.
         mel_bins: Mel bands of the log-mel input (80-7600 Hz).
         mel_scaling: ``"min_max"`` or ``"fixed"``, see :func:`vatt_tf.data.audio_ops.log_mel`.
+        waveform_scaling: ``"none"`` or ``"deviation"``, see ``audio_ops.sound_as_read``.
         stft_window: STFT window in samples (0.04267 s at 48 kHz).
         stft_step: STFT step in samples (0.02134 s at 48 kHz).
         texts: Candidate captions of a clip (P of MIL-NCE).
@@ -66,13 +68,18 @@ class ClipSpec:
     sample_rate: int = 48_000
     mel_bins: int = 80
     mel_scaling: str = "min_max"
+    waveform_scaling: str = "none"
     stft_window: int = 2048
     stft_step: int = 1024
     texts: int = 5
     tokens: int = 16
 
     def __post_init__(self) -> None:
-        choices = {"audio": AUDIO_INPUTS, "mel_scaling": MEL_SCALINGS}
+        choices = {
+            "audio": AUDIO_INPUTS,
+            "mel_scaling": MEL_SCALINGS,
+            "waveform_scaling": WAVEFORM_SCALINGS,
+        }
         for name, allowed_words in choices.items():
             word = getattr(self, name)
             if word not in allowed_words:

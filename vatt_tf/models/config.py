@@ -13,7 +13,7 @@ from typing import Any
 
 import gin
 
-from vatt_tf.data.schema import MEL_SCALINGS, ClipSpec
+from vatt_tf.data.schema import MEL_SCALINGS, WAVEFORM_SCALINGS, ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.models.agnostic_config import AgnosticTextConfig, AgnosticTowerConfig
 from vatt_tf.models.fields import (
@@ -122,6 +122,8 @@ class AudioTowerConfig(SizeFields):
         mel_bins: Mel bands of the spectrogram (log_mel).
         mel_scaling: ``"min_max"``: each spectrogram to [0, 1], as in the released code;
             ``"fixed"``: all by the same numbers, so that loud and soft stay apart (log_mel).
+        waveform_scaling: ``"none"``: samples in [-1, 1] as they are, as in the released code;
+            ``"deviation"``: each clip is divided by its standard deviation (waveform).
         patch: Samples of a patch (waveform, 128 by default), or (time steps, mel bands) (log_mel,
             (16, 5) by default).
         drop_token_rate: Share of the patches that DropToken drops in training; 0 switches it off.
@@ -145,6 +147,7 @@ class AudioTowerConfig(SizeFields):
     mel_frames: int = 150
     mel_bins: int = 80
     mel_scaling: str = added_later("min_max")
+    waveform_scaling: str = added_later("none")
     patch: int | tuple[int, int] | None = None
     drop_token_rate: float = 0.5
     dropout_rate: float = 0.1
@@ -162,6 +165,7 @@ class AudioTowerConfig(SizeFields):
         name = "audio_tower"
         check_choice(f"{name}.input", self.input, ("waveform", "log_mel"))
         check_choice(f"{name}.mel_scaling", self.mel_scaling, MEL_SCALINGS)
+        check_choice(f"{name}.waveform_scaling", self.waveform_scaling, WAVEFORM_SCALINGS)
         for field in ("samples", "mel_frames", "mel_bins"):
             check_positive(f"{name}.{field}", getattr(self, field))
         patch: Any = self.patch
@@ -192,7 +196,8 @@ class AudioTowerConfig(SizeFields):
     def clip_fields(self) -> dict[str, Any]:
         """The fields of a ``ClipSpec`` that the tower decides."""
         if self.input == "waveform":
-            return {"audio": "waveform", "samples": self.samples}
+            scaling = self.waveform_scaling
+            return {"audio": "waveform", "samples": self.samples, "waveform_scaling": scaling}
         samples = self.mel_frames * ClipSpec.stft_step
         return {
             "audio": "log_mel",
