@@ -12,10 +12,9 @@ class UserError(ValueError):
 
 
 class Interrupted(UserError):
-    """A run ended before its last step although nothing is wrong with its input.
+    """SIGTERM ended a run before its last step; the same command continues it.
 
-    The same command continues it. Exit code 75 (``EX_TEMPFAIL``) after SIGTERM; subclasses may
-    have others.
+    The exit code is that of a failure that a later try may not have (``EX_TEMPFAIL``).
     """
 
     exit_code = 75

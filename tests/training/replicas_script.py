@@ -5,6 +5,7 @@ Logical devices must be set up before TensorFlow starts, hence the process. Prin
 
 import json
 import sys
+from unittest import mock
 
 import keras
 import numpy as np
@@ -16,10 +17,10 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from tests.training.tiny import tiny_batch, tiny_classifier, tiny_model  # noqa: E402
 from vatt_tf.layers.random import SeedStream, seed_scope  # noqa: E402
 from vatt_tf.losses.objective import ObjectiveConfig  # noqa: E402
+from vatt_tf.training import trainer  # noqa: E402
 from vatt_tf.training.classification_step import ClassificationStep  # noqa: E402
 from vatt_tf.training.step import PretrainStep, step_key  # noqa: E402
 from vatt_tf.training.strategy import gather_function  # noqa: E402
-from vatt_tf.training.trainer import Trainer  # noqa: E402
 
 STEPS, BATCH, CLASSES = 10, 8, 3
 
@@ -58,7 +59,7 @@ def train(strategy, make, micro=None):
 
         return iter(strategy.distribute_datasets_from_function(rows))
 
-    trainer = Trainer(
+    loop = trainer.Trainer(
         strategy=strategy,
         model=model,
         optimizer=adam,
@@ -69,7 +70,7 @@ def train(strategy, make, micro=None):
         seed=1,
         clip_norm=1.0,
     )
-    losses = [trainer.train(1)["loss"] for _ in range(STEPS)]
+    losses = [loop.train(1)["loss"] for _ in range(STEPS)]
     weights = np.concatenate([np.ravel(variable) for variable in model.weights])
     return {"losses": losses, "weights": weights.tolist()}
 
@@ -86,6 +87,16 @@ def masks_of_replicas(strategy):
     return [part.numpy().tolist() for part in parts]
 
 
+def alarm_of_equal_keys(strategy):
+    """What the trainer says when the replicas' random keys are the same."""
+    with mock.patch.object(trainer, "step_key", lambda seed, step, _: step_key(seed, step, 0)):
+        try:
+            train(strategy, finetuning)
+        except trainer.ReplicasEqual as error:
+            return str(error)
+    return None
+
+
 def main():
     report = {}
     for replicas in (1, 2):
@@ -98,6 +109,7 @@ def main():
         report[f"pre-training on {replicas}"] = train(strategy, pretraining, 4 // replicas)
         report[f"fine-tuning on {replicas}"] = train(strategy, finetuning)
     report["masks"] = masks_of_replicas(strategy)
+    report["alarm"] = alarm_of_equal_keys(strategy)
     print(json.dumps(report))
     return 0
 

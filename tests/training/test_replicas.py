@@ -29,3 +29,7 @@ def test_ten_steps_are_those_of_one_device(report, run):
 def test_replicas_draw_different_masks(report):
     first, second = report["masks"]
     assert first != second
+
+
+def test_replicas_that_draw_the_same_masks_end_the_run(report):
+    assert report["alarm"].startswith("step 1: replicas 0 and 1 draw the same random numbers")

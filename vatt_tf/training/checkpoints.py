@@ -30,7 +30,7 @@ class RunCheckpointManager(tf.train.CheckpointManager):
     Args:
         run_dir: Folder of the run.
         model: Built model.
-        optimizer: Built optimizer, or ``None`` to read the model only.
+        optimizer: Built optimizer.
         step: Global step.
         own_folder: Where this process writes: ``run_dir`` for the chief.
         **kwargs: Of ``tf.train.CheckpointManager``.
