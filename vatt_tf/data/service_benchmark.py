@@ -42,8 +42,10 @@ def parser() -> argparse.ArgumentParser:
     return flags
 
 
-def write_noise_shard(folder: str, records: int, frames: int) -> str:
-    """Writes a shard of clips of 320x240 at 10 frames per second with sound; returns its path."""
+def write_noise_shard(
+    folder: str, records: int, frames: int, frame_rate: float = 10.0, sample_rate: int = 48_000
+) -> str:
+    """Writes a shard of clips of 320x240 with sound; returns its path."""
     import numpy as np
     import tensorflow as tf
     from PIL import Image, ImageFilter
@@ -59,7 +61,7 @@ def write_noise_shard(folder: str, records: int, frames: int) -> str:
         image = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(2))
         image.save(stream, "JPEG", quality=90)
         images.append(stream.getvalue())
-    sound = random.normal(0, 0.1, frames * 4800).astype(np.float32)
+    sound = random.normal(0, 0.1, round(frames / frame_rate * sample_rate)).astype(np.float32)
     with tf.io.TFRecordWriter(path) as writer:
         for _ in range(records):
             record = tf.train.SequenceExample()
@@ -67,8 +69,8 @@ def write_noise_shard(folder: str, records: int, frames: int) -> str:
             for i in random.permutation(frames):
                 lists[keys.image].feature.add().bytes_list.value.append(images[i])
             lists[keys.waveform].feature.add().float_list.value.extend(sound)
-            context[keys.frame_rate].float_list.value.append(10.0)
-            context[keys.sample_rate].int64_list.value.append(48_000)
+            context[keys.frame_rate].float_list.value.append(frame_rate)
+            context[keys.sample_rate].int64_list.value.append(sample_rate)
             writer.write(record.SerializeToString())
     return path
 

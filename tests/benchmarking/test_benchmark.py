@@ -1,0 +1,134 @@
+"""The benchmark command: figures that follow from each other, and refusals before TensorFlow."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import CHECKOUT
+from vatt_tf.benchmarking.report import report
+from vatt_tf.benchmarking.table import Timing, duration, ratios, whole_run
+
+# The smallest model that the plain reference has too.
+CONFIG = """
+include 'tiny.gin'
+TRAIN_DATA = 'not/there'
+STEPS = 1000
+BATCH_SIZE = 4
+MICRO_BATCH_SIZE = 2
+audio_tower.input = 'waveform'
+audio_tower.patch = 128
+audio_tower.samples = 2048
+video_tower.frames = 4
+video_tower.image_size = (32, 32)
+video_tower.num_layers = 1
+audio_tower.num_layers = 1
+text_tower.num_layers = 1
+"""
+
+
+def benchmark(*flags):
+    command = [sys.executable, "-m", "vatt_tf.benchmark", *flags]
+    return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT)
+
+
+@pytest.fixture(scope="module")
+def gin_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("config") / "small.gin"
+    file.write_text(CONFIG)
+    return file
+
+
+@pytest.mark.slow
+def test_everything_beside_the_reference(gin_file, tmp_path):
+    out = tmp_path / "new" / "figures.json"
+    flags = ["--compare=reference", "--rounds=1", "--price_per_hour=3.6", f"--out={out}"]
+    found = benchmark(f"--gin_file={gin_file}", *flags)
+    assert found.returncode == 0, found.stderr
+    results = json.loads(out.read_text())
+    rows = {(row["part"], row["variant"]): row for row in results["rows"]}
+    towers = {f"{what}/{m}" for what in ("forward", "train") for m in ("video", "audio", "text")}
+    assert {part for part, _ in rows} == towers | {"peak", "step", "input", "run"}
+    assert {part for part, variant in rows if variant == "reference"} == towers | {"step"}
+    assert results["output_difference"]["float32"] < 1e-5
+    step = rows["step", "float32"]
+    assert step["clips_per_second"] == pytest.approx(4 / step["seconds"])
+    mfu = step["flops"] / step["seconds"] / results["peaks"]["float32"]
+    assert step["mfu"] == pytest.approx(mfu)
+    assert step["peak_bytes"] > 1e8
+    assert 0 <= rows["run", "float32"]["waiting"] <= 1
+    estimate = results["estimates"]["float32"]
+    assert estimate["seconds"] == pytest.approx(1000 * rows["run", "float32"]["seconds"])
+    assert estimate["cost"] == pytest.approx(estimate["seconds"] * 1e-3)
+    assert [row["micro_batch_size"] for row in estimate["memory"]] == [1, 2, 4]
+    assert results["configuration"]["data"] == "noise"
+    assert "JPEG noise instead" in found.stdout
+    assert "times as fast as the reference" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--parts=step,stpe"], "--parts=step,stpe: 'stpe' is none of peak, towers, step"),
+        (["--precision=float16"], "'float16' is none of float32, mixed_bfloat16"),
+        (["--rounds=0"], "expected a whole number >= 1"),
+        (["--price_per_hour=-1"], "expected a number > 0"),
+    ],
+)
+def test_wrong_flags(gin_file, flags, message):
+    found = benchmark(f"--gin_file={gin_file}", *flags)
+    assert found.returncode == 2
+    assert message in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
+def test_ratios_are_taken_round_by_round():
+    ours = Timing("step", "float32", [1.0, 2.0, 4.0])
+    its = Timing("step", "reference", [2.0, 3.0, 4.0])
+    assert ratios(ours, its) == {"median": 1.5, "least": 1.0, "most": 2.0}
+
+
+def test_rows():
+    row = Timing("step", "float32", [2.0, 4.0, 3.0], flops=6e9, clips=12).row(4e9)
+    assert (row["seconds"], row["fastest"], row["slowest"]) == (3.0, 2.0, 4.0)
+    assert row["clips_per_second"] == 4.0
+    assert row["mfu"] == 0.5
+    assert Timing("step", "float32", [1.0], flops=1.0).row(0.0)["mfu"] is None
+
+
+def test_the_whole_run():
+    assert whole_run(100, 36.0, 2.0) == {"steps": 100, "seconds": 3600.0, "cost": 2.0}
+    assert "cost" not in whole_run(100, 36.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0123, "12.3 ms"), (90, "90.00 s"), (600, "10.0 min"), (9e4, "25.0 h"), (9e5, "10.4 days")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_the_report_says_when_nothing_fits():
+    memory = [{"micro_batch_size": 1, "bytes": 9.5e9}]
+    results = {
+        "machine": {
+            "gpus": [],
+            "processor": "",
+            "cores": 2,
+            "tensorflow": "2",
+            "memory_bytes": 1e10,
+        },
+        "configuration": {
+            "gin_files": ["a.gin"],
+            "batch_size": 1,
+            "micro_batch_size": 1,
+            "data": "x",
+        },
+        "peaks": {},
+        "rows": [Timing("step", "float32", [1.0]).row(0.0)],
+        "ratios": [],
+        "estimates": {"float32": {"steps": 10, "seconds": 10.0, "memory": memory}},
+    }
+    assert "In 10.0 GB fits none of them." in report(results)

@@ -1,0 +1,35 @@
+"""Processes that measure: answers, mistakes, and what is said when one dies."""
+
+import pytest
+
+from vatt_tf.benchmarking.memory import peak_bytes, reset_peak
+from vatt_tf.benchmarking.protocol import Subject
+from vatt_tf.errors import UserError
+
+
+def test_answers_and_errors():
+    with Subject("tests.benchmarking.fake_worker", []) as subject:
+        assert subject.ask(do="double", number=4) == {"number": 8}
+        subject.prepare("sleep")
+        answer = subject.measure("sleep")
+        assert answer["value"] == 3
+        assert answer["seconds"] >= 0.1  # of one of several calls
+        assert answer["peak_bytes"] > 0
+        with pytest.raises(UserError, match="no such thing"):
+            subject.prepare("refuse")
+        assert subject.ask(do="double", number=1) == {"number": 2}  # it goes on
+        with pytest.raises(UserError, match=r"fake_worker ended with 9 .*'part': 'die'"):
+            subject.prepare("die")
+
+
+def test_peak_memory_is_that_since_the_reset():
+    kept = bytearray(300_000_000)
+    kept[::4096] = b"1" * len(kept[::4096])
+    high = peak_bytes()
+    del kept
+    reset_peak()
+    low = peak_bytes()
+    again = bytearray(200_000_000)
+    again[::4096] = b"1" * len(again[::4096])
+    assert low < high - 250_000_000
+    assert low + 150_000_000 < peak_bytes() < high

@@ -1,0 +1,96 @@
+"""Measures a configuration on this machine: ``python -m vatt_tf.benchmark --gin_file=tiny.gin``.
+
+How fast the machine multiplies matrices, how fast the towers, the training step, the input pipeline
+and all of it together are, what share of the machine that is, how much memory it takes, and
+what the configured run will take in time, memory and money.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from vatt_tf import cli
+from vatt_tf.errors import UserError
+
+PARTS = ("peak", "towers", "step", "input", "run")
+PRECISIONS = ("float32", "mixed_bfloat16")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    flags = cli.ArgumentParser(prog="python -m vatt_tf.benchmark", description=__doc__)
+    flags.add_argument(
+        "--gin_file",
+        action="append",
+        required=True,
+        help="configuration of a run, repeatable; a name such as tiny.gin is found in the package",
+    )
+    flags.add_argument(
+        "--gin_bindings",
+        action="append",
+        default=[],
+        help='binding that overrides the files, repeatable: "BATCH_SIZE=2"',
+    )
+    flags.add_argument(
+        "--parts", default=",".join(PARTS), help=f"what to measure (default: {','.join(PARTS)})"
+    )
+    flags.add_argument(
+        "--precision",
+        default=None,
+        help="float32, mixed_bfloat16 or both with a comma (default: that of the configuration)",
+    )
+    flags.add_argument(
+        "--compare",
+        choices=("reference",),
+        help="measure beside it, in turn, the same model written in the most direct way; needs a "
+        "source checkout, whose tests hold it",
+    )
+    flags.add_argument("--rounds", type=cli.positive, default=3, help="measurements (default: 3)")
+    flags.add_argument("--threads", type=cli.positive, help="processor threads (default: all)")
+    flags.add_argument("--price_per_hour", type=cli.above_zero, help="of the machine, for the cost")
+    flags.add_argument("--out", help="write the figures to this JSON file")
+    return flags
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns the exit code."""
+    flags = parser().parse_args(argv)
+    return cli.run(lambda: _benchmark(flags))
+
+
+def _chosen(given: str, allowed: Sequence[str], flag: str) -> list[str]:
+    names = given.split(",")
+    for name in names:
+        if name not in allowed:
+            raise UserError(f"--{flag}={given}: {name!r} is none of {', '.join(allowed)}")
+    return names
+
+
+def _benchmark(flags: argparse.Namespace) -> int:
+    parts = _chosen(flags.parts, PARTS, "parts")
+    if flags.precision:
+        _chosen(flags.precision, PRECISIONS, "precision")
+    if flags.compare and not os.path.exists(os.path.join("tests", "reference", "plain_worker.py")):
+        raise UserError("--compare=reference: run it in the top folder of a source checkout")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from vatt_tf.benchmarking.measure import measure
+    from vatt_tf.benchmarking.report import report
+
+    results = measure(flags, parts)
+    print(report(results))
+    if flags.out:
+        temporary = f"{flags.out}.tmp"
+        os.makedirs(os.path.dirname(flags.out) or ".", exist_ok=True)
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(results, file, indent=2)
+        os.replace(temporary, flags.out)
+        print(f"written to {flags.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""The run that a configuration describes, without its folder: configuration, model, step, clips."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from vatt_tf import config as gin_config
+from vatt_tf.data.pipeline import training_dataset
+from vatt_tf.data.service_benchmark import write_noise_shard
+from vatt_tf.models.classifier import build_classifier
+from vatt_tf.models.vatt import build_vatt
+from vatt_tf.training.classification_step import ClassificationStep
+from vatt_tf.training.config import RunConfig, TrainConfig
+from vatt_tf.training.finetune_config import FinetuneConfig
+from vatt_tf.training.step import PretrainStep
+
+# Clips in the shard of noise (more would be read from memory just as well) and their frame rate.
+_NOISE_CLIPS, _FRAME_RATE = 16, 25.0
+
+
+def read_config(gin_files: Sequence[str], bindings: Sequence[str]) -> RunConfig:
+    """The run of gin files.
+
+    Raises:
+        UserError: If they are wrong.
+    """
+    gin_config.import_configurables()
+    gin_config.parse(gin_files, bindings)
+    kinds: dict[str, Any] = {"train": TrainConfig, "finetune": FinetuneConfig}
+    return kinds[gin_config.only_configured(tuple(kinds))]()
+
+
+def build_model(config: RunConfig) -> Any:
+    """The model with random weights."""
+    if isinstance(config, TrainConfig):
+        return build_vatt(config.model)
+    return build_classifier(config.model_config)
+
+
+def build_step(config: RunConfig, model: Any, micro_batch_size: int) -> Any:
+    """What computes the gradients of a run."""
+    if isinstance(config, TrainConfig):
+        return PretrainStep(
+            model, config.objective, micro_batch_size, jit_compile=config.jit_compile
+        )
+    assert isinstance(config, FinetuneConfig)
+    return ClassificationStep(
+        model,
+        label_smoothing=config.label_smoothing,
+        mixup_alpha=config.mixup_alpha,
+        class_balance=config.class_balance,
+        micro_batch_size=micro_batch_size,
+        jit_compile=config.jit_compile,
+    )
+
+
+def synthetic_batch(config: RunConfig, rows: int) -> dict[str, tf.Tensor]:
+    """Noise in the shape of ``rows`` clips, nothing missing."""
+    random, clip = np.random.default_rng(0), config.clip
+    batch = {"record_id": tf.range(rows, dtype=tf.int64)}
+    for modality, tower in config.model_config.towers.items():
+        shape: tuple[int, ...] = (rows, *tower.input_shape)
+        if modality == "video":
+            batch[modality] = tf.constant(random.integers(0, 256, shape), tf.uint8)
+        elif modality == "audio":
+            batch[modality] = tf.constant(random.normal(0, 0.3, shape), tf.float32)
+        else:
+            shape = (rows, clip.texts, *tower.input_shape)
+            batch[modality] = tf.constant(random.integers(1, tower.vocab_size, shape), tf.int32)
+        mask = (rows, clip.texts) if modality == "text" else (rows,)
+        batch[f"{modality}_mask"] = tf.ones(mask)
+    if not isinstance(config, TrainConfig):
+        classes = config.model_config.num_classes
+        batch["labels"] = tf.one_hot(random.integers(0, classes, rows), classes)
+    return batch
+
+
+def configured_batches(config: RunConfig, batch_size: int) -> tf.data.Dataset:
+    """The batches that the run reads."""
+    from vatt_tf.training.run import make_task
+
+    task = make_task(config)
+    return task.dataset(
+        batch_size=batch_size, seed=config.seed, shuffle_buffer=config.shuffle_buffer, prefetch=1
+    )
+
+
+def noise_batches(config: RunConfig, batch_size: int) -> tf.data.Dataset:
+    """Batches read from a shard of 320 x 240 JPEG noise, with everything that a run does to them.
+
+    Texts and labels, which cost nothing to read, are those of :func:`synthetic_batch`.
+    """
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    clip = config.clip
+    seconds = max(clip.frames / clip.frame_rate, clip.samples / clip.sample_rate) + 1.0
+    shard = write_noise_shard(
+        folder, _NOISE_CLIPS, round(seconds * _FRAME_RATE), _FRAME_RATE, clip.sample_rate
+    )
+    read = training_dataset(
+        shard, clip, None, config.augmentation, batch_size=batch_size, prefetch=1
+    )
+    rest = synthetic_batch(config, batch_size)
+    return read.map(lambda batch: {**rest, **batch})

@@ -1,0 +1,55 @@
+"""Peak memory of this process between two moments."""
+
+from __future__ import annotations
+
+import pathlib
+import resource
+import sys
+
+_STATUS = pathlib.Path("/proc/self/status")
+# Writing 5 there resets the peak (proc_pid_clear_refs of Linux).
+_CLEAR = pathlib.Path("/proc/self/clear_refs")
+
+
+def reset_peak() -> None:
+    """Forgets the peak so far, of the host and, if there is one, of the first GPU."""
+    gpu = _gpu()
+    if gpu is not None:
+        import tensorflow as tf
+
+        tf.config.experimental.reset_memory_stats(gpu)
+    elif _CLEAR.exists():
+        _CLEAR.write_text("5", encoding="ascii")
+
+
+def peak_bytes() -> int:
+    """Peak since :func:`reset_peak`: of the GPU's memory, or of the process on a CPU.
+
+    Where the system cannot reset a process's peak (other than Linux), it is that of its whole life.
+    """
+    gpu = _gpu()
+    if gpu is not None:
+        import tensorflow as tf
+
+        return int(tf.config.experimental.get_memory_info(gpu)["peak"])
+    if _STATUS.exists():
+        for line in _STATUS.read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def machine_bytes() -> int | None:
+    """Memory of the machine (or of the GPU where TensorFlow tells); None if unknown."""
+    meminfo = pathlib.Path("/proc/meminfo")
+    if _gpu() is not None or not meminfo.exists():
+        return None
+    return 1024 * int(meminfo.read_text(encoding="ascii").split("MemTotal:")[1].split()[0])
+
+
+def _gpu() -> str | None:
+    if "tensorflow" not in sys.modules:  # then nothing of this process is on a GPU
+        return None
+    import tensorflow as tf
+
+    return "GPU:0" if tf.config.list_physical_devices("GPU") else None

@@ -1,0 +1,133 @@
+"""What is timed runs in processes of its own, which measure in turn when they are asked to.
+
+A process holds one variant (a precision, or the reference) and answers requests one at a time: a
+line of JSON in, a line of JSON out. While one measures, the others wait, so that variants can be
+timed alternately in one run and the peak memory of one does not mix with that of another.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from vatt_tf.benchmarking.memory import peak_bytes, reset_peak
+from vatt_tf.errors import UserError
+
+# Something to be timed: a call does it once and returns what is to be reported besides the time.
+Part = Callable[[], Mapping[str, Any] | None]
+
+# Begins every answer: libraries print to standard output too.
+_ANSWER = "answer: "
+# A part that takes less is repeated until this much time has passed, and the mean counts.
+_LEAST_SECONDS = 0.5
+
+
+class Subject:
+    """A process that measures.
+
+    Args:
+        module: Module to run; it calls :func:`serve`.
+        arguments: Its command line.
+
+    Raises:
+        UserError: From :meth:`ask`, when the process fails; its own message says why.
+    """
+
+    def __init__(self, module: str, arguments: list[str]) -> None:
+        self._name = module
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Subject:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Sends a request and waits for the answer."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            answer = next((x for x in self._process.stdout if x.startswith(_ANSWER)), "")
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            code = self._process.wait()
+            why = f"ended with {code}" + (" (out of memory?)" if code == -9 else "")
+            raise UserError(f"{self._name} {why} while it was asked for {request}")
+        found = json.loads(answer.removeprefix(_ANSWER))
+        if "error" in found:
+            raise UserError(found["error"])
+        return found
+
+    def prepare(self, part: str) -> dict[str, Any]:
+        """Builds a part and runs it once or twice, so that nothing is compiled when it counts."""
+        return self.ask(do="prepare", part=part)
+
+    def measure(self, part: str) -> dict[str, Any]:
+        """``seconds`` and ``peak_bytes`` of one run of a part, and what the part reports."""
+        return self.ask(do="measure", part=part)
+
+
+def serve(parts: Mapping[str, Callable[[], Part]], others: Mapping[str, Callable[..., Any]]) -> int:
+    """Answers requests from standard input until it is closed.
+
+    Args:
+        parts: Functions that build what can be measured, by name.
+        others: Functions for other requests, by name; they get the request's other entries and
+            return what JSON can hold.
+
+    Returns:
+        The exit code.
+    """
+    ready: dict[str, Part] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        what = request.pop("do")
+        try:
+            if what == "prepare":
+                name = request["part"]
+                ready[name] = parts[name]()
+                for _ in range(2):
+                    ready[name]()
+                answer: Any = {}
+            elif what == "measure":
+                answer = _measure(ready[request["part"]])
+            else:
+                answer = others[what](**request)
+        except UserError as error:
+            answer = {"error": str(error)}
+        print(_ANSWER + json.dumps(answer), flush=True)
+    return 0
+
+
+def _measure(part: Part) -> dict[str, Any]:
+    reset_peak()
+    count, start = 0, time.perf_counter()
+    while True:
+        report = part()
+        count += 1
+        seconds = time.perf_counter() - start
+        if seconds >= _LEAST_SECONDS:
+            break
+    return {**(report or {}), "seconds": seconds / count, "peak_bytes": peak_bytes()}

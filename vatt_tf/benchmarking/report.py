@@ -1,0 +1,67 @@
+"""The text of a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vatt_tf.benchmarking.table import duration, table
+
+
+def report(results: Mapping[str, Any]) -> str:
+    """Everything that was measured and what follows from it, for people."""
+    return "\n".join(_lines(results))
+
+
+def _lines(results: Mapping[str, Any]) -> Iterator[str]:
+    machine, configuration = results["machine"], results["configuration"]
+    devices = ", ".join(machine["gpus"]) or machine["processor"] or "CPU"
+    yield f"machine        {devices}, {machine['cores']} cores, TensorFlow {machine['tensorflow']}"
+    for precision, peak in results["peaks"].items():
+        yield f"peak           {peak / 1e9:.0f} GFLOP/s {precision} (4096 x 4096 matrices)"
+    yield (
+        f"configuration  {', '.join(configuration['gin_files'])}: "
+        f"{configuration['batch_size']} clips a step, {configuration['micro_batch_size']} at a time"
+    )
+    if configuration["data"] == "noise":
+        yield "input          the configured data are not there: 320 x 240 JPEG noise instead"
+    yield ""
+    yield table(results["rows"])
+    for precision, difference in results.get("output_difference", {}).items():
+        yield ""
+        yield (
+            f"Embeddings, {precision}: within {difference:.1e} of the reference's "
+            "(share of the largest value)."
+        )
+    if results["ratios"]:
+        yield ""
+    for ratio in results["ratios"]:
+        yield (
+            f"{ratio['part']}, {ratio['variant']}: {ratio['median']:.2f} times as fast as the "
+            f"reference ({ratio['least']:.2f} to {ratio['most']:.2f} by rounds)"
+        )
+    for precision, estimate in results["estimates"].items():
+        yield ""
+        yield from _estimate(precision, estimate, machine["memory_bytes"])
+
+
+def _estimate(precision: str, estimate: Mapping[str, Any], available: int | None) -> Iterator[str]:
+    cost = f", costs {estimate['cost']:,.2f}" if "cost" in estimate else ""
+    yield (
+        f"The run, {precision}: {estimate['steps']:,} steps take {duration(estimate['seconds'])}"
+        f"{cost}; evaluations and checkpoints come on top."
+    )
+    if "memory" not in estimate:
+        return
+    sizes = ", ".join(
+        f"{row['bytes'] / 1e9:.1f} GB at {row['micro_batch_size']}" for row in estimate["memory"]
+    )
+    yield f"Peak memory by MICRO_BATCH_SIZE: {sizes}."
+    if available:
+        fitting = [
+            row["micro_batch_size"] for row in estimate["memory"] if row["bytes"] < 0.9 * available
+        ]
+        yield (
+            f"In {available / 1e9:.1f} GB fits "
+            + (f"MICRO_BATCH_SIZE={max(fitting)}." if fitting else "none of them.")
+        )

@@ -1,0 +1,106 @@
+"""The figures of a benchmark: what was measured, what follows from it, and how it is shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+@dataclasses.dataclass
+class Timing:
+    """One part of one variant, measured several times.
+
+    Attributes:
+        part: Its name.
+        variant: ``"float32"``, ``"mixed_bfloat16"`` or ``"reference"``.
+        seconds: Of every round.
+        flops: Floating-point operations of one run by the model's own count; 0: none worth
+            counting.
+        clips: Clips of one run.
+        peak_bytes: Largest peak memory.
+        waiting: Share of the time spent waiting for input; None where there is no input.
+    """
+
+    part: str
+    variant: str
+    seconds: list[float]
+    flops: float = 0.0
+    clips: int = 0
+    peak_bytes: int = 0
+    waiting: float | None = None
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds)
+
+    def row(self, peak_flops: float) -> dict[str, Any]:
+        """What is printed and written; ``peak_flops`` is the machine's FLOP/s."""
+        rate = self.flops / self.median
+        return {
+            "part": self.part,
+            "variant": self.variant,
+            "seconds": self.median,
+            "fastest": min(self.seconds),
+            "slowest": max(self.seconds),
+            "clips_per_second": self.clips / self.median,
+            "flops": self.flops,
+            "flops_per_second": rate,
+            "mfu": rate / peak_flops if self.flops and peak_flops else None,
+            "peak_bytes": self.peak_bytes,
+            "waiting": self.waiting,
+        }
+
+
+def ratios(timing: Timing, reference: Timing) -> dict[str, float]:
+    """How many times faster, round by round of the same run."""
+    pairs = [b / a for a, b in zip(timing.seconds, reference.seconds, strict=True)]
+    return {"median": statistics.median(pairs), "least": min(pairs), "most": max(pairs)}
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as text, one a line."""
+    titles = ("part", "variant", "time", "clips/s", "GFLOP/s", "MFU", "memory", "waiting")
+    lines = [titles, *(_cells(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
+    shown = []
+    for line in lines:
+        left = [cell.ljust(width) for cell, width in zip(line[:2], widths[:2], strict=True)]
+        right = [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True)]
+        shown.append("  ".join([*left, *right]).rstrip())
+    return "\n".join(shown)
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        row["part"],
+        row["variant"],
+        duration(row["seconds"]),
+        f"{row['clips_per_second']:.3g}" if row["clips_per_second"] else "",
+        f"{row['flops_per_second'] / 1e9:.1f}" if row["flops"] else "",
+        f"{row['mfu']:.0%}" if row["mfu"] else "",
+        f"{row['peak_bytes'] / 1e9:.2f} GB" if row["peak_bytes"] else "",
+        f"{row['waiting']:.1%}" if row["waiting"] is not None else "",
+    )
+
+
+def duration(seconds: float) -> str:
+    """``0.0123`` -> ``12.3 ms``, ``90000`` -> ``25.0 h``."""
+    if seconds < 1:
+        return f"{1e3 * seconds:.1f} ms"
+    if seconds < 120:
+        return f"{seconds:.2f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
+
+
+def whole_run(
+    steps: int, step_seconds: float, price_per_hour: float | None = None
+) -> dict[str, float]:
+    """Time and cost of all steps; evaluations and checkpoints come on top."""
+    seconds = steps * step_seconds
+    cost = {} if price_per_hour is None else {"cost": price_per_hour * seconds / 3600}
+    return {"steps": steps, "seconds": seconds, **cost}
