@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,8 +16,9 @@ from vatt_tf.layers.random import SeedStream
 class Dropout(keras.layers.Layer):
     """Inverted dropout whose masks obey :func:`vatt_tf.layers.random.seed_scope`.
 
-    The mask is drawn in float32 also under mixed precision: a bfloat16 uniform number has 8 bits,
-    which would turn a rate of 0.1 into 0.102.
+    Half of the time that the paper's model spends outside of matrix products goes into random
+    numbers for dropout: see :func:`keep_mask`. What the backward pass keeps is the mask, a byte an
+    element.
 
     Args:
         rate: Share of the elements set to zero in training, 0 <= rate < 1.
@@ -40,15 +43,63 @@ class Dropout(keras.layers.Layer):
     def call(self, inputs: Any, training: bool = False) -> Any:
         if not training or self.rate == 0.0:
             return inputs
-        uniform = keras.random.uniform(ops.shape(inputs), dtype="float32", seed=self.seed_stream)
-        kept = ops.cast(uniform >= self.rate, inputs.dtype)
-        return inputs * kept * (1.0 / (1.0 - self.rate))
+        kept = keep_mask(ops.shape(inputs), self.rate, self.seed_stream)
+
+        def apply(values: Any) -> Any:
+            return values * ops.cast(kept, values.dtype) * (1.0 / (1.0 - self.rate))
+
+        @ops.custom_gradient
+        def dropped(values: Any) -> Any:
+            def gradient(*arguments: Any, upstream: Any = None) -> Any:
+                # The backends disagree on how they hand over what comes from above.
+                return apply(arguments[0] if upstream is None else upstream)
+
+            return apply(values), gradient
+
+        return dropped(inputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate}
+
+
+def keep_mask(shape: Sequence[Any], rate: float, seed: SeedStream) -> Any:
+    """Draws which elements dropout keeps: each with probability 1 - rate.
+
+    A random word of 32 bits serves four elements along the last axis, a byte each: bytes below
+    256 * rate are dropped. The fraction of that limit is made up for by coins, one for each row and
+    quarter of it, which raise it by one: the probability is exact, and only those elements of a
+    quarter whose byte lies between both limits (one in 256) are dropped or kept together.
+
+    Args:
+        shape: Shape of the mask, the last axis static.
+        rate: Share that is dropped, 0 < rate < 1.
+        seed: Where the random numbers come from.
+
+    Returns:
+        bool of the given shape.
+    """
+    rows, width = tuple(shape[:-1]), shape[-1]
+    words = keras.random.randint(
+        (*rows, -(-width // 4)), -(2**31), 2**31 - 1, dtype="int32", seed=seed
+    )
+    level = math.floor(256 * rate)
+    limits: Any = [_first_word(level)] * 4
+    if level < 256 * rate:
+        coins = keras.random.uniform((*rows, 4), dtype="float32", seed=seed)
+        limit = ops.where(coins < 256 * rate - level, _first_word(level + 1), _first_word(level))
+        limits = ops.split(ops.cast(limit, "int32"), 4, axis=-1)
+    # A shift brings the next byte of a word to the top, where a comparison looks at it alone.
+    lanes = [ops.left_shift(words, 8 * lane) if lane else words for lane in range(4)]
+    kept = [lane >= limit for lane, limit in zip(lanes, limits, strict=True)]
+    return ops.concatenate(kept, axis=-1)[..., :width]
+
+
+def _first_word(byte: int) -> int:
+    """First word of part number ``byte`` of the signed words, cut into 256 equal parts."""
+    return min((byte << 24) - 2**31, 2**31 - 1)
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
