@@ -28,6 +28,7 @@ COMMANDS = (
     "search_index.benchmark",
     "data.service",
     "data.service_benchmark",
+    "benchmark",
 )
 TOOLS = (
     "tools/soak.py",
