@@ -5,9 +5,15 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.layers.layer_test_case import LayerTestCase
-from vatt_tf.layers.attention import RelativePositionBias, SelfAttention, relative_buckets
+from vatt_tf.layers.attention import (
+    RelativePositionBias,
+    SelfAttention,
+    attend,
+    relative_buckets,
+)
 
 
 def random(*shape):
@@ -59,6 +65,50 @@ class TestSelfAttention(LayerTestCase):
         weights = layer.attention_weights(keras.ops.cast(inputs, "float16"), bias=masked)
         np.testing.assert_array_equal(np.asarray(weights)[..., 0], 1)
         assert np.all(np.isfinite(np.asarray(layer(inputs, bias=masked))))
+
+
+class TestAttend:
+    """The backward pass that computes the weights again, against TensorFlow's own."""
+
+    def operands(self, bias_shape, with_mask):
+        rng = np.random.default_rng(1)
+        draws = [rng.normal(size=(2, 3, 5, 4)), rng.normal(size=(2, 3, 6, 4))]
+        draws.append(rng.normal(size=(2, 3, 6, 4)))
+        if bias_shape is not None:
+            draws.append(rng.normal(size=bias_shape))
+        kept = tf.constant(rng.uniform(size=(2, 3, 5, 6)) > 0.3) if with_mask else None
+        return [tf.constant(draw, tf.float32) for draw in draws], kept
+
+    @pytest.mark.parametrize("bias_shape", [None, (1, 3, 5, 6), (2, 1, 1, 6), (2, 3, 5, 6)])
+    @pytest.mark.parametrize("with_mask", [True, False])
+    def test_outputs_and_gradients(self, bias_shape, with_mask):
+        operands, kept = self.operands(bias_shape, with_mask)
+
+        def plain(query, key, value, bias=0.0):
+            weights = tf.nn.softmax(tf.einsum("bhnd,bhmd->bhnm", query, key) + bias)
+            weights = weights if kept is None else weights * tf.cast(kept, tf.float32)
+            return tf.einsum("bhnm,bhmd->bhnd", weights, value)
+
+        def ours(query, key, value, bias=None):
+            return attend(query, key, value, bias, kept)
+
+        results = []
+        for function in (plain, ours):
+            with tf.GradientTape() as tape:
+                tape.watch(operands)
+                outputs = function(*operands)
+                target = tf.reduce_sum(outputs**2) + tf.reduce_sum(tf.sin(outputs))
+            results.append([outputs, *tape.gradient(target, operands)])
+        for expected, found in zip(*results, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-6)
+
+    def test_bfloat16(self):
+        operands, kept = self.operands((1, 3, 5, 6), True)
+        half = [tf.cast(operand, tf.bfloat16) for operand in operands]
+        outputs = attend(*half, kept)
+        assert outputs.dtype == tf.bfloat16
+        expected = attend(*operands, kept)
+        np.testing.assert_allclose(tf.cast(outputs, tf.float32), expected, atol=0.03)
 
 
 class TestRelativePositionBias(LayerTestCase):

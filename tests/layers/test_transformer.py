@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.layers.layer_test_case import LayerTestCase
 from vatt_tf.layers.agg_token import AggToken
@@ -66,6 +69,24 @@ class TestTransformer(LayerTestCase):
         np.testing.assert_array_equal(outputs[0], outputs[1])
         assert not np.allclose(outputs[0], outputs[2])
         assert not np.allclose(outputs[0], layer(values))
+
+    @pytest.mark.parametrize("in_scope", [True, False])
+    def test_remat_gives_the_same_gradients(self, in_scope):
+        """Also outside of a seed scope, as in Keras's own fit."""
+        layer, values = self.make(), tf.constant(tokens())
+        states = [value for value in layer.variables if "seed" in value.path]
+
+        def gradients(remat):
+            layer.remat = remat
+            for state in states:
+                state.assign(np.zeros(2))
+            scope = seed_scope(np.array([1, 2], "int32")) if in_scope else contextlib.nullcontext()
+            with tf.GradientTape() as tape, scope:
+                outputs = layer(values, training=True)
+            return tape.gradient(outputs, [weight.value for weight in layer.trainable_weights])
+
+        for expected, found in zip(gradients(False), gradients(True), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
     def test_unknown_norm(self):
         with pytest.raises(ValueError, match="norm must be one of"):

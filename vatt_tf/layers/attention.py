@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from vatt_tf.layers.dropout import Dropout
+from vatt_tf.layers.recompute import once_there
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -79,32 +80,31 @@ class SelfAttention(keras.layers.Layer):
 
     def call(self, inputs: Any, bias: Any = None, training: bool = False) -> Any:
         query, key, value = self._heads(inputs)
-        weights = self._weights(query, key, bias)
-        weights = self.dropout(weights, training=training)
-        outputs = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+        if training:
+            kept = self.dropout.keep_mask((*ops.shape(query)[:-1], key.shape[2]), training)
+            if kept is not None:
+                # The scale of the kept weights, on the smaller factor of the product.
+                value = value * self.dropout.scale
+            outputs = attend(query, key, value, bias, kept)
+        else:
+            outputs = ops.matmul(_softmax_weights(query, key, bias), value)
+        outputs = ops.transpose(outputs, (0, 2, 1, 3))
         outputs = ops.reshape(outputs, (-1, ops.shape(outputs)[1], self.num_heads * self.d_kv))
         return self.output_projection(outputs)
 
     def attention_weights(self, inputs: Any, bias: Any = None) -> Any:
         """Attention weights [B, heads, N, N] without dropout, to look at."""
         query, key, _ = self._heads(inputs)
-        return self._weights(query, key, bias)
+        return _softmax_weights(query, key, bias)
 
     def _heads(self, inputs: Any) -> tuple[Any, Any, Any]:
-        """Three tensors [B, heads, N, d_kv]."""
+        """Three tensors [B, heads, N, d_kv], the query scaled."""
         fused = self.qkv(inputs)
         fused = ops.reshape(fused, (-1, ops.shape(fused)[1], 3, self.num_heads, self.d_kv))
         query, key, value = ops.unstack(ops.transpose(fused, (2, 0, 3, 1, 4)), 3, axis=0)
-        return query, key, value
-
-    def _weights(self, query: Any, key: Any, bias: Any) -> Any:
         if self.scale_scores:
             query = query * (1.0 / math.sqrt(self.d_kv))
-        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
-        scores = ops.cast(scores, "float32")
-        if bias is not None:
-            scores = scores + ops.cast(bias, "float32")
-        return ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype)
+        return query, key, value
 
     def compute_output_shape(self, inputs_shape: Any, bias_shape: Any = None) -> Any:
         return inputs_shape
@@ -118,6 +118,75 @@ class SelfAttention(keras.layers.Layer):
             "scale_scores": self.scale_scores,
         }
         return {**super().get_config(), **config}
+
+
+def attend(query: Any, key: Any, value: Any, bias: Any = None, kept: Any = None) -> Any:
+    """``(softmax(query keyᵀ + bias) * kept) value``; the softmax is float32 under every policy.
+
+    The weights, [B, heads, N, N], are most of what a Transformer would keep for its backward
+    pass. Nothing of their size is kept here but the mask, a byte a weight: the backward pass
+    computes them once more, which costs a few percent of its time.
+
+    Args:
+        query: [B, heads, N, d_kv].
+        key: [B, heads, M, d_kv].
+        value: [B, heads, M, d_kv].
+        bias: Broadcastable to [B, heads, N, M], or None.
+        kept: bool [B, heads, N, M], the weights that dropout keeps (it does not scale them), or
+            None for all.
+
+    Returns:
+        [B, heads, N, d_kv].
+    """
+
+    def masked(weights: Any, mask: Any) -> Any:
+        return weights if mask is None else weights * ops.cast(mask, weights.dtype)
+
+    @ops.custom_gradient
+    def attended(query: Any, key: Any, value: Any, *bias: Any) -> Any:
+        outputs = ops.matmul(masked(_softmax_weights(query, key, *bias), kept), value)
+
+        def gradient(*arguments: Any, upstream: Any = None) -> Any:
+            # The backends disagree on how they hand over what comes from above.
+            upstream = arguments[0] if upstream is None else upstream
+            weights = _softmax_weights(once_there(upstream, query), key, *bias)
+            mask = None if kept is None else once_there(upstream, kept)
+            of_value = ops.matmul(_swap(masked(weights, mask)), upstream)
+            of_weights = masked(ops.matmul(upstream, _swap(value)), mask)
+            # Softmax: w * (dw - sum of w * dw), a sum that is also that of upstream * outputs.
+            sums = ops.sum(_float32(upstream) * _float32(outputs), axis=-1, keepdims=True)
+            of_scores = _float32(weights) * (_float32(of_weights) - sums)
+            of_bias = [_reduced_to(one, of_scores) for one in bias]
+            of_scores = ops.cast(of_scores, query.dtype)
+            of_query = ops.matmul(of_scores, key)
+            of_key = ops.matmul(_swap(of_scores), query)
+            return (of_query, of_key, of_value, *of_bias)
+
+        return outputs, gradient
+
+    return attended(query, key, value, *(() if bias is None else (bias,)))
+
+
+def _softmax_weights(query: Any, key: Any, bias: Any = None) -> Any:
+    scores = _float32(ops.matmul(query, _swap(key)))
+    if bias is not None:
+        scores = scores + _float32(bias)
+    return ops.cast(ops.softmax(scores, axis=-1), query.dtype)
+
+
+def _swap(values: Any) -> Any:
+    """Swaps the last two axes."""
+    return ops.transpose(values, (0, 1, 3, 2))
+
+
+def _float32(values: Any) -> Any:
+    return ops.cast(values, "float32")
+
+
+def _reduced_to(like: Any, gradient: Any) -> Any:
+    """Sums a gradient over the axes along which ``like`` was broadcast."""
+    axes = [axis for axis, size in enumerate(like.shape) if size == 1]
+    return ops.cast(ops.sum(gradient, axis=axes, keepdims=True), like.dtype) if axes else gradient
 
 
 def relative_buckets(length: int, buckets: int = 32, max_distance: int = 64) -> np.ndarray:

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from vatt_tf.layers.random import SeedStream
+from vatt_tf.layers.recompute import once_there
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -41,22 +42,34 @@ class Dropout(keras.layers.Layer):
             self.seed_stream = SeedStream(name="seed")
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        if not training or self.rate == 0.0:
+        kept = self.keep_mask(ops.shape(inputs), training)
+        if kept is None:
             return inputs
-        kept = keep_mask(ops.shape(inputs), self.rate, self.seed_stream)
 
-        def apply(values: Any) -> Any:
-            return values * ops.cast(kept, values.dtype) * (1.0 / (1.0 - self.rate))
+        def apply(values: Any, mask: Any) -> Any:
+            return values * ops.cast(mask, values.dtype) * self.scale
 
         @ops.custom_gradient
         def dropped(values: Any) -> Any:
             def gradient(*arguments: Any, upstream: Any = None) -> Any:
                 # The backends disagree on how they hand over what comes from above.
-                return apply(arguments[0] if upstream is None else upstream)
+                upstream = arguments[0] if upstream is None else upstream
+                return apply(upstream, once_there(upstream, kept))
 
-            return apply(values), gradient
+            return apply(values, kept), gradient
 
         return dropped(inputs)
+
+    def keep_mask(self, shape: Sequence[Any], training: bool) -> Any:
+        """Bool of the given shape, true for what is kept; None when everything is."""
+        if not training or self.rate == 0.0:
+            return None
+        return keep_mask(shape, self.rate, self.seed_stream)
+
+    @property
+    def scale(self) -> float:
+        """Factor of what is kept."""
+        return 1.0 / (1.0 - self.rate)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import keras
@@ -9,6 +10,8 @@ from keras import ops
 
 from vatt_tf.layers.attention import RelativePositionBias, SelfAttention
 from vatt_tf.layers.dropout import Dropout
+from vatt_tf.layers.gelu import gelu
+from vatt_tf.layers.random import seed_scope
 
 NORMS = ("layer_norm", "rms_norm")
 
@@ -99,9 +102,15 @@ class TransformerBlock(keras.layers.Layer):
     def call(self, inputs: Any, bias: Any = None, training: bool = False) -> Any:
         hidden = self.attention(self.attention_norm(inputs), bias=bias, training=training)
         inputs = inputs + self.attention_dropout(hidden, training=training)
-        hidden = ops.gelu(self.mlp_hidden(self.mlp_norm(inputs)), approximate=False)
+        hidden = self.mlp_hidden(self.mlp_norm(inputs))
+        # Without its own backward pass the exported graph can be fused.
+        hidden = gelu(hidden) if training else ops.gelu(hidden, approximate=False)
         hidden = self.mlp_output(self.mlp_hidden_dropout(hidden, training=training))
         return inputs + self.mlp_dropout(hidden, training=training)
+
+    def draw_key(self) -> Any:
+        """A random key for all draws of one call, integer [2]; None when there are none."""
+        return self.attention_dropout.seed_stream.next() if self.dropout_rate else None
 
     def compute_output_shape(self, inputs_shape: Any, bias_shape: Any = None) -> Any:
         return inputs_shape
@@ -125,6 +134,11 @@ class Transformer(keras.layers.Layer):
 
     The defaults are the video, audio and agnostic encoder (ViT style). The text tower's T5 style is
     ``use_bias=False, norm="rms_norm", scale_scores=False, relative_bias=True``.
+
+    Attributes:
+        remat: Whether the backward pass computes each block once more and keeps only the tokens
+            between the blocks: much less memory for a third more time. Changes no result, is no
+            part of the configuration, and may be set at any time.
 
     Args:
         num_layers: Number of blocks.
@@ -170,6 +184,7 @@ class Transformer(keras.layers.Layer):
         self.norm = norm
         self.scale_scores = scale_scores
         self.relative_bias = relative_bias
+        self.remat = False
 
         # === Layers ===
         policy = self.dtype_policy
@@ -204,8 +219,22 @@ class Transformer(keras.layers.Layer):
     def call(self, tokens: Any, attention_mask: Any = None, training: bool = False) -> Any:
         bias = self.attention_bias(tokens, attention_mask)
         for block in self.blocks:
-            tokens = block(tokens, bias=bias, training=training)
+            tokens = self._through(block, tokens, bias, training)
         return self.final_dropout(self.final_norm(tokens), training=training)
+
+    def _through(self, block: TransformerBlock, tokens: Any, bias: Any, training: bool) -> Any:
+        if not training:
+            return block(tokens, bias=bias)
+        key = block.draw_key()
+
+        def run(tokens: Any, *bias: Any) -> Any:
+            # A block draws from a key of its own: computed once more, it draws the same.
+            with contextlib.nullcontext() if key is None else seed_scope(key):
+                return block(tokens, bias=bias[0] if bias else None, training=True)
+
+        if self.remat:
+            run = keras.remat(run)
+        return run(tokens, *(() if bias is None else (bias,)))
 
     def attention_bias(self, tokens: Any, attention_mask: Any = None) -> Any:
         """Relative bias plus -1e9 where the mask is 0; float32 [B or 1, heads or 1, N or 1, N]."""

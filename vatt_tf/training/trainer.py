@@ -179,8 +179,9 @@ class Trainer(orbit.AbstractTrainer):
 
         def on_replica(gradients):
             # Keras sums over the replicas once more inside apply().
-            scaled = [gradient / replicas for gradient in gradients]
-            self._optimizer.apply(scaled, variables)
+            if replicas > 1:
+                gradients = [gradient / replicas for gradient in gradients]
+            self._optimizer.apply(gradients, variables)
 
         self._strategy.run(on_replica, (gradients,))
         # Every optimizer's change, weight decay included, is proportional to its rate.
