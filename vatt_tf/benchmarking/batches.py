@@ -39,9 +39,10 @@ def read_config(gin_files: Sequence[str], bindings: Sequence[str]) -> RunConfig:
 
 def build_model(config: RunConfig) -> Any:
     """The model with random weights."""
-    if isinstance(config, TrainConfig):
-        return build_vatt(config.model)
-    return build_classifier(config.model_config)
+    build: Any = build_vatt if isinstance(config, TrainConfig) else build_classifier
+    model = build(config.model_config)
+    model.set_remat(config.remat)
+    return model
 
 
 def build_step(config: RunConfig, model: Any, micro_batch_size: int) -> Any:

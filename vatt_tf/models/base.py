@@ -16,9 +16,11 @@ class ConfiguredModel(keras.Model):
 
     Attributes:
         config_class: Dataclass of the configuration, with ``to_dict`` and ``from_dict``.
+        towers: The encoders by modality.
     """
 
     config_class: ClassVar[Any]
+    towers: Any
 
     def __init__(self, config: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -34,6 +36,16 @@ class ConfiguredModel(keras.Model):
     def head_variables(self) -> list[keras.Variable]:
         """Trainable variables behind the towers."""
         return self.head.trainable_variables
+
+    def set_remat(self, remat: bool) -> None:
+        """Sets whether the backward pass computes each Transformer block once more.
+
+        Args:
+            remat: See :class:`vatt_tf.layers.transformer.Transformer`.
+        """
+        for tower in self.towers.values():
+            if hasattr(tower, "transformer"):  # a linear text tower has none
+                tower.transformer.remat = remat
 
     def get_config(self) -> dict[str, Any]:
         base = {"name": self.name, "dtype": keras.saving.serialize_keras_object(self.dtype_policy)}

@@ -39,6 +39,9 @@ class RunConfig:
         sample_rate: Audio samples per second (paper: 48,000).
         precision: ``"float32"`` or ``"mixed_bfloat16"``.
         jit_compile: Compile the towers with XLA.
+        remat: Keep only the tokens between the Transformer blocks and compute the blocks once more
+            in the backward pass: a fraction of the memory for about a third more time, with the
+            same results.
         gradient_clip_norm: Global norm to which the summed gradient is clipped, or ``None``.
         shuffle_buffer: Records in the shuffle buffer of a source.
         log_every: Steps between lines of metrics.jsonl.
@@ -69,6 +72,7 @@ class RunConfig:
     sample_rate: int = 48_000
     precision: str = "float32"
     jit_compile: bool = False
+    remat: bool = False
     gradient_clip_norm: float | None = None
     shuffle_buffer: int = 4096
     log_every: int = 10

@@ -12,15 +12,16 @@ from vatt_tf.models.vatt import abstract, build_vatt, parameter_counts
 from vatt_tf.training import optimizer, schedule
 from vatt_tf.training.config import RunConfig, TrainConfig
 
-# What a Transformer block keeps for its backward pass, in multiples of tokens x width: counted in
-# vatt_tf.layers.transformer (norms, projections, residuals; the MLP's two sides of GELU and its
-# dropout; scores, softmax and its dropout). Good to some tens of percent.
-_KEPT_MODEL, _KEPT_INNER, _KEPT_MLP, _KEPT_SCORES = 6, 5, 4, 4
+# What a Transformer block keeps for its backward pass, in float32 numbers as multiples of tokens x
+# width, counted in vatt_tf.layers: tokens and their norms, masks; query, key, value, the mixed
+# values; the MLP before the GELU and behind the dropout, its mask; the mask of the attention. While
+# it runs, and with remat, scores, weights and their gradient of one block come on top.
+_KEPT_MODEL, _KEPT_INNER, _KEPT_MLP, _KEPT_SCORES, _PASSING_SCORES = 4.5, 5, 2.25, 0.25, 3
 
 
-def activation_values(towers: Mapping[str, Any], texts: int) -> int:
+def activation_values(towers: Mapping[str, Any], texts: int, remat: bool = False) -> float:
     """Numbers that the towers keep for the backward pass of one clip (an estimate)."""
-    total = 0
+    total = 0.0
     for modality, tower in towers.items():
         if modality == "text" and getattr(tower, "kind", None) == "linear":
             total += texts * tower.max_tokens * tower.output_dim
@@ -32,8 +33,13 @@ def activation_values(towers: Mapping[str, Any], texts: int) -> int:
             tokens, sequences = kept_tokens(tower.tokens, tower.drop_token_rate) + 1, 1
         inner = size.num_heads * size.d_kv
         per_token = _KEPT_MODEL * size.d_model + _KEPT_INNER * inner + _KEPT_MLP * size.d_ff
-        scores = _KEPT_SCORES * size.num_heads * tokens * tokens
-        total += sequences * size.num_layers * (tokens * per_token + scores)
+        scores = size.num_heads * tokens * tokens
+        block = tokens * per_token + _KEPT_SCORES * scores
+        if remat:
+            total += sequences * (size.num_layers * tokens * size.d_model + block)
+        else:
+            total += sequences * size.num_layers * block
+        total += sequences * _PASSING_SCORES * scores
     return total
 
 
@@ -50,7 +56,7 @@ def memory_bytes(config: RunConfig, parameters: dict[str, int], replicas: int) -
     moments = 1 if _optimizer(config).name == "sgd" else 2
     state = 4.0 * (parameters["total"] + (1 + moments + in_parts) * parameters["trainable"])
     width = 4 if config.precision == "float32" else 2
-    activations = float(width * micro * activation_values(model.towers, clip.texts))
+    activations = float(width * micro * activation_values(model.towers, clip.texts, config.remat))
     pixels = clip.frames * clip.height * clip.width * 3
     sound = {"waveform": clip.samples, "log_mel": clip.mel_frames * clip.mel_bins, "none": 0}
     clips = 3.0 * batch / replicas * (pixels + 4 * sound[clip.audio])

@@ -90,6 +90,7 @@ def _run(
 
     with strategy.scope():
         model = task.model()
+        model.set_remat(config.remat)
         global_step = tf.Variable(
             0,
             dtype=tf.int64,

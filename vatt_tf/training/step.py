@@ -121,20 +121,22 @@ class PretrainStep:
             name: _split(value, count, size) for name, value in feature_gradients.items()
         }
 
-        # Second pass: the same features again (same key, same masks), now pulled back.
+        # Second pass: the same features again (same key, same masks), now pulled back, one tower
+        # after the other: the activations of one are gone before those of the next are made.
         towers = [variable.value for variable in self.model.tower_variables]
 
-        def accumulate(index, *totals):
-            with tf.GradientTape() as tape:
-                target = tf.add_n(
-                    [
-                        tf.reduce_sum(value * feature_gradients[name][index])
-                        for name, value in embed(index).items()
-                    ]
-                )
-            gradients = tape.gradient(target, towers, unconnected_gradients="zero")
-            sums = [total + dense(part) for total, part in zip(totals, gradients, strict=True)]
-            return (index + 1, *sums)
+        def accumulate(index, *sums):
+            totals = list(sums)
+            for name, value in inputs.items():
+                with tf.control_dependencies(totals):
+                    with tf.GradientTape() as tape:
+                        features = self._embed({name: value[index]}, key, index)[name]
+                        target = tf.reduce_sum(features * feature_gradients[name][index])
+                    gradients = tape.gradient(target, towers)
+                    for place, gradient in enumerate(gradients):
+                        if gradient is not None:
+                            totals[place] += dense(gradient)
+            return (index + 1, *totals)
 
         _, *tower_gradients = tf.while_loop(
             lambda index, *_: index < count,
@@ -145,10 +147,15 @@ class PretrainStep:
         return tower_gradients + [dense(gradient) for gradient in head_gradients], metrics
 
     def _embed(self, inputs, key, index):
-        """Pooled features in float32; ``index`` is that of the micro-batch."""
-        inputs = {name: inputs[name] for name in MODALITIES if name in inputs}
-        with seed_scope(tf.random.experimental.stateless_fold_in(key, index)):
-            features = self._encode(inputs, training=True)
+        """Pooled features in float32; ``index`` is that of the micro-batch.
+
+        Each tower draws from a key of its own: alone it draws what it does beside the others.
+        """
+        features: dict[str, tf.Tensor] = {}
+        for number, name in enumerate(MODALITIES):
+            if name in inputs:
+                with seed_scope(_fold(_fold(key, index), number)):
+                    features |= self._encode({name: inputs[name]}, training=True)
         return {name: tf.cast(value, tf.float32) for name, value in features.items()}
 
     def _feature_signature(self, inputs, key):
@@ -186,6 +193,10 @@ def _health(spaces, all_spaces, all_masks):
             for name, value in zip(("cosine", "rank"), health, strict=True):
                 metrics[f"{name}/{space}/{modality}"] = share * value
     return metrics
+
+
+def _fold(key: tf.Tensor, number: tf.Tensor | int) -> tf.Tensor:
+    return tf.random.experimental.stateless_fold_in(key, number)
 
 
 def _split(tensor: tf.Tensor, count: int, size: int) -> tf.Tensor:
