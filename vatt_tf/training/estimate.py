@@ -19,12 +19,14 @@ from vatt_tf.training.config import RunConfig, TrainConfig
 _KEPT_MODEL, _KEPT_INNER, _KEPT_MLP, _KEPT_SCORES, _PASSING_SCORES = 4.5, 5, 2.25, 0.25, 3
 
 
-def activation_values(towers: Mapping[str, Any], texts: int, remat: bool = False) -> float:
-    """Numbers that the towers keep for the backward pass of one clip (an estimate)."""
-    total = 0.0
+def activation_values(
+    towers: Mapping[str, Any], texts: int, remat: bool = False
+) -> dict[str, float]:
+    """Numbers that each tower keeps for the backward pass of one clip (an estimate)."""
+    found = {}
     for modality, tower in towers.items():
         if modality == "text" and getattr(tower, "kind", None) == "linear":
-            total += texts * tower.max_tokens * tower.output_dim
+            found[modality] = float(texts * tower.max_tokens * tower.output_dim)
             continue
         size = tower.transformer_size()
         if modality == "text":
@@ -35,12 +37,10 @@ def activation_values(towers: Mapping[str, Any], texts: int, remat: bool = False
         per_token = _KEPT_MODEL * size.d_model + _KEPT_INNER * inner + _KEPT_MLP * size.d_ff
         scores = size.num_heads * tokens * tokens
         block = tokens * per_token + _KEPT_SCORES * scores
-        if remat:
-            total += sequences * (size.num_layers * tokens * size.d_model + block)
-        else:
-            total += sequences * size.num_layers * block
-        total += sequences * _PASSING_SCORES * scores
-    return total
+        layers = size.num_layers
+        kept = layers * tokens * size.d_model + block if remat else layers * block
+        found[modality] = sequences * (kept + _PASSING_SCORES * scores)
+    return found
 
 
 def memory_bytes(config: RunConfig, parameters: dict[str, int], replicas: int) -> dict[str, float]:
@@ -56,7 +56,10 @@ def memory_bytes(config: RunConfig, parameters: dict[str, int], replicas: int) -
     moments = 1 if _optimizer(config).name == "sgd" else 2
     state = 4.0 * (parameters["total"] + (1 + moments + in_parts) * parameters["trainable"])
     width = 4 if config.precision == "float32" else 2
-    activations = float(width * micro * activation_values(model.towers, clip.texts, config.remat))
+    values = activation_values(model.towers, clip.texts, config.remat).values()
+    # The two-pass step takes one tower after the other.
+    kept = max(values) if in_parts and isinstance(config, TrainConfig) else sum(values)
+    activations = float(width * micro * kept)
     pixels = clip.frames * clip.height * clip.width * 3
     sound = {"waveform": clip.samples, "log_mel": clip.mel_frames * clip.mel_bins, "none": 0}
     clips = 3.0 * batch / replicas * (pixels + 4 * sound[clip.audio])
