@@ -49,8 +49,7 @@ class Payload:
 def main() -> int:
     """Prints the table."""
     flags = cli.ArgumentParser(prog="python tools/scaling_table.py", description=__doc__)
-    flags.add_argument("--gin_file", action="append", required=True, help="as for vatt_tf.train")
-    flags.add_argument("--gin_bindings", action="append", default=[])
+    cli.add_gin_flags(flags)
     flags.add_argument("--clips", type=cli.positive, default=8, help="clips a replica and step")
     flags.add_argument(
         "--step_seconds", type=cli.above_zero, help="measured step of one device; none: no clips/s"

@@ -8,7 +8,6 @@ what the configured run will take in time, memory and money.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -23,18 +22,7 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     flags = cli.ArgumentParser(prog="python -m vatt_tf.benchmark", description=__doc__)
-    flags.add_argument(
-        "--gin_file",
-        action="append",
-        required=True,
-        help="configuration of a run, repeatable; a name such as tiny.gin is found in the package",
-    )
-    flags.add_argument(
-        "--gin_bindings",
-        action="append",
-        default=[],
-        help='binding that overrides the files, repeatable: "BATCH_SIZE=2"',
-    )
+    cli.add_gin_flags(flags)
     flags.add_argument(
         "--parts", default=",".join(PARTS), help=f"what to measure (default: {','.join(PARTS)})"
     )
@@ -79,15 +67,12 @@ def _benchmark(flags: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from vatt_tf.benchmarking.measure import measure
     from vatt_tf.benchmarking.report import report
+    from vatt_tf.data.manifest import write_json
 
     results = measure(flags, parts)
     print(report(results))
     if flags.out:
-        temporary = f"{flags.out}.tmp"
-        os.makedirs(os.path.dirname(flags.out) or ".", exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=2)
-        os.replace(temporary, flags.out)
+        write_json(flags.out, results)
         print(f"written to {flags.out}")
     return 0
 

@@ -29,6 +29,23 @@ class ArgumentParser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+def add_gin_flags(flags: argparse.ArgumentParser) -> None:
+    """Adds the flags that name the configuration of a run."""
+    flags.add_argument(
+        "--gin_file",
+        action="append",
+        required=True,
+        help="configuration file, repeatable; a name such as tiny.gin is found in the package",
+    )
+    flags.add_argument(
+        "--gin_bindings",
+        "--gin_param",
+        action="append",
+        default=[],
+        help='binding that overrides the files, repeatable: "STEPS=100", "TRAIN_DATA=\'x\'"',
+    )
+
+
 def positive(text: str) -> int:
     """Type of a flag: a whole number of at least 1."""
     try:

@@ -22,19 +22,7 @@ from vatt_tf.training.local_workers import run_workers
 def parser() -> argparse.ArgumentParser:
     """The command line (TensorFlow is not imported before it has been read)."""
     flags = cli.ArgumentParser(prog="python -m vatt_tf.train", description=__doc__)
-    flags.add_argument(
-        "--gin_file",
-        action="append",
-        required=True,
-        help="configuration file, repeatable; a name such as tiny.gin is found in the package",
-    )
-    flags.add_argument(
-        "--gin_bindings",
-        "--gin_param",
-        action="append",
-        default=[],
-        help='binding that overrides the files, repeatable: "STEPS=100", "TRAIN_DATA=\'x\'"',
-    )
+    cli.add_gin_flags(flags)
     flags.add_argument(
         "--run_dir", help="folder of the run; default: runs/<name of the last gin file>"
     )
@@ -121,9 +109,8 @@ def _train(flags: argparse.Namespace) -> int:
     import tensorflow as tf
 
     from vatt_tf.training import estimate, run
-    from vatt_tf.training.config import TrainConfig
-    from vatt_tf.training.finetune_config import FinetuneConfig
     from vatt_tf.training.fingerprints import check_workers, fingerprints
+    from vatt_tf.training.kinds import configured_run
     from vatt_tf.training.strategy import create_strategy, wait_for_workers
 
     if flags.stop_at_step is not None and flags.stop_at_step < 1:
@@ -134,8 +121,7 @@ def _train(flags: argparse.Namespace) -> int:
             [tf.config.LogicalDeviceConfiguration()] * flags.logical_cpus,
         )
     strategy = create_strategy(flags.strategy, flags.tpu)
-    kinds = {"train": TrainConfig, "finetune": FinetuneConfig}
-    train_config = kinds[config.only_configured(tuple(kinds))]()
+    train_config = configured_run()
     if flags.dry_run:
         print(config.config_text())
         print(estimate.describe(train_config, strategy.num_replicas_in_sync))

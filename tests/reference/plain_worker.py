@@ -9,8 +9,7 @@ from vatt_tf.benchmarking.protocol import serve
 
 def main() -> int:
     flags = cli.ArgumentParser(prog="python -m tests.reference.plain_worker")
-    flags.add_argument("--gin_file", action="append", required=True)
-    flags.add_argument("--gin_bindings", action="append", default=[])
+    cli.add_gin_flags(flags)
     flags.add_argument("--threads", type=int)
     return cli.run(lambda: _serve(flags.parse_args()))
 

@@ -5,9 +5,10 @@ import pytest
 import tensorflow as tf
 
 from tests.training.tiny import tiny_batch, tiny_model
+from vatt_tf.layers.dropout import Dropout
 from vatt_tf.layers.random import seed_scope
 from vatt_tf.losses.objective import ObjectiveConfig, objective
-from vatt_tf.training.step import PretrainStep, step_key
+from vatt_tf.training.step import PretrainStep, seeded, step_key
 
 KEY = tf.constant([3, 4], tf.int32)
 
@@ -72,6 +73,21 @@ def test_two_pass_is_exact_with_dropout_and_droptoken():
     scale = max(np.abs(g.numpy()).max() for g in expected)
     for left, right in zip(expected, actual, strict=True):
         np.testing.assert_allclose(left.numpy(), right, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_what_is_compiled_draws_by_its_key(jit_compile):
+    """Micro-batches and replicas call the same compiled function in one graph."""
+    dropout, inputs = Dropout(0.5), tf.ones([64])
+    function = seeded(dropout, jit_compile)
+
+    @tf.function
+    def draws():
+        return [function(key, inputs) for key in (KEY, KEY + 1, KEY)]
+
+    first, other, again = (draw.numpy() for draw in draws())
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
 
 
 def test_remat_changes_nothing():

@@ -1,4 +1,4 @@
-"""The run that a configuration describes, without its folder: configuration, model, step, clips."""
+"""The run that a configuration describes, without its folder: configuration and clips."""
 
 from __future__ import annotations
 
@@ -6,20 +6,15 @@ import atexit
 import shutil
 import tempfile
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from vatt_tf import config as gin_config
+from vatt_tf.data.noise import write_noise_shard
 from vatt_tf.data.pipeline import training_dataset
-from vatt_tf.data.service_benchmark import write_noise_shard
-from vatt_tf.models.classifier import build_classifier
-from vatt_tf.models.vatt import build_vatt
-from vatt_tf.training.classification_step import ClassificationStep
 from vatt_tf.training.config import RunConfig, TrainConfig
-from vatt_tf.training.finetune_config import FinetuneConfig
-from vatt_tf.training.step import PretrainStep
+from vatt_tf.training.kinds import configured_run, make_task
 
 # Clips in the shard of noise (more would be read from memory just as well) and their frame rate.
 _NOISE_CLIPS, _FRAME_RATE = 16, 25.0
@@ -33,33 +28,7 @@ def read_config(gin_files: Sequence[str], bindings: Sequence[str]) -> RunConfig:
     """
     gin_config.import_configurables()
     gin_config.parse(gin_files, bindings)
-    kinds: dict[str, Any] = {"train": TrainConfig, "finetune": FinetuneConfig}
-    return kinds[gin_config.only_configured(tuple(kinds))]()
-
-
-def build_model(config: RunConfig) -> Any:
-    """The model with random weights."""
-    build: Any = build_vatt if isinstance(config, TrainConfig) else build_classifier
-    model = build(config.model_config)
-    model.set_remat(config.remat)
-    return model
-
-
-def build_step(config: RunConfig, model: Any, micro_batch_size: int) -> Any:
-    """What computes the gradients of a run."""
-    if isinstance(config, TrainConfig):
-        return PretrainStep(
-            model, config.objective, micro_batch_size, jit_compile=config.jit_compile
-        )
-    assert isinstance(config, FinetuneConfig)
-    return ClassificationStep(
-        model,
-        label_smoothing=config.label_smoothing,
-        mixup_alpha=config.mixup_alpha,
-        class_balance=config.class_balance,
-        micro_batch_size=micro_batch_size,
-        jit_compile=config.jit_compile,
-    )
+    return configured_run()
 
 
 def synthetic_batch(config: RunConfig, rows: int) -> dict[str, tf.Tensor]:
@@ -85,10 +54,7 @@ def synthetic_batch(config: RunConfig, rows: int) -> dict[str, tf.Tensor]:
 
 def configured_batches(config: RunConfig, batch_size: int) -> tf.data.Dataset:
     """The batches that the run reads."""
-    from vatt_tf.training.run import make_task
-
-    task = make_task(config)
-    return task.dataset(
+    return make_task(config).dataset(
         batch_size=batch_size, seed=config.seed, shuffle_buffer=config.shuffle_buffer, prefetch=1
     )
 

@@ -23,9 +23,9 @@ from vatt_tf.data.pipeline import TRAINING_SPLITS
 from vatt_tf.data.sources import list_shards
 from vatt_tf.errors import UserError
 from vatt_tf.models.flops import encoder_flops, step_flops
-from vatt_tf.models.vatt import abstract, build_vatt, parameter_counts
-from vatt_tf.training.config import RunConfig, TrainConfig
+from vatt_tf.training.config import RunConfig
 from vatt_tf.training.estimate import memory_bytes
+from vatt_tf.training.kinds import count_parameters
 
 REFERENCE = "reference"
 
@@ -175,9 +175,7 @@ def _add(results, timings, precision, config, price_per_hour) -> None:
 
 def _memory(config: RunConfig, measured: int) -> list[dict[str, float]]:
     """Peak memory by micro-batch: computed, and shifted to agree with what was measured."""
-    model = config.model_config
-    build = build_vatt if isinstance(config, TrainConfig) else _build_classifier
-    parameters = parameter_counts(abstract(lambda: build(model)))
+    parameters = count_parameters(config)
     batch, micro = config.sizes(1)
 
     def computed(size: int) -> float:
@@ -187,12 +185,6 @@ def _memory(config: RunConfig, measured: int) -> list[dict[str, float]]:
     shift = measured - computed(micro)
     sizes = [size for size in range(1, batch + 1) if batch % size == 0]
     return [{"micro_batch_size": size, "bytes": computed(size) + shift} for size in sizes]
-
-
-def _build_classifier(model: Any) -> Any:
-    from vatt_tf.models.classifier import build_classifier
-
-    return build_classifier(model)
 
 
 def _has_data(config: RunConfig) -> bool:

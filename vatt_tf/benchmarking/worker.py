@@ -19,8 +19,7 @@ _PEAK_SIZE = 4096
 def parser() -> argparse.ArgumentParser:
     """The command line: that of ``vatt_tf.benchmark``, as far as it says what is measured."""
     flags = cli.ArgumentParser(prog="python -m vatt_tf.benchmarking.worker")
-    flags.add_argument("--gin_file", action="append", required=True)
-    flags.add_argument("--gin_bindings", action="append", default=[])
+    cli.add_gin_flags(flags)
     flags.add_argument("--precision", required=True)
     flags.add_argument("--threads", type=int)
     flags.add_argument("--data", action="store_true", help="read the configured data")
@@ -52,9 +51,10 @@ class Worker:
     def model(self) -> Any:
         """The model, built when it is first asked for."""
         if self._model_built is None:
-            from vatt_tf.benchmarking.batches import build_model
+            from vatt_tf.training.kinds import build_model
 
             self._model_built = build_model(self.config)
+            self._model_built.set_remat(self.config.remat)
         return self._model_built
 
     def parts(self) -> dict[str, Callable[[], Part]]:
@@ -122,12 +122,12 @@ class Worker:
         """A step of the run itself: loss, gradients, guards, update."""
         import tensorflow as tf
 
-        from vatt_tf.benchmarking.batches import build_step
         from vatt_tf.training import optimizer, schedule
+        from vatt_tf.training.kinds import make_step
         from vatt_tf.training.trainer import Trainer
 
         config = self.config
-        step = build_step(config, self.model, self.micro)
+        step = make_step(config, self.model, self.micro)
         updates = optimizer.optimizer(schedule.learning_rate(total_steps=config.steps))
         updates.build(step.variables)
         trainer = Trainer(

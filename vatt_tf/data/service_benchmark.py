@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import io
 import json
 import os
 import socket
@@ -42,39 +41,6 @@ def parser() -> argparse.ArgumentParser:
     return flags
 
 
-def write_noise_shard(
-    folder: str, records: int, frames: int, frame_rate: float = 10.0, sample_rate: int = 48_000
-) -> str:
-    """Writes a shard of clips of 320x240 with sound; returns its path."""
-    import numpy as np
-    import tensorflow as tf
-    from PIL import Image, ImageFilter
-
-    from vatt_tf.data.schema import RecordKeys
-
-    random, keys = np.random.default_rng(0), RecordKeys()
-    path = os.path.join(folder, "train-00000-of-00001.tfrecord")
-    images = []
-    for _ in range(frames):
-        noise = random.integers(0, 256, (240, 320, 3), dtype=np.uint8)
-        stream = io.BytesIO()
-        image = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(2))
-        image.save(stream, "JPEG", quality=90)
-        images.append(stream.getvalue())
-    sound = random.normal(0, 0.1, round(frames / frame_rate * sample_rate)).astype(np.float32)
-    with tf.io.TFRecordWriter(path) as writer:
-        for _ in range(records):
-            record = tf.train.SequenceExample()
-            lists, context = record.feature_lists.feature_list, record.context.feature
-            for i in random.permutation(frames):
-                lists[keys.image].feature.add().bytes_list.value.append(images[i])
-            lists[keys.waveform].feature.add().float_list.value.extend(sound)
-            context[keys.frame_rate].float_list.value.append(frame_rate)
-            context[keys.sample_rate].int64_list.value.append(sample_rate)
-            writer.write(record.SerializeToString())
-    return path
-
-
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     flags = parser().parse_args(argv)
@@ -87,6 +53,8 @@ def _measure(flags: argparse.Namespace) -> int:
         counts = [cli.positive(part) for part in flags.workers.split(",")]
     except argparse.ArgumentTypeError as error:
         raise UserError(f"--workers={flags.workers}: {error}") from error
+    from vatt_tf.data.noise import write_noise_shard
+
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         shard = write_noise_shard(folder, 4 * flags.batch_size, flags.frames + 10)

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from vatt_tf.layers.dropout import Dropout
-from vatt_tf.layers.recompute import once_there
+from vatt_tf.layers.recompute import once_there, with_backward
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -142,29 +142,27 @@ def attend(query: Any, key: Any, value: Any, bias: Any = None, kept: Any = None)
     def masked(weights: Any, mask: Any) -> Any:
         return weights if mask is None else weights * ops.cast(mask, weights.dtype)
 
-    @ops.custom_gradient
-    def attended(query: Any, key: Any, value: Any, *bias: Any) -> Any:
-        outputs = ops.matmul(masked(_softmax_weights(query, key, *bias), kept), value)
+    def forward(query: Any, key: Any, value: Any, *bias: Any) -> Any:
+        return ops.matmul(masked(_softmax_weights(query, key, *bias), kept), value)
 
-        def gradient(*arguments: Any, upstream: Any = None) -> Any:
-            # The backends disagree on how they hand over what comes from above.
-            upstream = arguments[0] if upstream is None else upstream
-            weights = _softmax_weights(once_there(upstream, query), key, *bias)
-            mask = None if kept is None else once_there(upstream, kept)
-            of_value = ops.matmul(_swap(masked(weights, mask)), upstream)
-            of_weights = masked(ops.matmul(upstream, _swap(value)), mask)
-            # Softmax: w * (dw - sum of w * dw), a sum that is also that of upstream * outputs.
-            sums = ops.sum(_float32(upstream) * _float32(outputs), axis=-1, keepdims=True)
-            of_scores = _float32(weights) * (_float32(of_weights) - sums)
-            of_bias = [_reduced_to(one, of_scores) for one in bias]
-            of_scores = ops.cast(of_scores, query.dtype)
-            of_query = ops.matmul(of_scores, key)
-            of_key = ops.matmul(_swap(of_scores), query)
-            return (of_query, of_key, of_value, *of_bias)
+    def backward(
+        upstream: Any, outputs: Any, query: Any, key: Any, value: Any, *bias: Any
+    ) -> tuple[Any, ...]:
+        weights = _softmax_weights(once_there(upstream, query), key, *bias)
+        mask = None if kept is None else once_there(upstream, kept)
+        of_value = ops.matmul(_swap(masked(weights, mask)), upstream)
+        of_weights = masked(ops.matmul(upstream, _swap(value)), mask)
+        # Softmax: w * (dw - sum of w * dw), a sum that is also that of upstream * outputs.
+        sums = ops.sum(_float32(upstream) * _float32(outputs), axis=-1, keepdims=True)
+        of_scores = _float32(weights) * (_float32(of_weights) - sums)
+        of_bias = [_reduced_to(one, of_scores) for one in bias]
+        of_scores = ops.cast(of_scores, query.dtype)
+        of_query = ops.matmul(of_scores, key)
+        of_key = ops.matmul(_swap(of_scores), query)
+        return (of_query, of_key, of_value, *of_bias)
 
-        return outputs, gradient
-
-    return attended(query, key, value, *(() if bias is None else (bias,)))
+    operands = (query, key, value) if bias is None else (query, key, value, bias)
+    return with_backward(forward, backward)(*operands)
 
 
 def _softmax_weights(query: Any, key: Any, bias: Any = None) -> Any:

@@ -10,16 +10,14 @@ import keras
 from keras import ops
 
 from vatt_tf.layers.random import SeedStream
-from vatt_tf.layers.recompute import once_there
+from vatt_tf.layers.recompute import once_there, with_backward
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class Dropout(keras.layers.Layer):
     """Inverted dropout whose masks obey :func:`vatt_tf.layers.random.seed_scope`.
 
-    Half of the time that the paper's model spends outside of matrix products goes into random
-    numbers for dropout: see :func:`keep_mask`. What the backward pass keeps is the mask, a byte an
-    element.
+    What the backward pass keeps is the mask, a byte an element, drawn by :func:`keep_mask`.
 
     Args:
         rate: Share of the elements set to zero in training, 0 <= rate < 1.
@@ -49,16 +47,10 @@ class Dropout(keras.layers.Layer):
         def apply(values: Any, mask: Any) -> Any:
             return values * ops.cast(mask, values.dtype) * self.scale
 
-        @ops.custom_gradient
-        def dropped(values: Any) -> Any:
-            def gradient(*arguments: Any, upstream: Any = None) -> Any:
-                # The backends disagree on how they hand over what comes from above.
-                upstream = arguments[0] if upstream is None else upstream
-                return apply(upstream, once_there(upstream, kept))
-
-            return apply(values, kept), gradient
-
-        return dropped(inputs)
+        return with_backward(
+            lambda values: apply(values, kept),
+            lambda upstream, *_: apply(upstream, once_there(upstream, kept)),
+        )(inputs)
 
     def keep_mask(self, shape: Sequence[Any], training: bool) -> Any:
         """Bool of the given shape, true for what is kept; None when everything is."""

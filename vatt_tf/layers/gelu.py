@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import ops
 
-from vatt_tf.layers.recompute import once_there
+from vatt_tf.layers.recompute import once_there, with_backward
 
 
 def gelu(inputs: Any) -> Any:
@@ -22,17 +22,16 @@ def gelu(inputs: Any) -> Any:
     Returns:
         The same shape and dtype.
     """
+    return with_backward(_forward, _backward)(inputs)
 
-    @ops.custom_gradient
-    def activated(x: Any) -> Any:
-        def gradient(*arguments: Any, upstream: Any = None) -> Any:
-            # The backends disagree on how they hand over what comes from above.
-            upstream = arguments[0] if upstream is None else upstream
-            y = once_there(upstream, x)
-            distribution = 0.5 * ops.erf(y * math.sqrt(0.5)) + 0.5
-            density = ops.exp(-0.5 * ops.square(y)) * (1.0 / math.sqrt(2.0 * math.pi))
-            return upstream * (distribution + y * density)
 
-        return ops.gelu(x, approximate=False), gradient
+def _forward(x: Any) -> Any:
+    return ops.gelu(x, approximate=False)
 
-    return activated(inputs)
+
+def _backward(upstream: Any, outputs: Any, x: Any) -> Any:
+    del outputs
+    x = once_there(upstream, x)
+    distribution = 0.5 * ops.erf(x * math.sqrt(0.5)) + 0.5
+    density = ops.exp(-0.5 * ops.square(x)) * (1.0 / math.sqrt(2.0 * math.pi))
+    return upstream * (distribution + x * density)

@@ -1,18 +1,44 @@
-"""Values that the backward pass computes again, no earlier than it needs them."""
+"""Backward passes written by hand, which compute values again in place of keeping them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from keras import ops
+
+
+def with_backward(forward: Callable[..., Any], backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A function with a gradient of its own.
+
+    Args:
+        forward: From tensors to one tensor.
+        backward: From the gradient from above, the outputs and the inputs to the gradient of each
+            input: a tensor for one input, a tuple for several.
+
+    Returns:
+        What computes as ``forward`` does.
+    """
+
+    @ops.custom_gradient
+    def function(*inputs: Any) -> Any:
+        outputs = forward(*inputs)
+
+        def gradient(*arguments: Any, upstream: Any = None) -> Any:
+            # The backends disagree on how they hand over what comes from above.
+            return backward(arguments[0] if upstream is None else upstream, outputs, *inputs)
+
+        return outputs, gradient
+
+    return function
 
 
 def once_there(upstream: Any, values: Any) -> Any:
     """Returns ``values`` such that what is computed from them waits for ``upstream``.
 
     A graph runs an operation as soon as its inputs are there, and merges equal operations: what a
-    backward pass is to compute again would be computed in the forward pass, and kept. The result
-    is made to depend on the gradient from above, in a way that no optimizer sees through.
+    backward pass is to compute again would be computed in the forward pass, and kept. Hence the
+    sum with a zero that only the gradient from above can tell.
 
     Args:
         upstream: Gradient from above, any floats.
@@ -21,8 +47,7 @@ def once_there(upstream: Any, values: Any) -> Any:
     Returns:
         The same values.
     """
-    first = ops.cast(ops.reshape(upstream, (-1,))[:1], "bool")
-    true = ops.equal(first, first)
+    zero = ops.minimum(ops.abs(ops.reshape(upstream, (-1,))[:1]), 0.0)
     if values.dtype == "bool":
-        return ops.logical_and(values, true)
-    return values + ops.cast(ops.where(true, 0.0, float("nan")), values.dtype)
+        return ops.logical_or(values, zero > 0.0)
+    return values + ops.cast(zero, values.dtype)

@@ -137,7 +137,7 @@ class Transformer(keras.layers.Layer):
 
     Attributes:
         remat: Whether the backward pass computes each block once more and keeps only the tokens
-            between the blocks: much less memory for a third more time. Changes no result, is no
+            between the blocks: much less memory for one more forward pass. Changes no result, is no
             part of the configuration, and may be set at any time.
 
     Args:

@@ -7,9 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from vatt_tf.layers.random import seed_scope
 from vatt_tf.losses import classification as losses
-from vatt_tf.training.step import Gather, dense
+from vatt_tf.training.step import Gather, dense, fold, seeded
 
 # Folded into the random key for draws that are made for the whole batch at once.
 _WHOLE_BATCH = 1 << 30
@@ -57,7 +56,7 @@ class ClassificationStep:
         self.clipped = len(model.tower_variables)
         modalities = model.config.modalities
         self._inputs = (*modalities, *(f"{modality}_mask" for modality in modalities))
-        self._forward = tf.function(model, jit_compile=True) if jit_compile else model
+        self._forward = seeded(model, jit_compile)
 
     def __call__(
         self, batch: Mapping[str, tf.Tensor], key: tf.Tensor, row_offset: tf.Tensor | int = 0
@@ -102,8 +101,8 @@ class ClassificationStep:
                     name: self._mix(name, value, tf.gather(inputs[name], others), shares, rows)
                     for name, value in chosen.items()
                 }
-            with tf.GradientTape() as tape, seed_scope(_fold(key, begin)):
-                logits = self._forward(chosen, training=True)["logits"]
+            with tf.GradientTape() as tape:
+                logits = self._forward(fold(key, begin), chosen)["logits"]
                 loss, metrics = self._loss(
                     logits, *(tf.gather(value, rows) for value in (labels, weights, mean))
                 )
@@ -149,9 +148,7 @@ class ClassificationStep:
         """Mixup's partner of each row and the row's own share, or (None, None)."""
         if not self.mixup_alpha:
             return None, None
-        order, first, second = tf.unstack(
-            tf.random.split(_fold(key, _WHOLE_BATCH), 3, alg="philox")
-        )
+        order, first, second = tf.unstack(tf.random.split(fold(key, _WHOLE_BATCH), 3, alg="philox"))
         draws = tf.random.stateless_uniform([rows], order, alg="philox")
         partners = tf.argsort(draws, stable=True)
         # A Beta(a, a) variable is g / (g + h) of two Gamma(a) variables.
@@ -171,7 +168,3 @@ class ClassificationStep:
 def _mixed(value: tf.Tensor, other: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
     shares = tf.reshape(shares, (-1, *[1] * (value.shape.rank - 1)))
     return shares * value + (1.0 - shares) * other
-
-
-def _fold(key: tf.Tensor, number: tf.Tensor | int) -> tf.Tensor:
-    return tf.random.experimental.stateless_fold_in(key, number)

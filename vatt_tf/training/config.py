@@ -40,8 +40,8 @@ class RunConfig:
         precision: ``"float32"`` or ``"mixed_bfloat16"``.
         jit_compile: Compile the towers with XLA.
         remat: Keep only the tokens between the Transformer blocks and compute the blocks once more
-            in the backward pass: a fraction of the memory for about a third more time, with the
-            same results.
+            in the backward pass: a fraction of the memory for one more forward pass, with the same
+            results.
         gradient_clip_norm: Global norm to which the summed gradient is clipped, or ``None``.
         shuffle_buffer: Records in the shuffle buffer of a source.
         log_every: Steps between lines of metrics.jsonl.

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from vatt_tf.layers.dropout import kept_tokens
-from vatt_tf.models.classifier import build_classifier
 from vatt_tf.models.flops import step_flops
-from vatt_tf.models.vatt import abstract, build_vatt, parameter_counts
 from vatt_tf.training import optimizer, schedule
 from vatt_tf.training.config import RunConfig, TrainConfig
+from vatt_tf.training.kinds import count_parameters
 
 # What a Transformer block keeps for its backward pass, in float32 numbers as multiples of tokens x
 # width, counted in vatt_tf.layers: tokens and their norms, masks; query, key, value, the mixed
@@ -75,8 +74,7 @@ def describe(config: RunConfig, replicas: int) -> str:
     """The lines of ``--dry_run``."""
     batch, micro = config.sizes(replicas)
     model, texts = config.model_config, config.clip.texts
-    build = build_vatt if isinstance(config, TrainConfig) else build_classifier
-    parameters = parameter_counts(abstract(lambda: build(model)))
+    parameters = count_parameters(config)
     full = step_flops(model, batch, convention="full", texts=texts)
     paper = step_flops(model, batch, convention="paper", texts=texts)
     memory = memory_bytes(config, parameters, replicas)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import orbit
+import tensorflow as tf
 
 from vatt_tf.data.inventory import (
     check_classes,
@@ -93,16 +94,7 @@ class Finetuning(Task):
 
     def step(self, model: Any, micro_batch_size: int, gather: Gather) -> ClassificationStep:
         """What computes gradients."""
-        config = self.config
-        return ClassificationStep(
-            model,
-            label_smoothing=config.label_smoothing,
-            mixup_alpha=config.mixup_alpha,
-            class_balance=config.class_balance,
-            micro_batch_size=micro_batch_size,
-            gather=gather,
-            jit_compile=config.jit_compile,
-        )
+        return make_step(self.config, model, micro_batch_size, gather)
 
     def describe(self, folder: str, **extra: Any) -> None:
         """Writes ``model.json``."""
@@ -139,6 +131,21 @@ class Finetuning(Task):
         later = layer_rates(step.variables, step.clipped, decay)
         first = [0.0] * step.clipped + later[step.clipped :]
         return lambda number: first if number < frozen else later
+
+
+def make_step(
+    config: FinetuneConfig, model: Any, micro_batch_size: int, gather: Gather = tf.identity
+) -> ClassificationStep:
+    """What computes gradients."""
+    return ClassificationStep(
+        model,
+        label_smoothing=config.label_smoothing,
+        mixup_alpha=config.mixup_alpha,
+        class_balance=config.class_balance,
+        micro_batch_size=micro_batch_size,
+        gather=gather,
+        jit_compile=config.jit_compile,
+    )
 
 
 def _tokenizer(config: FinetuneConfig, model_config: Any) -> Any:

@@ -8,6 +8,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from vatt_tf.data.sources import HOW_TO_MAKE_SHARDS
 from vatt_tf.data.tokenizer import load_tokenizer
@@ -46,8 +47,7 @@ class Pretraining(Task):
 
     def step(self, model: Any, micro_batch_size: int, gather: Gather) -> PretrainStep:
         """What computes gradients."""
-        config = self.config
-        return PretrainStep(model, config.objective, micro_batch_size, gather, config.jit_compile)
+        return make_step(self.config, model, micro_batch_size, gather)
 
     def describe(self, folder: str, **extra: Any) -> None:
         """Writes ``model.json``."""
@@ -71,6 +71,13 @@ class Pretraining(Task):
     def score(self, metrics: dict[str, float]) -> float:
         """Mean R@10 of all directions."""
         return float(np.mean([value for name, value in metrics.items() if name.endswith("/R@10")]))
+
+
+def make_step(
+    config: TrainConfig, model: Any, micro_batch_size: int, gather: Gather = tf.identity
+) -> PretrainStep:
+    """What computes gradients."""
+    return PretrainStep(model, config.objective, micro_batch_size, gather, config.jit_compile)
 
 
 def make_tokenizer(config: TrainConfig) -> Any:

@@ -18,12 +18,10 @@ from vatt_tf.models.io import save_weights
 from vatt_tf.training import optimizer, run_folder, schedule
 from vatt_tf.training.best import EarlyStop
 from vatt_tf.training.checkpoints import RunCheckpointManager
-from vatt_tf.training.config import RunConfig, TrainConfig
-from vatt_tf.training.finetune import Finetuning
-from vatt_tf.training.finetune_config import FinetuneConfig
+from vatt_tf.training.config import RunConfig
 from vatt_tf.training.guards import GuardAlarm
+from vatt_tf.training.kinds import make_task
 from vatt_tf.training.preemption import InterruptibleEvaluator, Preemption
-from vatt_tf.training.pretrain import Pretraining
 from vatt_tf.training.strategy import (
     gather_function,
     is_chief,
@@ -36,14 +34,6 @@ from vatt_tf.training.watch import Watch
 
 # Errors that all workers raise after the same step.
 _SEEN_BY_ALL = (TrainingDiverged, ReplicasEqual, GuardAlarm, Interrupted)
-
-
-def make_task(config: RunConfig) -> Task:
-    """What the run trains."""
-    if isinstance(config, TrainConfig):
-        return Pretraining(config)
-    assert isinstance(config, FinetuneConfig)
-    return Finetuning(config)
 
 
 def run(

@@ -25,9 +25,27 @@ Gather = Callable[[tf.Tensor], tf.Tensor]
 
 def step_key(seed: int, step: tf.Tensor, replica: tf.Tensor) -> tf.Tensor:
     """Random key of one replica at one step: uint32-like int32 ``[2]``, a function of all three."""
-    fold = tf.random.experimental.stateless_fold_in
     key = fold(tf.constant([seed & 0x7FFFFFFF, seed >> 31], tf.int32), tf.cast(step, tf.int32))
     return fold(key, tf.cast(replica, tf.int32))
+
+
+def fold(key: tf.Tensor, number: tf.Tensor | int) -> tf.Tensor:
+    """Another key for every number."""
+    return tf.random.experimental.stateless_fold_in(key, number)
+
+
+def seeded(function: Callable[..., Any], jit_compile: bool) -> Callable[..., Any]:
+    """``f(key, inputs)`` for ``function(inputs, training=True)`` with the draws of that key.
+
+    The key is an argument: what XLA compiles is traced once, and would keep the key of that moment
+    (the first replica's, for example) if it found it around itself.
+    """
+
+    def run(key: tf.Tensor, inputs: Mapping[str, tf.Tensor]) -> Any:
+        with seed_scope(key):
+            return function(inputs, training=True)
+
+    return tf.function(run, jit_compile=True) if jit_compile else run
 
 
 class PretrainStep:
@@ -62,9 +80,7 @@ class PretrainStep:
         self.gather = gather
         self.variables = list(model.tower_variables) + list(model.head_variables)
         self.clipped = len(self.variables)
-        self._encode = model.encode
-        if jit_compile:
-            self._encode = tf.function(model.encode, jit_compile=True)
+        self._encode = seeded(model.encode, jit_compile)
 
     def __call__(
         self, batch: Mapping[str, tf.Tensor], key: tf.Tensor, row_offset: tf.Tensor | int = 0
@@ -154,8 +170,7 @@ class PretrainStep:
         features: dict[str, tf.Tensor] = {}
         for number, name in enumerate(MODALITIES):
             if name in inputs:
-                with seed_scope(_fold(_fold(key, index), number)):
-                    features |= self._encode({name: inputs[name]}, training=True)
+                features |= self._encode(fold(fold(key, index), number), {name: inputs[name]})
         return {name: tf.cast(value, tf.float32) for name, value in features.items()}
 
     def _feature_signature(self, inputs, key):
@@ -193,10 +208,6 @@ def _health(spaces, all_spaces, all_masks):
             for name, value in zip(("cosine", "rank"), health, strict=True):
                 metrics[f"{name}/{space}/{modality}"] = share * value
     return metrics
-
-
-def _fold(key: tf.Tensor, number: tf.Tensor | int) -> tf.Tensor:
-    return tf.random.experimental.stateless_fold_in(key, number)
 
 
 def _split(tensor: tf.Tensor, count: int, size: int) -> tf.Tensor:

@@ -1,0 +1,55 @@
+"""The two kinds of runs, pre-training and fine-tuning, told apart in this place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from vatt_tf import config as gin_config
+from vatt_tf.models.classifier import build_classifier
+from vatt_tf.models.vatt import abstract, build_vatt, parameter_counts
+from vatt_tf.training import finetune, pretrain
+from vatt_tf.training.config import RunConfig, TrainConfig
+from vatt_tf.training.finetune_config import FinetuneConfig
+from vatt_tf.training.step import Gather
+from vatt_tf.training.task import Task
+
+
+def configured_run() -> RunConfig:
+    """The run that the parsed gin files describe.
+
+    Raises:
+        UserError: If they describe none, or one of each kind.
+    """
+    kinds: dict[str, Any] = {"train": TrainConfig, "finetune": FinetuneConfig}
+    return kinds[gin_config.only_configured(tuple(kinds))]()
+
+
+def make_task(config: RunConfig) -> Task:
+    """What the run trains, with its data and initial weights."""
+    if isinstance(config, TrainConfig):
+        return pretrain.Pretraining(config)
+    assert isinstance(config, FinetuneConfig)
+    return finetune.Finetuning(config)
+
+
+def make_step(
+    config: RunConfig, model: Any, micro_batch_size: int, gather: Gather = tf.identity
+) -> Any:
+    """What computes the gradients of the run; needs neither its data nor its weights."""
+    if isinstance(config, TrainConfig):
+        return pretrain.make_step(config, model, micro_batch_size, gather)
+    assert isinstance(config, FinetuneConfig)
+    return finetune.make_step(config, model, micro_batch_size, gather)
+
+
+def build_model(config: RunConfig) -> Any:
+    """The model of the run with random weights."""
+    build: Any = build_vatt if isinstance(config, TrainConfig) else build_classifier
+    return build(config.model_config)
+
+
+def count_parameters(config: RunConfig) -> dict[str, int]:
+    """See :func:`vatt_tf.models.vatt.parameter_counts`; nothing is allocated."""
+    return parameter_counts(abstract(lambda: build_model(config)))
