@@ -44,13 +44,15 @@ def gin_file(tmp_path_factory):
 def test_everything_beside_the_reference(gin_file, tmp_path):
     out = tmp_path / "new" / "figures.json"
     flags = ["--compare=reference", "--rounds=1", "--price_per_hour=3.6", f"--out={out}"]
+    flags.append("--parts=peak,towers,export,step,input,run")
     found = benchmark(f"--gin_file={gin_file}", *flags)
     assert found.returncode == 0, found.stderr
     results = json.loads(out.read_text())
     rows = {(row["part"], row["variant"]): row for row in results["rows"]}
     towers = {f"{what}/{m}" for what in ("forward", "train") for m in ("video", "audio", "text")}
-    assert {part for part, _ in rows} == towers | {"peak", "step", "input", "run"}
-    assert {part for part, variant in rows if variant == "reference"} == towers | {"step"}
+    compared = towers | {"export/video", "export/audio", "step", "input"}
+    assert {part for part, _ in rows} == compared | {"peak", "run"}
+    assert {part for part, variant in rows if variant == "reference"} == compared
     assert results["output_difference"]["float32"] < 1e-5
     step = rows["step", "float32"]
     assert step["clips_per_second"] == pytest.approx(4 / step["seconds"])
@@ -70,7 +72,7 @@ def test_everything_beside_the_reference(gin_file, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--parts=step,stpe"], "--parts=step,stpe: 'stpe' is none of peak, towers, step"),
+        (["--parts=step,stpe"], "--parts=step,stpe: 'stpe' is none of peak, towers, export, step"),
         (["--precision=float16"], "'float16' is none of float32, mixed_bfloat16"),
         (["--rounds=0"], "expected a whole number >= 1"),
         (["--price_per_hour=-1"], "expected a number > 0"),

@@ -77,26 +77,31 @@ def test_resize_is_bilinear_and_does_not_skip_pixels():
     assert np.abs(small - 127.5).max() < 40
 
 
+OFF = {"brightness": 0.0, "saturation": 0.0, "contrast": 0.0, "hue": 0.0}
+
+
+def jittered(frames, key, **settings):
+    """Of frames in [0, 1]."""
+    return video_ops.colour_jitter(tf.constant(255.0 * frames), key, **settings).numpy() / 255.0
+
+
 def test_colour_jitter_is_one_change_for_the_clip():
     frames = np.random.default_rng(0).uniform(0, 1, (2, 3, 4, 3)).astype(np.float32)
-    off = {"brightness": 0.0, "saturation": 0.0, "contrast": 0.0, "hue": 0.0}
 
     def change(key, **settings):
-        return video_ops.colour_jitter(tf.constant(frames), key, **(off | settings)).numpy()
+        return jittered(frames, key, **(OFF | settings))
 
-    np.testing.assert_array_equal(change([1, 2]), frames)
+    np.testing.assert_allclose(change([1, 2]), frames, rtol=1e-6)
     amounts = []
     for i in range(20):
-        grey = np.full_like(frames, 0.5)
-        moved = video_ops.colour_jitter(tf.constant(grey), [i, 0], **(off | {"brightness": 0.1}))
-        assert np.ptp(moved.numpy()) < 1e-6
+        moved = jittered(np.full_like(frames, 0.5), [i, 0], **(OFF | {"brightness": 0.1}))
+        assert np.ptp(moved) < 1e-6
         amounts.append(float(moved[0, 0, 0, 0]) - 0.5)
     assert -0.1 <= min(amounts) < -0.05 and 0.05 < max(amounts) <= 0.1
     contrast = change([3, 0], contrast=0.4)
     mean = frames.mean((1, 2), keepdims=True)
-    factor = (contrast - mean)[(contrast > 0) & (contrast < 1)] / (frames - mean)[
-        (contrast > 0) & (contrast < 1)
-    ]
+    inside = (contrast > 0) & (contrast < 1)
+    factor = (contrast - mean)[inside] / (frames - mean)[inside]
     np.testing.assert_allclose(factor, factor[0], rtol=1e-3)
     assert 0.6 <= factor[0] <= 1.4
     hue = change([4, 0], hue=0.2)
@@ -105,11 +110,24 @@ def test_colour_jitter_is_one_change_for_the_clip():
         for a, b in zip(hue.reshape(-1, 3), frames.reshape(-1, 3), strict=True)
     ]
     np.testing.assert_allclose(turns, turns[0], atol=1e-3)
-    everything = video_ops.colour_jitter(tf.constant(frames), [5, 0]).numpy()
+    everything = jittered(frames, [5, 0])
     assert everything.min() >= 0 and everything.max() <= 1
-    np.testing.assert_array_equal(
-        everything, video_ops.colour_jitter(tf.constant(frames), [5, 0]).numpy()
-    )
+    np.testing.assert_array_equal(everything, jittered(frames, [5, 0]))
+
+
+@pytest.mark.parametrize("key", [[i, 7] for i in range(8)])
+def test_colour_jitter_is_that_of_tf_image(key):
+    frames = np.random.default_rng(0).uniform(0, 1, (2, 40, 30, 3)).astype(np.float32)
+    frames[0, :4] = [[[0.0, 0.0, 0.0]], [[1.0, 1.0, 1.0]], [[0.5, 0.5, 0.5]], [[0.7, 0.7, 0.0]]]
+    brightness, saturation, contrast, hue = (
+        (2.0 * tf.random.stateless_uniform([4], key, alg="philox") - 1.0) * [0.125, 0.9, 0.4, 0.5]
+    ).numpy()
+    expected = tf.image.adjust_brightness(frames, brightness)
+    expected = tf.image.adjust_saturation(expected, 1.0 + saturation)
+    expected = tf.image.adjust_contrast(expected, 1.0 + contrast)
+    expected = tf.clip_by_value(tf.image.adjust_hue(expected, hue), 0.0, 1.0)
+    found = jittered(frames, key, brightness=0.125, saturation=0.9, contrast=0.4, hue=0.5)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_rounding_to_uint8():

@@ -57,7 +57,9 @@ class PlainWorker:
         return {
             **{f"forward/{name}": partial(self._forward, name) for name in modalities},
             **{f"train/{name}": partial(self._train, name) for name in modalities},
+            **{f"export/{name}": partial(self._forward, name) for name in modalities},
             "step": self._step,
+            "input": self._input,
         }
 
     def _batch(self, rows: int) -> dict:
@@ -101,6 +103,19 @@ class PlainWorker:
 
         step, batch = PlainStep(self.plain), self._batch(self.config.sizes(1)[0])
         return lambda: {"value": float(step(batch))}
+
+    def _input(self):
+        from tests.reference.plain_input import plain_dataset
+        from vatt_tf.benchmarking.batches import noise_shard
+
+        config = self.config
+        shard, rows = noise_shard(config), config.sizes(1)[0]
+        batches = iter(plain_dataset(shard, config.clip, config.augmentation, rows))
+
+        def read() -> None:
+            next(batches)
+
+        return read
 
 
 if __name__ == "__main__":

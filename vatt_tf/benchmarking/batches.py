@@ -59,20 +59,28 @@ def configured_batches(config: RunConfig, batch_size: int) -> tf.data.Dataset:
     )
 
 
-def noise_batches(config: RunConfig, batch_size: int) -> tf.data.Dataset:
-    """Batches read from a shard of 320 x 240 JPEG noise, with everything that a run does to them.
-
-    Texts and labels, which cost nothing to read, are those of :func:`synthetic_batch`.
-    """
+def noise_shard(config: RunConfig) -> str:
+    """A shard of clips of 320 x 240 JPEG noise, a second longer than the run's; goes at the end."""
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder)
     clip = config.clip
     seconds = max(clip.frames / clip.frame_rate, clip.samples / clip.sample_rate) + 1.0
-    shard = write_noise_shard(
-        folder, _NOISE_CLIPS, round(seconds * _FRAME_RATE), _FRAME_RATE, clip.sample_rate
-    )
+    frames = round(seconds * _FRAME_RATE)
+    return write_noise_shard(folder, _NOISE_CLIPS, frames, _FRAME_RATE, clip.sample_rate)
+
+
+def noise_batches(config: RunConfig, batch_size: int) -> tf.data.Dataset:
+    """Batches of noise from a shard, with everything that a run does to its clips.
+
+    Texts and labels, which cost nothing to read, are those of :func:`synthetic_batch`.
+    """
     read = training_dataset(
-        shard, clip, None, config.augmentation, batch_size=batch_size, prefetch=1
+        noise_shard(config),
+        config.clip,
+        None,
+        config.augmentation,
+        batch_size=batch_size,
+        prefetch=1,
     )
     rest = synthetic_batch(config, batch_size)
     return read.map(lambda batch: {**rest, **batch})

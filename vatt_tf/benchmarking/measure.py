@@ -75,7 +75,9 @@ def measure(flags: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
                     if reference is not None:
                         difference = _same_outputs(subject, reference)
                         results.setdefault("output_difference", {})[precision] = difference
-                    timings = _rounds(config, subject, reference, names, precision, flags, bar)
+                    timings = _rounds(
+                        config, subject, reference, names, precision, has_data, flags, bar
+                    )
                 _add(results, timings, precision, config, flags.price_per_hour)
         finally:
             if reference is not None:
@@ -85,20 +87,29 @@ def measure(flags: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
 
 def _names(config: RunConfig, parts: Sequence[str]) -> Iterator[str]:
     for part in parts:
+        towers = config.model_config.towers
         if part == "towers":
             for what in ("forward", "train"):
-                yield from (f"{what}/{modality}" for modality in config.model_config.towers)
+                yield from (f"{what}/{modality}" for modality in towers)
+        elif part == "export":
+            yield from (f"export/{modality}" for modality in towers if modality != "text")
         else:
             yield part
 
 
-def _rounds(config, subject, reference, names, precision, flags, bar) -> list[Timing]:
+def _in_reference(name: str, has_data: bool) -> bool:
+    """Whether the reference has this part; of input it reads noise only."""
+    part = name.split("/")[0]
+    return part in ("forward", "train", "step", "export") or (part == "input" and not has_data)
+
+
+def _rounds(config, subject, reference, names, precision, has_data, flags, bar) -> list[Timing]:
     """Ours and the reference's, in turn, part by part."""
     timings: list[Timing] = []
     for name in names:
         bar.set_postfix_str(f"{name}, {precision}")
         places = [(precision, subject)]
-        if reference is not None and name.split("/")[0] in ("forward", "train", "step"):
+        if reference is not None and _in_reference(name, has_data):
             places.append((REFERENCE, reference))
         found = {}
         for variant, place in places:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -64,6 +66,7 @@ class Worker:
             "peak": self._peak,
             **{f"forward/{name}": functools.partial(self._forward, name) for name in towers},
             **{f"train/{name}": functools.partial(self._train, name) for name in towers},
+            **{f"export/{name}": functools.partial(self._export, name) for name in towers},
             "step": lambda: self._steps(itertools.repeat(self._batch(self.batch_size))),
             "input": self._input,
             "run": lambda: self._steps(self._batches()),
@@ -96,6 +99,30 @@ class Worker:
             return tf.reduce_sum(tf.cast(pooled_features(tower, inputs, False), tf.float32))
 
         return lambda: {"value": float(forward())}
+
+    def _export(self, modality: str) -> Part:
+        """One clip through the exported tower."""
+        import tensorflow as tf
+
+        from vatt_tf.export import export_models
+        from vatt_tf.models.io import save_description, save_weights
+
+        with tempfile.TemporaryDirectory() as folder:
+            save_description(folder, self.config.model_config, self.config.clip, None)
+            save_weights(folder, self.model)
+            written = export_models(folder, os.path.join(folder, "models"), models=[modality])
+            saved = tf.saved_model.load(str(written[modality]))
+        call = saved.signatures["serving_default"]
+        (name,) = call.structured_input_signature[1]
+        inputs = self._batch(1)[modality]
+        inputs = tf.squeeze(inputs, -1) if modality == "audio" else inputs
+
+        def run() -> Mapping[str, Any]:
+            answer = call(**{name: inputs})
+            return {"value": float(tf.reduce_sum(answer["features"]))}
+
+        # The call holds its model weakly.
+        return functools.partial(lambda _: run(), saved)
 
     def _train(self, modality: str) -> Part:
         """Forward and backward pass of one micro-batch."""

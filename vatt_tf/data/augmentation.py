@@ -172,15 +172,14 @@ def augmented_frames(
     recolour = choice[1] < augmentation.colour_probability
 
     def jittered(frame: tf.Tensor) -> tf.Tensor:
-        changed = video_ops.colour_jitter(
-            frame / 255.0,
+        return video_ops.colour_jitter(
+            frame,
             colour_key,
             brightness=augmentation.brightness,
             saturation=augmentation.saturation,
             contrast=augmentation.contrast,
             hue=augmentation.hue,
         )
-        return changed * 255.0
 
     def change(frame: tf.Tensor) -> tf.Tensor:
         if augmentation.flip_probability:
