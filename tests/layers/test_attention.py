@@ -72,25 +72,25 @@ class TestAttend:
 
     def operands(self, bias_shape, with_mask):
         rng = np.random.default_rng(1)
-        draws = [rng.normal(size=(2, 3, 5, 4)), rng.normal(size=(2, 3, 6, 4))]
-        draws.append(rng.normal(size=(2, 3, 6, 4)))
+        draws = [rng.normal(size=(3, 2, 3, 5, 4))]
         if bias_shape is not None:
             draws.append(rng.normal(size=bias_shape))
-        kept = tf.constant(rng.uniform(size=(2, 3, 5, 6)) > 0.3) if with_mask else None
+        kept = tf.constant(rng.uniform(size=(2, 3, 5, 5)) > 0.3) if with_mask else None
         return [tf.constant(draw, tf.float32) for draw in draws], kept
 
-    @pytest.mark.parametrize("bias_shape", [None, (1, 3, 5, 6), (2, 1, 1, 6), (2, 3, 5, 6)])
+    @pytest.mark.parametrize("bias_shape", [None, (1, 3, 5, 5), (2, 1, 1, 5), (2, 3, 5, 5)])
     @pytest.mark.parametrize("with_mask", [True, False])
     def test_outputs_and_gradients(self, bias_shape, with_mask):
         operands, kept = self.operands(bias_shape, with_mask)
 
-        def plain(query, key, value, bias=0.0):
-            weights = tf.nn.softmax(tf.einsum("bhnd,bhmd->bhnm", query, key) + bias)
+        def plain(heads, bias=0.0):
+            query, key, value = tf.unstack(heads)
+            weights = tf.nn.softmax(0.5 * tf.einsum("bhnd,bhmd->bhnm", query, key) + bias)
             weights = weights if kept is None else weights * tf.cast(kept, tf.float32)
-            return tf.einsum("bhnm,bhmd->bhnd", weights, value)
+            return 1.25 * tf.einsum("bhnm,bhmd->bnhd", weights, value)
 
-        def ours(query, key, value, bias=None):
-            return attend(query, key, value, bias, kept)
+        def ours(heads, bias=None):
+            return attend(heads, bias, kept, query_scale=0.5, scale=1.25)
 
         results = []
         for function in (plain, ours):
@@ -103,7 +103,7 @@ class TestAttend:
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-6)
 
     def test_bfloat16(self):
-        operands, kept = self.operands((1, 3, 5, 6), True)
+        operands, kept = self.operands((1, 3, 5, 5), True)
         half = [tf.cast(operand, tf.bfloat16) for operand in operands]
         outputs = attend(*half, kept)
         assert outputs.dtype == tf.bfloat16

@@ -100,8 +100,9 @@ def run_script(script, count=2):
 
 def test_local_workers_have_a_cluster_and_a_prefix(capfd):
     assert run_script("import os; print(os.environ['TF_CONFIG'], flush=True)") == 0
-    output = capfd.readouterr()
-    (first,), (second,) = output.out.splitlines(), output.err.splitlines()
+    output = capfd.readouterr()  # of the whole process: TensorFlow's threads may log
+    lines = [line for line in (output.out + output.err).splitlines() if '"cluster"' in line]
+    first, second = sorted(lines, key=lambda line: line.startswith("[worker 1] "))
     assert second.startswith("[worker 1] ")
     configs = [json.loads(first), json.loads(second.removeprefix("[worker 1] "))]
     assert configs[0]["cluster"] == configs[1]["cluster"]

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from vatt_tf.layers.dropout import Dropout
+from vatt_tf.layers.lean_dense import lean_dense
 from vatt_tf.layers.recompute import once_there, with_backward
 
 
@@ -79,32 +80,35 @@ class SelfAttention(keras.layers.Layer):
         self.output_projection.build((*inputs_shape[:-1], inner))
 
     def call(self, inputs: Any, bias: Any = None, training: bool = False) -> Any:
-        query, key, value = self._heads(inputs)
+        return self.from_projected(self.qkv(inputs), bias, training)
+
+    def from_projected(self, fused: Any, bias: Any = None, training: bool = False) -> Any:
+        """The attention from the outputs of ``qkv``, [B, N, 3 * num_heads * d_kv]."""
+        heads, (rows, length, _) = self._heads(fused), ops.shape(fused)
         if training:
-            kept = self.dropout.keep_mask((*ops.shape(query)[:-1], key.shape[2]), training)
-            if kept is not None:
-                # The scale of the kept weights, on the smaller factor of the product.
-                value = value * self.dropout.scale
-            outputs = attend(query, key, value, bias, kept)
+            kept = self.dropout.keep_mask((rows, self.num_heads, length, length), training)
+            outputs = attend(heads, bias, kept, self._query_scale, self.dropout.scale)
         else:
-            outputs = ops.matmul(_softmax_weights(query, key, bias), value)
-        outputs = ops.transpose(outputs, (0, 2, 1, 3))
+            query, key, value = ops.unstack(heads, 3, axis=0)
+            weights = _softmax_weights(query * self._query_scale, key, bias)
+            outputs = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
         outputs = ops.reshape(outputs, (-1, ops.shape(outputs)[1], self.num_heads * self.d_kv))
-        return self.output_projection(outputs)
+        dense = self.output_projection
+        return lean_dense(outputs, dense.kernel, dense.bias) if training else dense(outputs)
 
     def attention_weights(self, inputs: Any, bias: Any = None) -> Any:
         """Attention weights [B, heads, N, N] without dropout, to look at."""
-        query, key, _ = self._heads(inputs)
-        return _softmax_weights(query, key, bias)
+        query, key, _ = ops.unstack(self._heads(self.qkv(inputs)), 3, axis=0)
+        return _softmax_weights(query * self._query_scale, key, bias)
 
-    def _heads(self, inputs: Any) -> tuple[Any, Any, Any]:
-        """Three tensors [B, heads, N, d_kv], the query scaled."""
-        fused = self.qkv(inputs)
+    @property
+    def _query_scale(self) -> float:
+        return 1.0 / math.sqrt(self.d_kv) if self.scale_scores else 1.0
+
+    def _heads(self, fused: Any) -> Any:
+        """Query, key and value, [3, B, heads, N, d_kv]."""
         fused = ops.reshape(fused, (-1, ops.shape(fused)[1], 3, self.num_heads, self.d_kv))
-        query, key, value = ops.unstack(ops.transpose(fused, (2, 0, 3, 1, 4)), 3, axis=0)
-        if self.scale_scores:
-            query = query * (1.0 / math.sqrt(self.d_kv))
-        return query, key, value
+        return ops.transpose(fused, (2, 0, 3, 1, 4))
 
     def compute_output_shape(self, inputs_shape: Any, bias_shape: Any = None) -> Any:
         return inputs_shape
@@ -120,48 +124,58 @@ class SelfAttention(keras.layers.Layer):
         return {**super().get_config(), **config}
 
 
-def attend(query: Any, key: Any, value: Any, bias: Any = None, kept: Any = None) -> Any:
-    """``(softmax(query keyᵀ + bias) * kept) value``; the softmax is float32 under every policy.
+def attend(
+    heads: Any,
+    bias: Any = None,
+    kept: Any = None,
+    query_scale: float = 1.0,
+    scale: float = 1.0,
+) -> Any:
+    """``scale * (softmax(query_scale * query keyᵀ + bias) * kept) value`` of all heads.
 
     The weights, [B, heads, N, N], are most of what a Transformer would keep for its backward
     pass. Nothing of their size is kept here but the mask, a byte a weight: the backward pass
-    computes them once more, which costs a few percent of its time.
+    computes them once more, which costs a few percent of its time. The softmax is float32 under
+    every policy.
 
     Args:
-        query: [B, heads, N, d_kv].
-        key: [B, heads, M, d_kv].
-        value: [B, heads, M, d_kv].
-        bias: Broadcastable to [B, heads, N, M], or None.
-        kept: bool [B, heads, N, M], the weights that dropout keeps (it does not scale them), or
-            None for all.
+        heads: Query, key and value, [3, B, heads, N, d_kv].
+        bias: Broadcastable to [B, heads, N, N], or None.
+        kept: bool [B, heads, N, N], the weights that dropout keeps, or None for all.
+        query_scale: Factor of the scores.
+        scale: Factor of the outputs: what dropout multiplies the kept weights by.
 
     Returns:
-        [B, heads, N, d_kv].
+        [B, N, heads, d_kv].
     """
 
     def masked(weights: Any, mask: Any) -> Any:
         return weights if mask is None else weights * ops.cast(mask, weights.dtype)
 
-    def forward(query: Any, key: Any, value: Any, *bias: Any) -> Any:
-        return ops.matmul(masked(_softmax_weights(query, key, *bias), kept), value)
+    def forward(heads: Any, *bias: Any) -> Any:
+        query, key, value = ops.unstack(heads, 3, axis=0)
+        weights = masked(_softmax_weights(query * query_scale, key, *bias), kept)
+        return ops.transpose(scale * ops.matmul(weights, value), (0, 2, 1, 3))
 
-    def backward(
-        upstream: Any, outputs: Any, query: Any, key: Any, value: Any, *bias: Any
-    ) -> tuple[Any, ...]:
-        weights = _softmax_weights(once_there(upstream, query), key, *bias)
-        mask = None if kept is None else once_there(upstream, kept)
-        of_value = ops.matmul(_swap(masked(weights, mask)), upstream)
-        of_weights = masked(ops.matmul(upstream, _swap(value)), mask)
+    def backward(upstream: Any, outputs: Any, heads: Any, *bias: Any) -> tuple[Any, ...]:
         # Softmax: w * (dw - sum of w * dw), a sum that is also that of upstream * outputs.
         sums = ops.sum(_float32(upstream) * _float32(outputs), axis=-1, keepdims=True)
+        sums = ops.transpose(sums, (0, 2, 1, 3))
+        upstream = scale * ops.transpose(upstream, (0, 2, 1, 3))
+        query, key, value = ops.unstack(once_there(upstream, heads), 3, axis=0)
+        mask = None if kept is None else once_there(upstream, kept)
+        query = query * query_scale
+        weights = _softmax_weights(query, key, *bias)
+        of_value = ops.matmul(_swap(masked(weights, mask)), upstream)
+        of_weights = masked(ops.matmul(upstream, _swap(value)), mask)
         of_scores = _float32(weights) * (_float32(of_weights) - sums)
         of_bias = [_reduced_to(one, of_scores) for one in bias]
         of_scores = ops.cast(of_scores, query.dtype)
-        of_query = ops.matmul(of_scores, key)
+        of_query = query_scale * ops.matmul(of_scores, key)
         of_key = ops.matmul(_swap(of_scores), query)
-        return (of_query, of_key, of_value, *of_bias)
+        return (ops.stack([of_query, of_key, of_value], axis=0), *of_bias)
 
-    operands = (query, key, value) if bias is None else (query, key, value, bias)
+    operands = (heads,) if bias is None else (heads, bias)
     return with_backward(forward, backward)(*operands)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras import ops
@@ -33,21 +33,23 @@ def with_backward(forward: Callable[..., Any], backward: Callable[..., Any]) -> 
     return function
 
 
-def once_there(upstream: Any, values: Any) -> Any:
-    """Returns ``values`` such that what is computed from them waits for ``upstream``.
+def once_there(first: Any | Sequence[Any], values: Any) -> Any:
+    """Returns ``values`` such that what is computed from them waits for ``first``.
 
     A graph runs an operation as soon as its inputs are there, and merges equal operations: what a
     backward pass is to compute again would be computed in the forward pass, and kept. Hence the
-    sum with a zero that only the gradient from above can tell.
+    sum with a zero that only what comes first can tell.
 
     Args:
-        upstream: Gradient from above, any floats.
-        values: Floats or bool.
+        first: What is to come first, any floats; most often the gradient from above.
+        values: Numbers or bool.
 
     Returns:
         The same values.
     """
-    zero = ops.minimum(ops.abs(ops.reshape(upstream, (-1,))[:1]), 0.0)
+    firsts = first if isinstance(first, list | tuple) else [first]
+    numbers = [ops.cast(ops.reshape(one, (-1,))[:1], "float32") for one in firsts]
+    zero = sum(ops.minimum(ops.abs(number), 0.0) for number in numbers)
     if values.dtype == "bool":
         return ops.logical_or(values, zero > 0.0)
     return values + ops.cast(zero, values.dtype)

@@ -10,8 +10,9 @@ from keras import ops
 
 from vatt_tf.layers.attention import RelativePositionBias, SelfAttention
 from vatt_tf.layers.dropout import Dropout
-from vatt_tf.layers.gelu import gelu
+from vatt_tf.layers.lean_dense import gelu_dense, norm_dense
 from vatt_tf.layers.random import seed_scope
+from vatt_tf.layers.recompute import once_there
 
 NORMS = ("layer_norm", "rms_norm")
 
@@ -23,6 +24,15 @@ def _make_norm(kind: str, policy: keras.DTypePolicy, name: str) -> keras.layers.
     if kind == "rms_norm":
         return keras.layers.RMSNormalization(epsilon=1e-6, dtype=policy, name=name)
     raise ValueError(f"norm must be one of {NORMS}, got {kind!r}")
+
+
+def _of_normed(
+    norm: keras.layers.Layer, dense: keras.layers.Dense, inputs: Any, training: bool
+) -> Any:
+    """``dense(norm(inputs))``; outside training from stock layers, which a graph can fuse."""
+    if training and isinstance(norm, keras.layers.LayerNormalization):
+        return norm_dense(inputs, norm.gamma, norm.beta, dense.kernel, dense.bias, norm.epsilon)
+    return dense(norm(inputs))
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -100,12 +110,16 @@ class TransformerBlock(keras.layers.Layer):
         self.mlp_dropout.build(inputs_shape)
 
     def call(self, inputs: Any, bias: Any = None, training: bool = False) -> Any:
-        hidden = self.attention(self.attention_norm(inputs), bias=bias, training=training)
+        hidden = _of_normed(self.attention_norm, self.attention.qkv, inputs, training)
+        hidden = self.attention.from_projected(hidden, bias, training)
         inputs = inputs + self.attention_dropout(hidden, training=training)
-        hidden = self.mlp_hidden(self.mlp_norm(inputs))
-        # Without its own backward pass the exported graph can be fused.
-        hidden = gelu(hidden) if training else ops.gelu(hidden, approximate=False)
-        hidden = self.mlp_output(self.mlp_hidden_dropout(hidden, training=training))
+        hidden = _of_normed(self.mlp_norm, self.mlp_hidden, inputs, training)
+        if training:
+            dropout, dense = self.mlp_hidden_dropout, self.mlp_output
+            kept = dropout.keep_mask(ops.shape(hidden), training)
+            hidden = gelu_dense(hidden, dense.kernel, dense.bias, kept, dropout.scale)
+        else:
+            hidden = self.mlp_output(ops.gelu(hidden, approximate=False))
         return inputs + self.mlp_dropout(hidden, training=training)
 
     def draw_key(self) -> Any:
@@ -228,8 +242,10 @@ class Transformer(keras.layers.Layer):
         key = block.draw_key()
 
         def run(tokens: Any, *bias: Any) -> Any:
-            # A block draws from a key of its own: computed once more, it draws the same.
-            with contextlib.nullcontext() if key is None else seed_scope(key):
+            # A block draws from a key of its own: computed once more, it draws the same. A graph
+            # would draw the masks of all blocks at its very begin, and hold them.
+            scope = contextlib.nullcontext() if key is None else seed_scope(once_there(tokens, key))
+            with scope:
                 return block(tokens, bias=bias[0] if bias else None, training=True)
 
         if self.remat:

@@ -1,0 +1,147 @@
+"""Dense layers that keep little for the backward pass, and keep it no longer than needed.
+
+A Dense keeps its input for the gradient of its kernel. Where that input is a few elementwise
+operations away from what is kept anyway, it is computed again: in a Transformer block the normed
+tokens, and the hidden layer of the MLP, which is four times as wide.
+
+The gradients of kernel and bias are needed at the very end only, and a graph would leave them for
+later, with all that they are computed from: the gradient of the inputs waits for them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from keras import ops
+
+from vatt_tf.layers.recompute import once_there, with_backward
+
+
+def lean_dense(inputs: Any, kernel: Any, bias: Any = None) -> Any:
+    """``inputs kernel + bias``.
+
+    Args:
+        inputs: [B, N, d].
+        kernel: [d, e].
+        bias: [e], or None for none.
+
+    Returns:
+        [B, N, e] in the dtype of the inputs.
+    """
+
+    def backward(upstream: Any, outputs: Any, inputs: Any, *weights: Any) -> tuple[Any, ...]:
+        del outputs
+        of_weights = _of_weights(inputs, upstream, weights)
+        return _of_inputs(once_there(of_weights, upstream), weights), *of_weights
+
+    return with_backward(_product, backward)(inputs, *_weights(kernel, bias, inputs.dtype))
+
+
+def norm_dense(
+    inputs: Any, gamma: Any, beta: Any, kernel: Any, bias: Any = None, epsilon: float = 1e-6
+) -> Any:
+    """``layer_norm(inputs) kernel + bias``; keeps the inputs alone.
+
+    Args:
+        inputs: [B, N, d]; the norm is over d, in float32 under every policy.
+        gamma: Scale of the norm, [d].
+        beta: Offset of the norm, [d].
+        kernel: [d, e].
+        bias: [e], or None for none.
+        epsilon: Added to the variance.
+
+    Returns:
+        [B, N, e] in the dtype of the inputs.
+    """
+    dtype = inputs.dtype
+
+    def normed(inputs: Any) -> tuple[Any, Any]:
+        values = ops.cast(inputs, "float32")
+        centred = values - ops.mean(values, axis=-1, keepdims=True)
+        variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
+        inverse = ops.rsqrt(variance + epsilon)
+        return centred * inverse, inverse
+
+    def forward(inputs: Any, gamma: Any, beta: Any, *weights: Any) -> Any:
+        values, _ = normed(inputs)
+        return _product(ops.cast(values * gamma + beta, dtype), *weights)
+
+    def backward(
+        upstream: Any, outputs: Any, inputs: Any, gamma: Any, beta: Any, *weights: Any
+    ) -> tuple[Any, ...]:
+        del outputs
+        values, inverse = normed(once_there(upstream, inputs))
+        of_weights = _of_weights(ops.cast(values * gamma + beta, dtype), upstream, weights)
+        of_normed = ops.cast(_of_inputs(upstream, weights), "float32")
+        of_gamma = ops.sum(of_normed * values, axis=(0, 1))
+        of_beta = ops.sum(of_normed, axis=(0, 1))
+        of_values = of_normed * gamma
+        # Neither the mean nor the length of what the norm returns depends on its inputs.
+        along = ops.mean(of_values * values, axis=-1, keepdims=True)
+        of_values = of_values - ops.mean(of_values, axis=-1, keepdims=True) - values * along
+        of_tables = (of_gamma, of_beta, *of_weights)
+        return once_there(of_tables, ops.cast(of_values * inverse, dtype)), *of_tables
+
+    tables = (ops.cast(gamma, "float32"), ops.cast(beta, "float32"))
+    weights = _weights(kernel, bias, dtype)
+    return with_backward(forward, backward)(inputs, *tables, *weights)
+
+
+def gelu_dense(
+    inputs: Any, kernel: Any, bias: Any = None, kept: Any = None, scale: float = 1.0
+) -> Any:
+    """``(gelu(inputs) * kept * scale) kernel + bias``; keeps the inputs and the mask.
+
+    The GELU is the exact one, x * Phi(x).
+
+    Args:
+        inputs: [B, N, e].
+        kernel: [e, d].
+        bias: [d], or None for none.
+        kept: bool [B, N, e], what dropout keeps, or None for all.
+        scale: Factor of what is kept.
+
+    Returns:
+        [B, N, d] in the dtype of the inputs.
+    """
+
+    def masked(values: Any, mask: Any) -> Any:
+        return values if mask is None else values * ops.cast(mask, values.dtype) * scale
+
+    def forward(inputs: Any, *weights: Any) -> Any:
+        return _product(masked(ops.gelu(inputs, approximate=False), kept), *weights)
+
+    def backward(upstream: Any, outputs: Any, inputs: Any, *weights: Any) -> tuple[Any, ...]:
+        del outputs
+        values = once_there(upstream, inputs)
+        mask = None if kept is None else once_there(upstream, kept)
+        distribution = 0.5 * ops.erf(values * math.sqrt(0.5)) + 0.5
+        of_weights = _of_weights(masked(values * distribution, mask), upstream, weights)
+        of_hidden = masked(_of_inputs(once_there(of_weights, upstream), weights), mask)
+        density = ops.exp(-0.5 * ops.square(values)) * (1.0 / math.sqrt(2.0 * math.pi))
+        return of_hidden * (distribution + values * density), *of_weights
+
+    return with_backward(forward, backward)(inputs, *_weights(kernel, bias, inputs.dtype))
+
+
+def _weights(kernel: Any, bias: Any, dtype: Any) -> tuple[Any, ...]:
+    return tuple(ops.cast(weight, dtype) for weight in (kernel, bias) if weight is not None)
+
+
+def _product(inputs: Any, kernel: Any, bias: Any = None) -> Any:
+    outputs = ops.matmul(inputs, kernel)
+    return outputs if bias is None else outputs + bias
+
+
+def _of_inputs(upstream: Any, weights: tuple[Any, ...]) -> Any:
+    """The gradient of the inputs of a product."""
+    return ops.matmul(upstream, ops.transpose(weights[0]))
+
+
+def _of_weights(inputs: Any, upstream: Any, weights: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The gradients of kernel and bias, sums over all rows."""
+    inputs = ops.reshape(inputs, (-1, inputs.shape[-1]))
+    upstream = ops.reshape(upstream, (-1, upstream.shape[-1]))
+    of_kernel = ops.matmul(ops.transpose(inputs), upstream)
+    return (of_kernel, ops.sum(upstream, axis=0)) if len(weights) > 1 else (of_kernel,)
