@@ -6,11 +6,42 @@ from typing import Any
 
 import gin
 import keras
+import tensorflow as tf
 
 from vatt_tf.errors import UserError
 
 # Vectors and tables that weight decay must leave alone: it would pull scales and positions to 0.
 _NOT_DECAYED = ("bias", "gamma", "beta", "scale", "agg", "position", "relative", "embeddings")
+
+
+class _OneByOne:
+    """Updates one variable after the other.
+
+    A graph would begin with all of them at once, and hold temporary tensors as large as the model.
+    """
+
+    def _distributed_tf_update_step(self, *arguments: Any) -> None:
+        self._updated: dict[str, Any] = {}
+        super()._distributed_tf_update_step(*arguments)  # type: ignore[misc]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Changes one variable."""
+        last = self._updated.get(variable.device)
+        with tf.control_dependencies([] if last is None else [last]):
+            super().update_step(gradient, variable, learning_rate)  # type: ignore[misc]
+        self._updated[variable.device] = tf.identity(variable)
+
+
+class _Adam(_OneByOne, keras.optimizers.Adam):
+    pass
+
+
+class _AdamW(_OneByOne, keras.optimizers.AdamW):
+    pass
+
+
+class _SGD(_OneByOne, keras.optimizers.SGD):
+    pass
 
 
 @gin.configurable
@@ -44,11 +75,11 @@ def optimizer(
         )
     # The name is part of the variables' paths, which are the keys of a checkpoint.
     if name == "sgd":
-        return keras.optimizers.SGD(learning_rate, momentum, name=name)
+        return _SGD(learning_rate, momentum, name=name)
     if name == "adam":
-        return keras.optimizers.Adam(learning_rate, beta_1, beta_2, epsilon, name=name)
+        return _Adam(learning_rate, beta_1, beta_2, epsilon, name=name)
     if name == "adamw":
-        built = keras.optimizers.AdamW(
+        built = _AdamW(
             learning_rate,
             weight_decay=weight_decay,
             beta_1=beta_1,
