@@ -16,6 +16,13 @@ from vatt_tf import cli
 from vatt_tf.errors import UserError
 
 PARTS = ("peak", "towers", "export", "step", "input", "run")
+# Single towers of a part.
+TOWER_PARTS = tuple(
+    f"{what}/{tower}"
+    for what in ("forward", "train", "export")
+    for tower in ("video", "audio", "text")
+    if (what, tower) != ("export", "text")
+)
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 
@@ -25,7 +32,9 @@ def parser() -> argparse.ArgumentParser:
     cli.add_gin_flags(flags)
     usual = ",".join(part for part in PARTS if part != "export")
     flags.add_argument(
-        "--parts", default=usual, help=f"some of {','.join(PARTS)} (default: {usual})"
+        "--parts",
+        default=usual,
+        help=f"some of {','.join(PARTS)}, or single towers such as train/video (default: {usual})",
     )
     flags.add_argument(
         "--precision",
@@ -60,7 +69,7 @@ def _chosen(given: str, allowed: Sequence[str], flag: str) -> list[str]:
 
 
 def _benchmark(flags: argparse.Namespace) -> int:
-    parts = _chosen(flags.parts, PARTS, "parts")
+    parts = _chosen(flags.parts, (*PARTS, *TOWER_PARTS), "parts")
     if flags.precision:
         _chosen(flags.precision, PRECISIONS, "precision")
     if flags.compare and not os.path.exists(os.path.join("tests", "reference", "plain_worker.py")):

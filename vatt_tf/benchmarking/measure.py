@@ -93,6 +93,10 @@ def _names(config: RunConfig, parts: Sequence[str]) -> Iterator[str]:
                 yield from (f"{what}/{modality}" for modality in towers)
         elif part == "export":
             yield from (f"export/{modality}" for modality in towers if modality != "text")
+        elif "/" in part and part.split("/")[1] not in towers:
+            raise UserError(
+                f"--parts: {part}: the model has no such tower, but {', '.join(towers)}"
+            )
         else:
             yield part
 
@@ -122,6 +126,7 @@ def _rounds(config, subject, reference, names, precision, has_data, flags, bar) 
                 timing.seconds.append(answer["seconds"])
                 timing.flops = answer.get("flops", timing.flops)
                 timing.peak_bytes = max(timing.peak_bytes, answer["peak_bytes"])
+                timing.held_bytes = answer["held_bytes"]
                 timing.waiting = answer.get("waiting") if name == "run" else None
             bar.update()
         timings += found.values()

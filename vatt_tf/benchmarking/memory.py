@@ -32,11 +32,18 @@ def peak_bytes() -> int:
         import tensorflow as tf
 
         return int(tf.config.experimental.get_memory_info(gpu)["peak"])
-    if _STATUS.exists():
-        for line in _STATUS.read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return 1024 * int(line.split()[1])
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    of_life = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return _of_status("VmHWM:") or of_life
+
+
+def resident_bytes() -> int:
+    """Memory that is held now: of the GPU, or of the process on Linux; 0 where nobody tells."""
+    gpu = _gpu()
+    if gpu is not None:
+        import tensorflow as tf
+
+        return int(tf.config.experimental.get_memory_info(gpu)["current"])
+    return _of_status("VmRSS:") or 0
 
 
 def machine_bytes() -> int | None:
@@ -45,6 +52,14 @@ def machine_bytes() -> int | None:
     if _gpu() is not None or not meminfo.exists():
         return None
     return 1024 * int(meminfo.read_text(encoding="ascii").split("MemTotal:")[1].split()[0])
+
+
+def _of_status(name: str) -> int | None:
+    if _STATUS.exists():
+        for line in _STATUS.read_text(encoding="ascii").splitlines():
+            if line.startswith(name):
+                return 1024 * int(line.split()[1])
+    return None
 
 
 def _gpu() -> str | None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vatt_tf.benchmarking.memory import peak_bytes, reset_peak
+from vatt_tf.benchmarking.memory import peak_bytes, reset_peak, resident_bytes
 from vatt_tf.errors import UserError
 
 # Something to be timed: a call does it once and returns what is to be reported besides the time.
@@ -85,7 +85,10 @@ class Subject:
         return self.ask(do="prepare", part=part)
 
     def measure(self, part: str) -> dict[str, Any]:
-        """``seconds`` and ``peak_bytes`` of one run of a part, and what the part reports."""
+        """What one run of a part took, and what the part reports.
+
+        ``seconds``, ``peak_bytes``, and ``held_bytes``: what was there before its first run.
+        """
         return self.ask(do="measure", part=part)
 
 
@@ -101,6 +104,7 @@ def serve(parts: Mapping[str, Callable[[], Part]], others: Mapping[str, Callable
         The exit code.
     """
     ready: dict[str, Part] = {}
+    held: dict[str, int] = {}
     for line in sys.stdin:
         request = json.loads(line)
         what = request.pop("do")
@@ -108,11 +112,13 @@ def serve(parts: Mapping[str, Callable[[], Part]], others: Mapping[str, Callable
             if what == "prepare":
                 name = request["part"]
                 ready[name] = parts[name]()
+                held[name] = resident_bytes()
                 for _ in range(2):
                     ready[name]()
                 answer: Any = {}
             elif what == "measure":
-                answer = _measure(ready[request["part"]])
+                name = request["part"]
+                answer = {**_measure(ready[name]), "held_bytes": held[name]}
             else:
                 answer = others[what](**request)
         except UserError as error:

@@ -20,6 +20,7 @@ class Timing:
             counting.
         clips: Clips of one run.
         peak_bytes: Largest peak memory.
+        held_bytes: Memory before the first run: the program, weights, optimizer.
         waiting: Share of the time spent waiting for input; None where there is no input.
     """
 
@@ -29,6 +30,7 @@ class Timing:
     flops: float = 0.0
     clips: int = 0
     peak_bytes: int = 0
+    held_bytes: int = 0
     waiting: float | None = None
 
     @property
@@ -50,6 +52,7 @@ class Timing:
             "flops_per_second": rate,
             "mfu": rate / peak_flops if self.flops and peak_flops else None,
             "peak_bytes": self.peak_bytes,
+            "passing_bytes": self.peak_bytes - self.held_bytes,
             "waiting": self.waiting,
         }
 
@@ -60,11 +63,13 @@ def ratios(timing: Timing, reference: Timing) -> dict[str, float]:
     return {"median": statistics.median(pairs), "least": min(pairs), "most": max(pairs)}
 
 
+_TITLES = ("part", "variant", "time", "clips/s", "GFLOP/s", "MFU", "memory", "passing", "waiting")
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as text, one a line."""
-    titles = ("part", "variant", "time", "clips/s", "GFLOP/s", "MFU", "memory", "waiting")
-    lines = [titles, *(_cells(row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
+    lines = [_TITLES, *(_cells(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(_TITLES))]
     shown = []
     for line in lines:
         left = [cell.ljust(width) for cell, width in zip(line[:2], widths[:2], strict=True)]
@@ -82,6 +87,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{row['flops_per_second'] / 1e9:.1f}" if row["flops"] else "",
         f"{row['mfu']:.0%}" if row["mfu"] else "",
         f"{row['peak_bytes'] / 1e9:.2f} GB" if row["peak_bytes"] else "",
+        f"{row['passing_bytes'] / 1e9:.2f} GB" if row["peak_bytes"] else "",
         f"{row['waiting']:.1%}" if row["waiting"] is not None else "",
     )
 
