@@ -1,12 +1,12 @@
 """Trains the same whole batches on 1, 2 and 4 replicas and on 2 workers, and compares them.
 
     python -m vatt_tf.prepare --sample --out=data/sample
-    python tools/measure_strategies.py
+    python tools/measure_strategies.py --weights=runs/quickstart
 
 Runs the ordinary command four times, ten steps of eight clips each, without dropout and DropToken
 (whose masks differ by replica on purpose), and prints how far losses and weights are from those of
-one device. The model is at its random start, where BatchNorm magnifies rounding errors: see
-docs/scaling.md for what to expect.
+one device. Start from weights that tell clips apart: at a random start BatchNorm magnifies rounding
+errors until a ReLU opens or closes, see docs/scaling.md.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def main() -> int:
     flags.add_argument("--data", default="data/sample", help="prepared folder with train/ and val/")
     flags.add_argument("--steps", type=cli.positive, default=10)
     flags.add_argument("--batch_size", type=cli.positive, default=8, help="a multiple of 4")
+    flags.add_argument("--weights", help="run directory to start from (default: random weights)")
     arguments = flags.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     bindings = [
@@ -53,6 +54,8 @@ def main() -> int:
         "train.log_every=1",
         "train.evaluate_every=0",
     ]
+    if arguments.weights:
+        bindings.append(f"train.initial_weights={arguments.weights!r}")
     command = [sys.executable, "-m", "vatt_tf.train", f"--gin_file={arguments.gin_file}"]
     command += [f"--gin_bindings={binding}" for binding in bindings]
     with tempfile.TemporaryDirectory() as folder:

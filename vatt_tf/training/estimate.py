@@ -12,10 +12,12 @@ from vatt_tf.training.config import RunConfig, TrainConfig
 from vatt_tf.training.kinds import count_parameters
 
 # What a Transformer block keeps for its backward pass, in float32 numbers as multiples of tokens x
-# width, counted in vatt_tf.layers: tokens and their norms, masks; query, key, value, the mixed
-# values; the MLP before the GELU and behind the dropout, its mask; the mask of the attention. While
-# it runs, and with remat, scores, weights and their gradient of one block come on top.
-_KEPT_MODEL, _KEPT_INNER, _KEPT_MLP, _KEPT_SCORES, _PASSING_SCORES = 4.5, 5, 2.25, 0.25, 3
+# width, counted in vatt_tf.layers: the tokens before both halves and two masks; query, key, value
+# and the mixed values; the MLP before the GELU and its mask; the mask of the attention.
+_KEPT_MODEL, _KEPT_INNER, _KEPT_MLP, _KEPT_SCORES = 2.5, 4, 1.25, 0.25
+# What comes on top while one block runs: scores, weights and their gradient, or the MLP's hidden
+# layer and its gradient.
+_PASSING_SCORES, _PASSING_MLP = 3, 5
 
 
 def activation_values(
@@ -38,7 +40,8 @@ def activation_values(
         block = tokens * per_token + _KEPT_SCORES * scores
         layers = size.num_layers
         kept = layers * tokens * size.d_model + block if remat else layers * block
-        found[modality] = sequences * (kept + _PASSING_SCORES * scores)
+        passing = max(_PASSING_SCORES * scores, _PASSING_MLP * tokens * size.d_ff)
+        found[modality] = sequences * (kept + passing)
     return found
 
 
