@@ -62,7 +62,7 @@ setup(
         "tf-models-official==2.20.0",
         "tensorflow-serving-api==2.20.*",
         "tensorflow-io==0.37.1",
-        "keras>=3.12",
+        "keras>=3.15",
         "absl-py>=1.4",
         "aiohttp>=3.10",
         "av>=14",

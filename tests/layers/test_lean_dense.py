@@ -10,6 +10,7 @@ from vatt_tf.layers.lean_dense import gelu_dense, lean_dense, norm_dense
 RANDOM = np.random.default_rng(0)
 TOKENS = 2.0 * RANDOM.normal(size=(2, 5, 6)) + 0.5
 GAMMA, BETA, KERNEL, BIAS = (RANDOM.normal(size=shape) for shape in (6, 6, (6, 4), 4))
+UPSTREAM = RANDOM.normal(size=(2, 5, 4))
 KEPT = RANDOM.uniform(size=TOKENS.shape) > 0.3
 
 
@@ -33,7 +34,7 @@ def outputs_and_gradients(function, operands, dtype):
     with tf.GradientTape() as tape:
         tape.watch(operands)
         outputs = function(*operands)
-        target = tf.reduce_sum(tf.sin(outputs))
+        target = tf.reduce_sum(outputs * tf.constant(UPSTREAM, dtype))
     return [outputs, *tape.gradient(target, operands)]
 
 
@@ -63,7 +64,7 @@ def test_outputs_and_gradients(name, dtype):
     rounded = [tf.cast(tf.constant(operand, dtype), tf.float64) for operand in operands]
     found = outputs_and_gradients(ours, operands, dtype)
     expected = outputs_and_gradients(plain, rounded, tf.float64)
-    tolerance = 2e-6 if dtype == "float32" else 4e-2
+    tolerance = 2e-6 if dtype == "float32" else 3e-2
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == dtype
         difference = np.abs(tf.cast(one, tf.float64) - other)

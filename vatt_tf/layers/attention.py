@@ -166,9 +166,10 @@ def attend(
         mask = None if kept is None else once_there(upstream, kept)
         query = query * query_scale
         weights = _softmax_weights(query, key, *bias)
-        of_value = ops.matmul(_swap(masked(weights, mask)), upstream)
-        of_weights = masked(ops.matmul(upstream, _swap(value)), mask)
-        of_scores = _float32(weights) * (_float32(of_weights) - sums)
+        kept_weights = masked(weights, mask)
+        of_value = ops.matmul(_swap(kept_weights), upstream)
+        of_weights = ops.matmul(upstream, _swap(value))
+        of_scores = _float32(kept_weights) * _float32(of_weights) - _float32(weights) * sums
         of_bias = [_reduced_to(one, of_scores) for one in bias]
         of_scores = ops.cast(of_scores, query.dtype)
         of_query = query_scale * ops.matmul(of_scores, key)

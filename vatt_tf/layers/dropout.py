@@ -73,7 +73,7 @@ class Dropout(keras.layers.Layer):
 def keep_mask(shape: Sequence[Any], rate: float, seed: SeedStream) -> Any:
     """Draws which elements dropout keeps: each with probability 1 - rate.
 
-    A random word of 32 bits serves four elements along the last axis, a byte each: bytes below
+    A random word of 32 bits serves four elements of the last axis, a byte each: bytes below
     256 * rate are dropped. The fraction of that limit is made up for by coins, one for each row and
     quarter of it, which raise it by one: the probability is exact, and only those elements of a
     quarter whose byte lies between both limits (one in 256) are dropped or kept together.
@@ -87,24 +87,17 @@ def keep_mask(shape: Sequence[Any], rate: float, seed: SeedStream) -> Any:
         bool of the given shape.
     """
     rows, width = tuple(shape[:-1]), shape[-1]
-    words = keras.random.randint(
-        (*rows, -(-width // 4)), -(2**31), 2**31 - 1, dtype="int32", seed=seed
-    )
+    quarter = -(-width // 4)
+    words = keras.random.randint((*rows, quarter), -(2**31), 2**31 - 1, dtype="int32", seed=seed)
+    draws = ops.reshape(ops.view(words, "uint8"), (*rows, 4, quarter))
     level = math.floor(256 * rate)
-    limits: Any = [_first_word(level)] * 4
+    # No byte holds 256, the largest limit: the last byte that is dropped, where there is one.
+    limit: Any = ops.cast(max(level - 1, 0), "uint8")
     if level < 256 * rate:
-        coins = keras.random.uniform((*rows, 4), dtype="float32", seed=seed)
-        limit = ops.where(coins < 256 * rate - level, _first_word(level + 1), _first_word(level))
-        limits = ops.split(ops.cast(limit, "int32"), 4, axis=-1)
-    # A shift brings the next byte of a word to the top, where a comparison looks at it alone.
-    lanes = [ops.left_shift(words, 8 * lane) if lane else words for lane in range(4)]
-    kept = [lane >= limit for lane, limit in zip(lanes, limits, strict=True)]
-    return ops.concatenate(kept, axis=-1)[..., :width]
-
-
-def _first_word(byte: int) -> int:
-    """First word of part number ``byte`` of the signed words, cut into 256 equal parts."""
-    return min((byte << 24) - 2**31, 2**31 - 1)
+        coins = keras.random.uniform((*rows, 4, 1), dtype="float32", seed=seed)
+        limit = limit + ops.cast(coins < 256 * rate - level, "uint8")
+    kept = draws > limit if level else draws >= limit
+    return ops.reshape(kept, (*rows, 4 * quarter))[..., :width]
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
