@@ -70,12 +70,18 @@ def main() -> int:
 
 def _compare(runs: dict[str, str]) -> None:
     first = runs["1 device"]
-    print("| place | last loss | largest relative difference of a loss | of a weight, absolute |")
-    print("|---|---|---|---|")
+    print("| place | first and last loss | largest difference of a loss | relative | of a weight |")
+    print("|---|---|---|---|---|")
     for place, run_dir in runs.items():
-        losses = [abs(b / a - 1) for a, b in zip(_losses(first), _losses(run_dir), strict=True)]
+        losses = _losses(run_dir)
+        pairs = list(zip(_losses(first), losses, strict=True))
+        absolute = max(abs(b - a) for a, b in pairs)
+        relative = max(abs(b / a - 1) for a, b in pairs)
         weight = _largest_difference(first, run_dir)
-        print(f"| {place} | {_losses(run_dir)[-1]:.7f} | {max(losses):.1e} | {weight:.1e} |")
+        print(
+            f"| {place} | {losses[0]:.7f}, {losses[-1]:.7f} | {absolute:.1e} | {relative:.1e} | "
+            f"{weight:.1e} |"
+        )
 
 
 def _losses(run_dir: str) -> list[float]:
