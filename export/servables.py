@@ -18,7 +18,6 @@ from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.export import inputs
 from vatt_tf.models import io
-from vatt_tf.models.vatt import MODALITIES
 
 CLASSIFIER = "classifier"
 DESCRIBE = "describe"
@@ -136,7 +135,7 @@ def embedding_outputs(model: Any, clip: ClipSpec, modality: str) -> dict[str, di
 
     The only embedding of a tower is called ``embedding``, one of several ``embedding_<space>``.
     """
-    there = [name for name in MODALITIES if name != "audio" or clip.audio != "none"]
+    there = [name for name in model.towers if name != "audio" or clip.audio != "none"]
     shapes = model.head.compute_output_shape(
         {name: (None, model.tower(name).output_dim) for name in there}
     )
@@ -155,9 +154,9 @@ def _towers(path: str) -> dict[str, Servable]:
     model, clip, tokenizer = io.load_pretrained(path)
     digest = weights_hash(model)
     found = {"video": _tower(model, clip, "video", digest)}
-    if clip.audio != "none":
+    if clip.audio != "none" and "audio" in model.towers:
         found["audio"] = _tower(model, clip, "audio", digest)
-    if tokenizer is not None:
+    if tokenizer is not None and "text" in model.towers:
         found["text"] = _tower(model, clip, "text", digest, tokenizer)
     return found
 

@@ -40,7 +40,8 @@ def test_every_run_file_makes_a_run(name):
     batch, micro = run.sizes(replicas=1)
     assert batch % micro == 0
     assert run.clip.frames == run.model.video.frames
-    assert run.clip.audio == run.model.audio.input
+    has_audio = "audio" in run.model.modalities
+    assert run.clip.audio == (run.model.audio.clip_fields["audio"] if has_audio else "none")
     check_header(name)
 
 

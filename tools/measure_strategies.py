@@ -3,7 +3,7 @@
     python -m vatt_tf.prepare --sample --out=data/sample
     python tools/measure_strategies.py --weights=runs/quickstart
 
-Runs the ordinary command four times, ten steps of eight clips each, without dropout and DropToken
+Runs the ordinary command four times, ten steps of 64 clips each, without dropout and DropToken
 (whose masks differ by replica on purpose), and prints how far losses and weights are from those of
 one device. Start from weights that tell clips apart: at a random start BatchNorm magnifies rounding
 errors until a ReLU opens or closes, see docs/scaling.md.
@@ -39,7 +39,9 @@ def main() -> int:
     flags.add_argument("--gin_file", default="tiny.gin", help="configuration (default: tiny.gin)")
     flags.add_argument("--data", default="data/sample", help="prepared folder with train/ and val/")
     flags.add_argument("--steps", type=cli.positive, default=10)
-    flags.add_argument("--batch_size", type=cli.positive, default=8, help="a multiple of 4")
+    flags.add_argument(
+        "--batch_size", type=cli.positive, default=64, help="a multiple of 4 (default: 64)"
+    )
     flags.add_argument("--weights", help="run directory to start from (default: random weights)")
     arguments = flags.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

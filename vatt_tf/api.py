@@ -276,11 +276,11 @@ class VattEmbedder:
 
 def _read_spaces(model: Any, clip: ClipSpec) -> dict[str, dict[str, int]]:
     """Space -> modality -> dimension, read off the shapes of the head."""
-    modalities = [m for m in embeddings_lib.MODALITIES if m != "audio" or clip.audio != "none"]
+    towers = {m: tower for m, tower in model.towers.items() if m != "audio" or clip.audio != "none"}
     shapes = model.head.compute_output_shape(
-        {m: (None, model.tower(m).output_dim) for m in modalities}
+        {modality: (None, tower.output_dim) for modality, tower in towers.items()}
     )
     return {
-        space: {m: int(parts[m][-1]) for m in modalities if m in parts}
+        space: {m: int(parts[m][-1]) for m in towers if m in parts}
         for space, parts in shapes.items()
     }

@@ -1,8 +1,9 @@
-"""Converts a published VATT checkpoint into a weights folder that every command reads.
+"""Converts a published VATT or MMV checkpoint into a weights folder that every command reads.
 
 Usage::
 
     python -m vatt_tf.convert --checkpoint=vatt_lbs/ckpt-500000 --gin_file=models/lbs.gin --out=DIR
+    python -m vatt_tf.convert --checkpoint=mmv_s3d.pkl --out=DIR
 
 Prints which variable became which, and leaves DIR/model.weights.h5, DIR/model.json and
 DIR/provenance.json. Nothing is left behind when the checkpoint does not fit.
@@ -29,7 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--checkpoint",
         required=True,
-        help="prefix of the checkpoint (.../ckpt-500000), its .index or .data file, or its folder",
+        help="prefix of the checkpoint (.../ckpt-500000), its .index or .data file, or its folder; "
+        "or the pickle of an MMV net (mmv_s3d.pkl)",
     )
     add("--out", required=True, help="folder to make")
     add(
@@ -70,7 +72,7 @@ def convert(
     """Converts a checkpoint.
 
     Args:
-        checkpoint: Prefix, one of its files, or its folder.
+        checkpoint: Prefix, one of its files, or its folder; or a pickle of MMV's.
         out: Folder to make.
         gin_files: Files that describe the expected model; none takes it from the shapes.
         gin_bindings: Bindings that override them.
@@ -91,13 +93,10 @@ def convert(
     from vatt_tf.models import io
     from vatt_tf.models.classifier_config import ClassifierConfig
     from vatt_tf.pretrained import report
-    from vatt_tf.pretrained.official_vatt import convert_official
-    from vatt_tf.pretrained.source import SourceCheckpoint
 
-    source = SourceCheckpoint(checkpoint)
     bar = _Bar(quiet)
     try:
-        converted = convert_official(source, config, bar)
+        source, converted, licence = _read_checkpoint(checkpoint, config, bar)
     finally:
         bar.close()
     model = converted.model
@@ -118,11 +117,29 @@ def convert(
             folder, model.config, model.config.clip(), tokenizer, step=step, **extra
         )
         io.save_weights(folder, model)
-        report.write_provenance(folder, source, converted, step)
+        report.write_provenance(folder, source, converted, step, licence)
     if not quiet:
         print(report.format_report(source, converted))
         _print_summary(out, converted, step, tokenizer, extra)
+        print(f"licence: {licence}")
     return converted
+
+
+def _read_checkpoint(checkpoint: str, config: Any, progress: Any) -> tuple[Any, Any, str]:
+    """The source, its model (``Converted``) and the licence of its weights."""
+    from vatt_tf.pretrained.mmv_source import MMVSource, is_mmv_file
+
+    if is_mmv_file(checkpoint):
+        from vatt_tf.pretrained import official_mmv
+
+        pickled = MMVSource(checkpoint)
+        return pickled, official_mmv.convert_mmv(pickled, config, progress), official_mmv.LICENCE
+    from vatt_tf.pretrained import report
+    from vatt_tf.pretrained.official_vatt import convert_official
+    from vatt_tf.pretrained.source import SourceCheckpoint
+
+    source = SourceCheckpoint(checkpoint)
+    return source, convert_official(source, config, progress), report.LICENCE
 
 
 def _read_config(files: list[str], bindings: list[str]) -> Any:
@@ -151,7 +168,9 @@ def _read_words(model: Any, vocabulary: str | None, word_vectors: str | None) ->
     from vatt_tf.data.tokenizer import load_tokenizer
 
     text = model.config.text
-    tokenizer = load_tokenizer(vocabulary, "word", text.max_tokens)
+    # MMV leaves stop words out.
+    kind = "content_words" if model.config.head.kind.startswith("mmv") else "word"
+    tokenizer = load_tokenizer(vocabulary, kind, text.max_tokens)
     if tokenizer.vocab_size != text.vocab_size:
         raise UserError(
             f"--vocabulary={vocabulary}: {tokenizer.vocab_size} words, the checkpoint was trained "

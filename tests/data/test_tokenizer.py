@@ -183,3 +183,15 @@ def test_sentencepiece_with_another_padding_id(tmp_path):
     (tmp_path / "a.model").write_bytes(model.getvalue())
     with pytest.raises(UserError, match="padding id -1; expected 0"):
         load_tokenizer(tmp_path / "a.model")
+
+
+def test_stop_words_are_left_out(tmp_path):
+    words = ("<pad>", "<bos>", "<eos>", "<unk>", "the", "red", "star", "left", "three")
+    (tmp_path / "words.txt").write_text("\n".join(words) + "\n")
+    tokenizer = load_tokenizer(tmp_path, "content_words", max_tokens=4)
+    captions = ["The red star moves to the left.", "it's the", "", "Three of the stars"]
+    expected = [[5, 6, 3, 7], [0, 0, 0, 0], [0, 0, 0, 0], [8, 3, 0, 0]]
+    np.testing.assert_array_equal(tokenizer(tf.constant(captions)), expected)
+    tokenizer.save(tmp_path / "saved")
+    again = load_tokenizer(tmp_path / "saved" / "words.txt", tokenizer.kind, 4)
+    np.testing.assert_array_equal(again(tf.constant(captions)), expected)

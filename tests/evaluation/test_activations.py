@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -62,6 +64,14 @@ def test_features_are_those_of_the_towers(looked):
     text = model.encode({"text": batch["text"][:3, 0]})["text"].numpy()
     value = found.clips.spaces["features"]["text"][:, : text.shape[1]]
     np.testing.assert_allclose(value, metrics.l2_normalize(text), atol=1e-5)
+
+
+def test_spaces_of_one_width_are_comparable(looked):
+    _, found = looked
+    assert found.comparable == ("tokens", "features")  # Width 16 in both models.
+    wide = dataclasses.replace(tiny.specific().text, d_model=24)
+    model = build_vatt(tiny.specific(text=wide))
+    assert activations.collect_activations(model, dataset(), limit=1).comparable == ()
 
 
 def test_tokens_are_means_of_the_patches_and_of_the_words_that_are_there(looked):

@@ -34,6 +34,11 @@ def test_retrieval_with_report_then_zero_shot(tiny_run_dir, tiny_shards, tmp_pat
         "audio_to_video",
         "video_to_audio",
     }
+    # Those of the towers come with the report; here they are equally wide.
+    assert list(block["silhouette"]) == ["va", "vt", "tokens", "features"]
+    assert -1 <= block["silhouette"]["vt"]["mean"] <= 1
+    assert block["silhouette"]["features"]["clips"] == 9  # One has no sound, one no caption.
+    assert "silhouette by modality" in out
     assert "Examples" in (tiny_run_dir / "report.html").read_text()
 
     prompts = tmp_path / "prompts.json"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from tests.layers.layer_test_case import LayerTestCase
 from vatt_tf.heads.common_space import (
@@ -90,9 +89,15 @@ class _HeadTests(LayerTestCase):
                     one[space]["text"], np.asarray(many[space]["text"])[:, 0], rtol=1e-4, atol=1e-5
                 )
 
-    def test_build_needs_every_modality(self):
-        with pytest.raises(ValueError, match="'text'"):
-            self.layer_class().build({"video": (None, 5), "audio": (None, 4)})
+    def test_a_model_without_text_has_no_branch_for_it(self):
+        head = self.layer_class(**self.config, name="layer")
+        head.build({"video": (None, 5), "audio": (None, 4)})
+        assert not any("text" in variable.path for variable in head.variables)
+        assert {"video", "audio"} == {m for parts in head(_no_text()).values() for m in parts}
+
+
+def _no_text():
+    return {modality: features()[modality] for modality in ("video", "audio")}
 
 
 class TestFACHead(_HeadTests):

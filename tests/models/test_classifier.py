@@ -42,5 +42,5 @@ def test_an_agnostic_tower_keeps_its_projections():
 def test_wrong_configurations():
     with pytest.raises(UserError, match="classifier.modality = 'text'"):
         ClassifierConfig("text", SPECIFIC.video, 3)
-    with pytest.raises(UserError, match="expected a AudioTowerConfig"):
+    with pytest.raises(UserError, match="expected @audio_tower"):
         ClassifierConfig("audio", SPECIFIC.video, 3)

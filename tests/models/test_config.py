@@ -58,6 +58,18 @@ def test_a_field_of_a_later_version_has_its_default_in_older_files():
     assert VattConfig.from_dict(stored).audio.mel_scaling == "min_max"
 
 
+def test_shaw_positions_are_stored_and_older_files_mean_t5():
+    config = VattConfig(text=TextTowerConfig(positions="shaw", max_distance=4))
+    stored = json.loads(json.dumps(config.to_dict()))
+    assert VattConfig.from_dict(stored) == config
+    for name in ("positions", "max_distance"):
+        del stored["text"][name]
+    gin.parse_config("text_tower.positions = 'shaw'")
+    assert VattConfig.from_dict(stored).text == dataclasses.replace(
+        config.text, positions="t5", max_distance=16
+    )
+
+
 def test_from_dict_wants_exactly_its_keys():
     stored = VattConfig().to_dict()
     with pytest.raises(UserError, match=r"video has unknown keys \['colour'\]"):
@@ -120,12 +132,18 @@ def test_gin_fills_every_part():
         (lambda: AudioTowerConfig(input="log_mel", mel_frames=8), "audio_tower.mel_frames"),
         (lambda: TextTowerConfig(kind="bert"), "text_tower.kind = 'bert'"),
         (lambda: TextTowerConfig(vocab_size=-1), "text_tower.vocab_size = -1"),
+        (lambda: TextTowerConfig(positions="sine"), "text_tower.positions = 'sine': expected one"),
+        (lambda: TextTowerConfig(max_distance=0), "text_tower.max_distance = 0: expected a pos"),
+        (
+            lambda: TextTowerConfig(kind="linear", positions="shaw"),
+            "text_tower.positions = 'shaw': expected 't5': text_tower.kind = 'linear' has none",
+        ),
         (lambda: TextTowerConfig(trainable_words=None), "text_tower.trainable_words = None"),
         (lambda: AgnosticTowerConfig(post_projection=0), "agnostic_tower.post_projection = 0"),
         (lambda: HeadConfig(kind="both"), "common_space.kind = 'both'"),
         (lambda: HeadConfig(vt_dim="256"), "common_space.vt_dim = '256'"),
         (lambda: VattConfig(kind="mixed"), "vatt.kind = 'mixed'"),
-        (lambda: VattConfig(video="base"), "vatt.video = 'base': expected a VideoTowerConfig"),
+        (lambda: VattConfig(video="base"), "vatt.video = 'base': expected @video_tower"),
     ],
 )
 def test_wrong_values_are_named_as_in_gin(make, message):
@@ -140,6 +158,7 @@ def test_wrong_values_are_named_as_in_gin(make, message):
         ({"video": VideoTowerConfig(dropout_rate=0.0)}, "video_tower.dropout_rate = 0.0"),
         ({"audio": AudioTowerConfig(use_bias=False)}, "audio_tower.use_bias = False"),
         ({"text": TextTowerConfig(kind="linear")}, "text_tower.kind = 'linear'"),
+        ({"text": TextTowerConfig(positions="shaw")}, "text_tower.positions = 'shaw'"),
     ],
 )
 def test_settings_that_the_agnostic_model_would_not_read(part, message):

@@ -52,6 +52,8 @@ def test_transformer_by_hand():
     product = 2 * 4 * 4 * 10
     assert transformer_flops(size, 4) == 2 * (projections + mlp + 2 * product)
     assert transformer_flops(size, 4, "paper") == 2 * (projections + mlp + product)
+    # Relative keys and values: a second product of the same size beside each of the two.
+    assert transformer_flops(size, 4, relative=True) == 2 * (projections + mlp + 4 * product)
     with pytest.raises(ValueError, match="convention"):
         transformer_flops(size, 4, "other")
 
@@ -86,6 +88,10 @@ def test_heads_and_other_towers():
     assert head_flops(tiny.specific("disjoint"), texts=1) == 2 * (
         12 * (16 + 12 + 16) + 8 * (16 + 8) + 16 * 8
     )
+    shaw = tiny.specific(text=TextTowerConfig(**tiny.TEXT, **tiny.SIZE, positions="shaw"))
+    size, plain = shaw.text.transformer_size(), tiny.specific()
+    products = 2 * size.num_layers * 2 * 7 * 7 * size.num_heads * size.d_kv
+    assert tower_flops(shaw, "text") == tower_flops(plain, "text") + products
     linear = tiny.specific(text=TextTowerConfig(**tiny.TEXT, kind="linear", d_model=20))
     assert tower_flops(linear, "text") == 2 * 6 * 10 * 20
     spectrogram = tiny.specific(

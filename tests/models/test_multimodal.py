@@ -148,7 +148,7 @@ def test_wrong_configurations(arguments, message):
 
 
 def test_a_tower_of_another_modality():
-    with pytest.raises(UserError, match="multimodal_classifier.audio = .*a AudioTowerConfig"):
+    with pytest.raises(UserError, match="multimodal_classifier.audio = .*@audio_tower"):
         MultimodalConfig(2, video=MODELS["specific"].video, audio=MODELS["specific"].video)
 
 

@@ -33,11 +33,12 @@ class PlainVATT:
     """
 
     def __init__(self, config: VattConfig, weights: Weights) -> None:
-        plain = (config.kind, config.audio.input, config.text.kind, config.head.kind)
-        if plain != ("specific", "waveform", "t5", "fac"):
+        text = (config.text.kind, config.text.positions)
+        plain = (config.kind, config.audio.input, *text, config.head.kind)
+        if plain != ("specific", "waveform", "t5", "t5", "fac"):
             raise ValueError(
-                "the plain reference is written for separate towers, waveforms, a Transformer for "
-                f"text and the fac head, not for {plain}"
+                "the plain reference is written for separate towers, waveforms, a T5 Transformer "
+                f"for text and the fac head, not for {plain}"
             )
         self.config = config
         self._variables: dict[str, tf.Variable] = {}

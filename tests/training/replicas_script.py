@@ -27,7 +27,8 @@ STEPS, BATCH, CLASSES = 10, 8, 3
 
 def pretraining(micro, gather):
     model = tiny_model()
-    return model, PretrainStep(model, ObjectiveConfig(), micro, gather)
+    objective = ObjectiveConfig(statistics_weight=0.1)  # also over the whole batch
+    return model, PretrainStep(model, objective, micro, gather)
 
 
 def finetuning(micro, gather):

@@ -4,17 +4,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.training.tiny import tiny_batch, tiny_model
+from tests.training.tiny import tiny_batch, tiny_config, tiny_model
+from vatt_tf.data.pipeline import DataSource
+from vatt_tf.errors import UserError
 from vatt_tf.layers.dropout import Dropout
 from vatt_tf.layers.random import seed_scope
 from vatt_tf.losses.objective import ObjectiveConfig, objective
+from vatt_tf.losses.statistical import STATISTICS, statistical_loss
+from vatt_tf.models.config import VattConfig
+from vatt_tf.training import step as step_module
+from vatt_tf.training.config import TrainConfig
 from vatt_tf.training.step import PretrainStep, seeded, step_key
 
 KEY = tf.constant([3, 4], tf.int32)
 
 
-def run_step(model, batch, micro, key=KEY):
-    step = PretrainStep(model, ObjectiveConfig(), micro)
+def run_step(model, batch, micro, key=KEY, config=None):
+    step = PretrainStep(model, config or ObjectiveConfig(), micro)
     gradients, metrics = tf.function(step)({k: tf.constant(v) for k, v in batch.items()}, key)
     return [g.numpy() for g in gradients], {k: float(v) for k, v in metrics.items()}
 
@@ -23,12 +29,18 @@ def statistics(model):
     return [v.numpy() for v in model.non_trainable_variables]
 
 
-@pytest.mark.parametrize("micro", [1, 2, 4])
-def test_two_pass_equals_the_plain_step(micro):
+REGULARISED = [ObjectiveConfig(statistics_weight=0.5, statistics=kind, mixture_components=2)
+               for kind in STATISTICS]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("micro", "config"), [(1, None), (2, None), (4, None), (2, REGULARISED[0]), (2, REGULARISED[1])]
+)
+def test_two_pass_equals_the_plain_step(micro, config):
     batch = tiny_batch(8)
     plain, two_pass = tiny_model(), tiny_model()
-    expected, metrics = run_step(plain, batch, None)
-    actual, two_pass_metrics = run_step(two_pass, batch, micro)
+    expected, metrics = run_step(plain, batch, None, config=config)
+    actual, two_pass_metrics = run_step(two_pass, batch, micro, config=config)
     assert metrics.keys() == two_pass_metrics.keys()
     for name in metrics:
         # A mean cosine may be about 0.
@@ -41,6 +53,44 @@ def test_two_pass_equals_the_plain_step(micro):
     # BatchNorm saw the full batch once, not each micro-batch.
     for left, right in zip(statistics(plain), statistics(two_pass), strict=True):
         np.testing.assert_allclose(left, right, atol=1e-6)
+
+
+@pytest.mark.parametrize("config", REGULARISED)
+def test_regularised_step(config):
+    """The loss on the features is added with its weight, and reaches the towers only."""
+    batch, model = tiny_batch(8), tiny_model()
+    plain, without = run_step(model, batch, None)
+    gradients, metrics = run_step(model, batch, None, config=config)
+    assert metrics.keys() - without.keys() == {"loss/statistics"}
+    inputs = {name: tf.constant(batch[name]) for name in ("video", "audio", "text")}
+    features = model.encode(inputs, training=True)
+    masks = {name: batch[f"{name}_mask"] for name in features}
+    expected = float(statistical_loss(features, masks, config.statistics, 2))
+    assert metrics["loss/statistics"] == pytest.approx(expected, rel=1e-4)
+    assert metrics["loss"] == pytest.approx(without["loss"] + 0.5 * expected, rel=1e-5)
+    towers = len(model.tower_variables)
+    for left, right in zip(plain[towers:], gradients[towers:], strict=True):
+        np.testing.assert_array_equal(left, right)
+    pairs = zip(plain[:towers], gradients[:towers], strict=True)
+    assert any(not np.allclose(left, right) for left, right in pairs)
+
+
+def test_without_its_weight_nothing_is_computed(monkeypatch):
+    def fail(*_):
+        raise AssertionError("computed")
+
+    monkeypatch.setattr(step_module, "statistical_loss", fail)
+    model, batch = tiny_model(), {k: tf.constant(v) for k, v in tiny_batch(4).items()}
+    calls = []
+
+    def gather(tensor):
+        calls.append(tensor)
+        return tf.identity(tensor)
+
+    step = PretrainStep(model, ObjectiveConfig(statistics="mixture"), gather=gather)
+    _, metrics = step(batch, KEY)
+    assert "loss/statistics" not in metrics
+    assert len(calls) == 4 + 3  # the embeddings of two spaces, the masks
 
 
 def test_two_pass_is_exact_with_dropout_and_droptoken():
@@ -116,6 +166,15 @@ def test_random_numbers_are_a_function_of_seed_step_and_replica():
     same = [run_step(model, batch, None, KEY)[1]["loss"] for _ in range(2)]
     other = run_step(model, batch, None, KEY + 1)[1]["loss"]
     assert same[0] == same[1] != other
+
+
+def test_regularisation_wants_towers_of_one_width():
+    """Said before anything is read or built."""
+    run = {"data": DataSource("nowhere"), "steps": 1}
+    objective = ObjectiveConfig(statistics_weight=1.0)
+    TrainConfig(model=tiny_config(), objective=objective, **run)
+    with pytest.raises(UserError, match="widths differ .video 768, audio 768, text 512."):
+        TrainConfig(model=VattConfig(), objective=objective, **run)
 
 
 def test_micro_batch_must_divide_the_batch():

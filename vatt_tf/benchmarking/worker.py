@@ -128,7 +128,9 @@ class Worker:
         """Forward and backward pass of one micro-batch."""
         import tensorflow as tf
 
+        from vatt_tf.layers.fusion import fusion
         from vatt_tf.models.towers import pooled_features
+        from vatt_tf.training.compilation import compiler_of
         from vatt_tf.training.step import dense
 
         tower = self.model.towers[modality]
@@ -137,10 +139,11 @@ class Worker:
 
         @tf.function
         def train() -> Any:
-            with tf.GradientTape() as tape:
-                features = tf.cast(pooled_features(tower, inputs, True), tf.float32)
-                target = tf.reduce_sum(features)
-            gradients = tape.gradient(target, values, unconnected_gradients="zero")
+            with fusion(compiler_of(self.config.jit_compile)):
+                with tf.GradientTape() as tape:
+                    features = tf.cast(pooled_features(tower, inputs, True), tf.float32)
+                    target = tf.reduce_sum(features)
+                gradients = tape.gradient(target, values, unconnected_gradients="zero")
             return tf.add_n([tf.reduce_sum(dense(gradient)) for gradient in gradients])
 
         return lambda: {"value": float(train())}

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from vatt_tf.data.stop_words import STOP_WORDS
 from vatt_tf.data.vocabulary import (
     FILE_NAMES,
     WORD_SPECIALS,
@@ -23,6 +24,7 @@ from vatt_tf.data.word_vectors import load_word_vectors
 from vatt_tf.errors import UserError
 
 __all__ = [
+    "ContentWordTokenizer",
     "SentencePieceTokenizer",
     "Tokenizer",
     "WordPieceTokenizer",
@@ -39,7 +41,7 @@ class Tokenizer(tf.Module):
     """Base: strings of any shape -> int32 ``[..., max_tokens]``.
 
     Attributes:
-        kind: ``"word"``, ``"wordpiece"`` or ``"sentencepiece"``.
+        kind: ``"word"``, ``"content_words"``, ``"wordpiece"`` or ``"sentencepiece"``.
         vocab_size: Number of ids.
         max_tokens: Tokens of a caption.
     """
@@ -115,6 +117,29 @@ class WordTokenizer(Tokenizer):
         return _write(folder, FILE_NAMES["word"], ("\n".join(self._words) + "\n").encode())
 
 
+class ContentWordTokenizer(WordTokenizer):
+    """:class:`WordTokenizer` that leaves stop words out, as MMV and MIL-NCE do (facts F).
+
+    A caption of stop words alone becomes padding.
+    """
+
+    kind = "content_words"
+
+    def __init__(self, words: Sequence[str], max_tokens: int = 16) -> None:
+        super().__init__(words, max_tokens)
+        stop_words = tf.constant(sorted(STOP_WORDS))
+        self._stop_words = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(stop_words, tf.ones_like(stop_words, tf.int64)),
+            default_value=0,
+        )
+
+    def _tokens(self, strings: tf.Tensor) -> tf.RaggedTensor:
+        words = normalise_words(strings)
+        content = self._stop_words.lookup(words.values) == 0
+        kept = tf.ragged.boolean_mask(words, words.with_values(content))
+        return kept.with_values(self._table.lookup(kept.values))
+
+
 class WordPieceTokenizer(Tokenizer):
     """BERT's: lower case, accents stripped, longest pieces first.
 
@@ -182,6 +207,9 @@ class SentencePieceTokenizer(Tokenizer):
         return _write(folder, FILE_NAMES["sentencepiece"], self._model)
 
 
+KINDS = (*FILE_NAMES, ContentWordTokenizer.kind)
+
+
 def load_tokenizer(
     path: str | os.PathLike,
     kind: str | None = None,
@@ -193,7 +221,8 @@ def load_tokenizer(
     Args:
         path: Vocabulary file (one entry a line, or ``index word`` lines), SentencePiece model, or
             a folder that holds one.
-        kind: ``"word"``, ``"wordpiece"`` or ``"sentencepiece"``; None: from the file.
+        kind: ``"word"``, ``"content_words"`` (words without stop words), ``"wordpiece"`` or
+            ``"sentencepiece"``; None: from the file.
         max_tokens: Tokens of a caption.
         vocab_size: Ids that the model has room for; a larger vocabulary is an error.
 
@@ -201,10 +230,10 @@ def load_tokenizer(
         UserError: If there is no such file, or it is no such vocabulary.
     """
     path = os.fspath(path)
-    if kind is not None and kind not in FILE_NAMES:
-        raise UserError(f"tokenizer kind {kind!r}; expected one of {', '.join(FILE_NAMES)}")
+    if kind is not None and kind not in KINDS:
+        raise UserError(f"tokenizer kind {kind!r}; expected one of {', '.join(KINDS)}")
     if tf.io.gfile.isdir(path):
-        path = _file_in(path, kind)
+        path = _file_in(path, "word" if kind == ContentWordTokenizer.kind else kind)
     if not tf.io.gfile.exists(path):
         raise UserError(f"no tokenizer file at {path}")
     kind = kind or _kind_of(path)
@@ -220,7 +249,8 @@ def load_tokenizer(
         tokenizer = WordPieceTokenizer(pieces, max_tokens)
     else:
         words = read_words(path, required=WORD_SPECIALS, first="<pad>", lower=True)
-        tokenizer = WordTokenizer(words, max_tokens)
+        made = ContentWordTokenizer if kind == ContentWordTokenizer.kind else WordTokenizer
+        tokenizer = made(words, max_tokens)
     if vocab_size is not None and tokenizer.vocab_size > vocab_size:
         raise UserError(
             f"{path} has {tokenizer.vocab_size} entries, but the model has room for {vocab_size}: "

@@ -12,6 +12,9 @@ from vatt_tf.layers.agg_token import AggToken
 from vatt_tf.layers.dropout import Dropout
 from vatt_tf.layers.transformer import Transformer
 
+# Where TextEncoder's Transformer learns the order of the words.
+POSITIONS = ("t5", "shaw")
+
 
 def _word_embedding(
     vocab_size: int, embedding_dim: int, trainable: bool, policy: keras.DTypePolicy
@@ -27,7 +30,9 @@ class TextEncoder(keras.layers.Layer):
     """Word ids to features with a T5-style Transformer (paper section 3.2, facts section 3).
 
     AGG is put in front *before* the projection to the token width, so it is as wide as a word
-    vector. There are no absolute positions; the first block's relative bias serves all blocks.
+    vector. There are no absolute positions: either one relative bias of the scores serves all
+    blocks (T5), or each block has relative keys and values (Shaw et al., 2018). All else is the
+    same in both, the scores that are not scaled included. AGG is token 0 like any other.
 
     Args:
         vocab_size: Number of words; id 0 is padding.
@@ -39,6 +44,8 @@ class TextEncoder(keras.layers.Layer):
         d_kv: Width of a head.
         dropout_rate: Rate of every dropout.
         trainable_words: Whether the word table is trained (the paper's is frozen word2vec).
+        positions: One of ``POSITIONS``, see above.
+        max_distance: Distance from which on all words of a side count alike (positions shaw).
 
     Call arguments:
         inputs: Integer [B, L], L static.
@@ -46,6 +53,9 @@ class TextEncoder(keras.layers.Layer):
 
     Returns:
         ``features_pooled`` [B, d_model], the output of AGG; ``features`` [B, L, d_model].
+
+    Raises:
+        ValueError: When the kind of positions is unknown.
     """
 
     def __init__(
@@ -59,9 +69,13 @@ class TextEncoder(keras.layers.Layer):
         d_kv: int = 64,
         dropout_rate: float = 0.1,
         trainable_words: bool = False,
+        positions: str = "t5",
+        max_distance: int = 16,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if positions not in POSITIONS:
+            raise ValueError(f"positions must be one of {POSITIONS}, got {positions!r}")
 
         # === Config ===
         self.vocab_size = vocab_size
@@ -73,6 +87,8 @@ class TextEncoder(keras.layers.Layer):
         self.d_kv = d_kv
         self.dropout_rate = dropout_rate
         self.trainable_words = trainable_words
+        self.positions = positions
+        self.max_distance = max_distance
 
         # === Layers ===
         policy = self.dtype_policy
@@ -91,7 +107,8 @@ class TextEncoder(keras.layers.Layer):
             use_bias=False,
             norm="rms_norm",
             scale_scores=False,
-            relative_bias=True,
+            relative_bias=positions == "t5",
+            relative_distance=max_distance if positions == "shaw" else None,
             dtype=policy,
             name="transformer",
         )
@@ -134,6 +151,8 @@ class TextEncoder(keras.layers.Layer):
             "d_kv": self.d_kv,
             "dropout_rate": self.dropout_rate,
             "trainable_words": self.trainable_words,
+            "positions": self.positions,
+            "max_distance": self.max_distance,
         }
         return {**super().get_config(), **config}
 

@@ -16,7 +16,7 @@ from keras import ops
 
 from vatt_tf.encoders.text import word_mask
 from vatt_tf.evaluation import batches, metrics
-from vatt_tf.evaluation.embeddings import MODALITIES, EmbeddingSet
+from vatt_tf.evaluation.embeddings import EmbeddingSet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +30,12 @@ class Activations:
             zeros.
         nodes: modality -> float32 [layers, d], mean over clips and tokens of the MLP outputs of
             the shared Transformer; empty for models that have none.
+        comparable: The spaces in which the vectors of all modalities have the same width.
     """
 
     clips: EmbeddingSet
     nodes: dict[str, np.ndarray]
+    comparable: tuple[str, ...] = ()
 
 
 def collect_activations(
@@ -100,14 +102,16 @@ def collect_activations(
         caption=table.strings("caption"),
     )
     counts = {m: max(int(mask.sum()), 1) for m, mask in merged.items()}
-    return Activations(clips, {m: (v / counts[m]).astype(np.float32) for m, v in nodes.items()})
+    of_nodes = {m: (v / counts[m]).astype(np.float32) for m, v in nodes.items()}
+    widths: dict[str, set[int]] = {}
+    for (space, _), value in rows.items():
+        widths.setdefault(space, set()).add(value[0].shape[1])
+    return Activations(clips, of_nodes, tuple(s for s, found in widths.items() if len(found) == 1))
 
 
 def _towers(model: Any) -> dict[str, Any]:
     """Modality -> encoder of a VATT or a classifier."""
-    if hasattr(model, "towers"):
-        return dict(model.towers)
-    return {modality: model.tower(modality) for modality in MODALITIES}
+    return dict(model.towers)
 
 
 def _padded(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -10,7 +10,6 @@ import numpy as np
 
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation import batches
-from vatt_tf.evaluation.embeddings import MODALITIES
 from vatt_tf.models.towers import pooled_features
 
 _COLUMNS = ("filename", "start", "end", "labels")
@@ -56,13 +55,13 @@ def features_function(model: Any, modality: str) -> batches.Function:
     Raises:
         UserError: If the model has no tower for the modality.
     """
-    modalities = getattr(model.config, "modalities", MODALITIES)
+    modalities = model.config.modalities
     if modality not in modalities:
         raise UserError(
             f"--modality={modality}: the model reads {' and '.join(modalities)} only; choose "
             f"--modality={modalities[0]} or another checkpoint"
         )
-    tower = model.towers[modality] if hasattr(model, "towers") else model.tower(modality)
+    tower = model.towers[modality]
     return batches.compiled(lambda inputs: pooled_features(tower, inputs[modality]))
 
 

@@ -76,7 +76,7 @@ def write_report(
         sections.append(answers.section(predictions))
     if evaluation is not None:
         sections += [retrieval_examples.section(evaluation), maps.similarities(evaluation, inputs)]
-        sections.append(maps.tsne(evaluation, inputs))
+        sections.append(maps.tsne(evaluation, activations))
     if inputs is not None and (inputs.label >= 0).any():
         sections.append(maps.classes(inputs))
     if activations is not None:
@@ -113,7 +113,7 @@ def write_comparison(
         evaluation = evaluations[i] if evaluations else None
         looked = activations[i] if activations else None
         inputs = None if looked is None else looked.clips
-        charts = maps.modality_maps(evaluation, inputs)
+        charts = maps.modality_maps(evaluation, looked)
         if evaluation is None and inputs is not None and (inputs.label >= 0).any():
             charts = maps.class_maps(inputs)
         if any(charts):

@@ -200,6 +200,9 @@ def format_retrieval(block: dict[str, Any]) -> str:
                 f"{name.replace('_to_', ' -> ')}: {block[name]['excluded']} of {block['clips']} "
                 "clips lack a modality and are not in the pool"
             )
+    if block.get("silhouette"):
+        found = (f"{space} {part['mean']:.2f}" for space, part in block["silhouette"].items())
+        lines += ["", f"silhouette by modality (1: apart, 0: mixed): {', '.join(found)}"]
     protocol = block["protocol"]
     lines += [
         "",

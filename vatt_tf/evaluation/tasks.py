@@ -7,7 +7,14 @@ from typing import Any
 
 from vatt_tf.data.labels import read_labels
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation import classification, embeddings, predictions, retrieval, zero_shot
+from vatt_tf.evaluation import (
+    classification,
+    clustering,
+    embeddings,
+    predictions,
+    retrieval,
+    zero_shot,
+)
 from vatt_tf.evaluation.activations import Activations, collect_activations
 from vatt_tf.evaluation.job import Evaluation, Job
 from vatt_tf.evaluation.probe_task import run_probe
@@ -39,13 +46,25 @@ def run(job: Job) -> Evaluation:
 def _retrieval(job: Job) -> Evaluation:
     found = find_source(job.data)
     model, _, dataset, collected = _embed(job, found)
+    block = retrieval.retrieval_metrics(collected)
+    activations = _activations(job, model, dataset)
+    block["silhouette"] = _silhouettes(collected, activations)
     return Evaluation(
-        retrieval.retrieval_metrics(collected),
+        block,
         retrieval.format_retrieval,
         found,
         embeddings=collected,
-        activations=_activations(job, model, dataset),
+        activations=activations,
     )
+
+
+def _silhouettes(collected: Any, activations: Activations | None) -> dict[str, Any]:
+    """How far apart the modalities lie, by space; behind the towers where widths are equal."""
+    spaces = [(collected, space) for space in collected.spaces]
+    if activations is not None:
+        spaces += [(activations.clips, space) for space in activations.comparable]
+    found = {space: clustering.modality_silhouette(clips, space) for clips, space in spaces}
+    return {space: value for space, value in found.items() if value is not None}
 
 
 def _zero_shot(job: Job) -> Evaluation:

@@ -8,23 +8,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from vatt_tf.layers.batch_norm import BatchNormalization
-
-HEADS = ("fac", "shared", "disjoint")
+from vatt_tf.layers.batch_norm import batch_norm
 
 
-def _batch_norm(policy: Any, name: str) -> BatchNormalization:
-    """BatchNorm over the global batch; only the TensorFlow backend can reduce across replicas."""
-    return BatchNormalization(
-        momentum=0.9,
-        epsilon=1e-5,
-        synchronized=keras.backend.backend() == "tensorflow",
-        dtype=policy,
-        name=name,
-    )
-
-
-def _linear(width: int, policy: Any, name: str, use_bias: bool = False) -> keras.layers.Dense:
+def linear(width: int, policy: Any, name: str, use_bias: bool = False) -> keras.layers.Dense:
+    """A Dense layer without activation."""
     return keras.layers.Dense(width, use_bias=use_bias, dtype=policy, name=name)
 
 
@@ -42,24 +30,26 @@ def _unflatten(outputs: Any, inputs: Any) -> Any:
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class VideoProjection(keras.layers.Layer):
-    """The head's MLP for video: Dense -> BatchNorm -> ReLU -> Dense -> BatchNorm, no biases.
+    """The head's MLP for video: Dense -> BatchNorm -> ReLU -> Dense -> BatchNorm.
 
     Args:
         width: Width of both Dense layers.
+        use_bias: Whether the first Dense has a bias (MMV: yes, VATT: no; the second never has).
     """
 
-    def __init__(self, width: int, **kwargs: Any) -> None:
+    def __init__(self, width: int, use_bias: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
 
         # === Config ===
         self.width = width
+        self.use_bias = use_bias
 
         # === Layers ===
         policy = self.dtype_policy
-        self.hidden = _linear(width, policy, "hidden")
-        self.hidden_norm = _batch_norm(policy, "hidden_norm")
-        self.projection = _linear(width, policy, "projection")
-        self.norm = _batch_norm(policy, "norm")
+        self.hidden = linear(width, policy, "hidden", use_bias)
+        self.hidden_norm = batch_norm(policy, "hidden_norm")
+        self.projection = linear(width, policy, "projection")
+        self.norm = batch_norm(policy, "norm")
 
     def build(self, input_shape: Any) -> None:
         hidden_shape = (None, self.width)
@@ -77,26 +67,28 @@ class VideoProjection(keras.layers.Layer):
         return (*input_shape[:-1], self.width)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "width": self.width}
+        return {**super().get_config(), "width": self.width, "use_bias": self.use_bias}
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class ReluProjection(keras.layers.Layer):
-    """ReLU -> Dense without bias -> BatchNorm: from va to vt, and each branch of the shared space.
+    """ReLU -> Dense -> BatchNorm: from va to vt, and each branch of VATT's shared space.
 
     Args:
         width: Width of the space.
+        use_bias: Whether the Dense has a bias (MMV: yes, VATT: no).
     """
 
-    def __init__(self, width: int, **kwargs: Any) -> None:
+    def __init__(self, width: int, use_bias: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
 
         # === Config ===
         self.width = width
+        self.use_bias = use_bias
 
         # === Layers ===
-        self.projection = _linear(width, self.dtype_policy, "projection")
-        self.norm = _batch_norm(self.dtype_policy, "norm")
+        self.projection = linear(width, self.dtype_policy, "projection", use_bias)
+        self.norm = batch_norm(self.dtype_policy, "norm")
 
     def build(self, input_shape: Any) -> None:
         self.projection.build(input_shape)
@@ -110,7 +102,7 @@ class ReluProjection(keras.layers.Layer):
         return (*input_shape[:-1], self.width)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "width": self.width}
+        return {**super().get_config(), "width": self.width, "use_bias": self.use_bias}
 
 
 class CommonSpace(keras.layers.Layer):
@@ -126,14 +118,15 @@ class CommonSpace(keras.layers.Layer):
         is NOT normalised; the losses and the retrieval normalise.
     """
 
-    def build(self, features_shape: Mapping[str, Any]) -> None:
-        missing = {"video", "audio", "text"} - set(features_shape)
-        if missing:
-            raise ValueError(f"{self.name}: build needs all modalities, {sorted(missing)} missing")
-        self._build_branches(features_shape)
-
-    def _build_branches(self, shape: Mapping[str, Any]) -> None:
+    def branches(self) -> dict[str, tuple[keras.layers.Layer, ...]]:
+        """The layers that read the features of each modality."""
         raise NotImplementedError
+
+    def build(self, features_shape: Mapping[str, Any]) -> None:
+        """Builds the branches of the modalities that are there; the model has no others."""
+        for modality, layers in self.branches().items():
+            for layer in layers if modality in features_shape else ():
+                layer.build(features_shape[modality])
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -159,15 +152,20 @@ class FACHead(CommonSpace):
         # === Layers ===
         policy = self.dtype_policy
         self.video_to_va = VideoProjection(va_dim, dtype=policy, name="video_to_va")
-        self.audio_to_va = _linear(va_dim, policy, "audio_to_va", use_bias=True)
+        self.audio_to_va = linear(va_dim, policy, "audio_to_va", use_bias=True)
         self.va_to_vt = ReluProjection(vt_dim, dtype=policy, name="va_to_vt")
-        self.text_to_vt = _linear(vt_dim, policy, "text_to_vt", use_bias=True)
+        self.text_to_vt = linear(vt_dim, policy, "text_to_vt", use_bias=True)
 
-    def _build_branches(self, shape: Mapping[str, Any]) -> None:
-        self.video_to_va.build(shape["video"])
-        self.audio_to_va.build(shape["audio"])
-        self.va_to_vt.build((*shape["video"][:-1], self.va_dim))
-        self.text_to_vt.build(shape["text"])
+    def branches(self) -> dict[str, tuple[keras.layers.Layer, ...]]:
+        return {
+            "video": (self.video_to_va,),
+            "audio": (self.audio_to_va,),
+            "text": (self.text_to_vt,),
+        }
+
+    def build(self, features_shape: Mapping[str, Any]) -> None:
+        super().build(features_shape)
+        self.va_to_vt.build((None, self.va_dim))
 
     def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         spaces: dict[str, Any] = {"va": {}, "vt": {}}
@@ -198,27 +196,32 @@ class DisjointHead(CommonSpace):
     Args:
         va_dim: Width of the video-audio space.
         vt_dim: Width of the video-text space.
+        use_bias: Whether the first layers of the video projections have biases (MMV: yes).
     """
 
-    def __init__(self, va_dim: int = 512, vt_dim: int = 256, **kwargs: Any) -> None:
+    def __init__(
+        self, va_dim: int = 512, vt_dim: int = 256, use_bias: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
 
         # === Config ===
         self.va_dim = va_dim
         self.vt_dim = vt_dim
+        self.use_bias = use_bias
 
         # === Layers ===
         policy = self.dtype_policy
-        self.video_to_va = VideoProjection(va_dim, dtype=policy, name="video_to_va")
-        self.audio_to_va = _linear(va_dim, policy, "audio_to_va", use_bias=True)
-        self.video_to_vt = VideoProjection(vt_dim, dtype=policy, name="video_to_vt")
-        self.text_to_vt = _linear(vt_dim, policy, "text_to_vt", use_bias=True)
+        self.video_to_va = VideoProjection(va_dim, use_bias, dtype=policy, name="video_to_va")
+        self.audio_to_va = linear(va_dim, policy, "audio_to_va", use_bias=True)
+        self.video_to_vt = VideoProjection(vt_dim, use_bias, dtype=policy, name="video_to_vt")
+        self.text_to_vt = linear(vt_dim, policy, "text_to_vt", use_bias=True)
 
-    def _build_branches(self, shape: Mapping[str, Any]) -> None:
-        self.video_to_va.build(shape["video"])
-        self.audio_to_va.build(shape["audio"])
-        self.video_to_vt.build(shape["video"])
-        self.text_to_vt.build(shape["text"])
+    def branches(self) -> dict[str, tuple[keras.layers.Layer, ...]]:
+        return {
+            "video": (self.video_to_va, self.video_to_vt),
+            "audio": (self.audio_to_va,),
+            "text": (self.text_to_vt,),
+        }
 
     def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         spaces: dict[str, Any] = {"va": {}, "vt": {}}
@@ -235,7 +238,8 @@ class DisjointHead(CommonSpace):
         return _two_space_shapes(shape, self.va_dim, self.vt_dim)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "va_dim": self.va_dim, "vt_dim": self.vt_dim}
+        config = {"va_dim": self.va_dim, "vt_dim": self.vt_dim, "use_bias": self.use_bias}
+        return {**super().get_config(), **config}
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -260,21 +264,18 @@ class SharedHead(CommonSpace):
         self.audio_to_vat = ReluProjection(dim, dtype=policy, name="audio_to_vat")
         self.text_to_vat = ReluProjection(dim, dtype=policy, name="text_to_vat")
 
-    def _build_branches(self, shape: Mapping[str, Any]) -> None:
-        self.video_to_vat.build(shape["video"])
-        self.audio_to_vat.build(shape["audio"])
-        self.text_to_vat.build(shape["text"])
+    def branches(self) -> dict[str, tuple[keras.layers.Layer, ...]]:
+        return {
+            "video": (self.video_to_vat,),
+            "audio": (self.audio_to_vat,),
+            "text": (self.text_to_vat,),
+        }
 
     def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        branches = {
-            "video": self.video_to_vat,
-            "audio": self.audio_to_vat,
-            "text": self.text_to_vat,
-        }
         return {
             "vat": {
                 modality: branch(features[modality], training=training)
-                for modality, branch in branches.items()
+                for modality, (branch,) in self.branches().items()
                 if modality in features
             }
         }

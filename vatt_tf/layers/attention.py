@@ -10,7 +10,8 @@ import numpy as np
 from keras import ops
 
 from vatt_tf.layers.dropout import Dropout
-from vatt_tf.layers.lean_dense import lean_dense
+from vatt_tf.layers.fusion import fused
+from vatt_tf.layers.lean_dense import lean_dense, masked
 from vatt_tf.layers.recompute import once_there, with_backward
 
 
@@ -149,12 +150,9 @@ def attend(
         [B, N, heads, d_kv].
     """
 
-    def masked(weights: Any, mask: Any) -> Any:
-        return weights if mask is None else weights * ops.cast(mask, weights.dtype)
-
     def forward(heads: Any, *bias: Any) -> Any:
         query, key, value = ops.unstack(heads, 3, axis=0)
-        weights = masked(_softmax_weights(query * query_scale, key, *bias), kept)
+        weights = _kept_weights(_softmax_weights(query * query_scale, key, *bias), kept)
         return ops.transpose(scale * ops.matmul(weights, value), (0, 2, 1, 3))
 
     def backward(upstream: Any, outputs: Any, heads: Any, *bias: Any) -> tuple[Any, ...]:
@@ -166,10 +164,8 @@ def attend(
         mask = None if kept is None else once_there(upstream, kept)
         query = query * query_scale
         weights = _softmax_weights(query, key, *bias)
-        kept_weights = masked(weights, mask)
-        of_value = ops.matmul(_swap(kept_weights), upstream)
-        of_weights = ops.matmul(upstream, _swap(value))
-        of_scores = _float32(kept_weights) * _float32(of_weights) - _float32(weights) * sums
+        of_value = ops.matmul(_swap(_kept_weights(weights, mask)), upstream)
+        of_scores = _of_scores(weights, mask, ops.matmul(upstream, _swap(value)), sums)
         of_bias = [_reduced_to(one, of_scores) for one in bias]
         of_scores = ops.cast(of_scores, query.dtype)
         of_query = query_scale * ops.matmul(of_scores, key)
@@ -178,6 +174,17 @@ def attend(
 
     operands = (heads,) if bias is None else (heads, bias)
     return with_backward(forward, backward)(*operands)
+
+
+@fused
+def _kept_weights(weights: Any, kept: Any) -> Any:
+    return masked(weights, kept)
+
+
+@fused
+def _of_scores(weights: Any, kept: Any, of_weights: Any, sums: Any) -> Any:
+    """Gradient of the scores, float32, through dropout and softmax."""
+    return _float32(weights) * (masked(_float32(of_weights), kept) - sums)
 
 
 def _softmax_weights(query: Any, key: Any, bias: Any = None) -> Any:

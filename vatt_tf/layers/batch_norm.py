@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 from keras import ops
+
+_held = False
+
+
+@contextlib.contextmanager
+def held_statistics() -> Iterator[None]:
+    """While it lasts, layers that are called for training leave their moving averages alone.
+
+    The two-pass step calls the towers twice on the same clips; they count once. What is traced in
+    it stays as it was traced.
+    """
+    global _held
+    before, _held = _held, True
+    try:
+        yield
+    finally:
+        _held = before
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -23,14 +43,48 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
 
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if not (training and _held):
+            return super().call(inputs, training=training, mask=mask)
+        with keras.StatelessScope():  # Assignments end with it.
+            return super().call(inputs, training=training, mask=mask)
+
     def _moments(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
         if not self.synchronized or mask is not None:
             return super()._moments(inputs, mask)
 
-        def average(values: Any) -> Any:
-            axes = self._reduction_axes
-            return ops.moments(values, axes=axes, keepdims=True, synchronized=True)[0]
+        axes, dtype = self._reduction_axes, inputs.dtype
+        if len(axes) == 1:
+            # The few rows of a head: their statistics are the same however they are split.
+            inputs = ops.cast(inputs, "float64")
 
-        mean = average(inputs)
-        variance = average(ops.square(inputs - mean))
-        return tuple(ops.squeeze(part, axis=self._reduction_axes) for part in (mean, variance))
+        def synchronise(sums: Any) -> Any:
+            """[n], the mean over the replicas."""
+            return ops.moments(sums[None], axes=(0,), synchronized=True)[0]
+
+        # Every replica adds up its rows first: what Keras is to synchronise it copies several
+        # times, which is slow for whole activations of a convolution.
+        rows = math.prod(ops.shape(inputs)[axis] for axis in axes)
+        rows = ops.reshape(ops.cast(rows, inputs.dtype), (1,))
+        sums = synchronise(ops.concatenate([ops.sum(inputs, axis=axes), rows]))
+        mean, count = ops.divide_no_nan(sums[:-1], sums[-1]), sums[-1]
+        squares = ops.square(inputs - ops.expand_dims(mean, axes))
+        variance = ops.divide_no_nan(synchronise(ops.sum(squares, axis=axes)), count)
+        return ops.cast(mean, dtype), ops.cast(variance, dtype)
+
+
+def batch_norm(policy: Any, name: str, **kwargs: Any) -> BatchNormalization:
+    """BatchNorm over the global batch, with the decay and epsilon of VATT and MMV.
+
+    Args:
+        policy: Dtype policy.
+        name: Name of the layer.
+        **kwargs: Other arguments of ``keras.layers.BatchNormalization``.
+    """
+    arguments = {
+        "momentum": 0.9,
+        "epsilon": 1e-5,
+        # Only the TensorFlow backend can reduce across replicas.
+        "synchronized": keras.backend.backend() == "tensorflow",
+    }
+    return BatchNormalization(**{**arguments, **kwargs}, dtype=policy, name=name)

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from vatt_tf.layers.fusion import fused
 from vatt_tf.layers.random import SeedStream
 from vatt_tf.layers.recompute import once_there, with_backward
 
@@ -44,12 +45,9 @@ class Dropout(keras.layers.Layer):
         if kept is None:
             return inputs
 
-        def apply(values: Any, mask: Any) -> Any:
-            return values * ops.cast(mask, values.dtype) * self.scale
-
         return with_backward(
-            lambda values: apply(values, kept),
-            lambda upstream, *_: apply(upstream, once_there(upstream, kept)),
+            lambda values: _dropped(values, kept, self.scale),
+            lambda upstream, *_: _dropped(upstream, once_there(upstream, kept), self.scale),
         )(inputs)
 
     def keep_mask(self, shape: Sequence[Any], training: bool) -> Any:
@@ -68,6 +66,11 @@ class Dropout(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate}
+
+
+@fused
+def _dropped(values: Any, kept: Any, scale: float) -> Any:
+    return values * ops.cast(kept, values.dtype) * scale
 
 
 def keep_mask(shape: Sequence[Any], rate: float, seed: SeedStream) -> Any:

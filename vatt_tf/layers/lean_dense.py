@@ -15,6 +15,7 @@ from typing import Any
 
 from keras import ops
 
+from vatt_tf.layers.fusion import fused
 from vatt_tf.layers.recompute import once_there, with_backward
 
 
@@ -56,31 +57,19 @@ def norm_dense(
     """
     dtype = inputs.dtype
 
-    def normed(inputs: Any) -> tuple[Any, Any]:
-        values = ops.cast(inputs, "float32")
-        centred = values - ops.mean(values, axis=-1, keepdims=True)
-        variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-        inverse = ops.rsqrt(variance + epsilon)
-        return centred * inverse, inverse
-
     def forward(inputs: Any, gamma: Any, beta: Any, *weights: Any) -> Any:
-        values, _ = normed(inputs)
-        return _product(ops.cast(values * gamma + beta, dtype), *weights)
+        return _product(_norm(inputs, gamma, beta, epsilon), *weights)
 
     def backward(
         upstream: Any, outputs: Any, inputs: Any, gamma: Any, beta: Any, *weights: Any
     ) -> tuple[Any, ...]:
         del outputs
-        values, inverse = normed(once_there(upstream, inputs))
-        of_weights = _of_weights(ops.cast(values * gamma + beta, dtype), upstream, weights)
+        inputs = once_there(upstream, inputs)
+        of_weights = _of_weights(_norm(inputs, gamma, beta, epsilon), upstream, weights)
         of_normed = ops.cast(_of_inputs(upstream, weights), "float32")
-        of_gamma, of_beta = _sum_of_rows(of_normed * values), _sum_of_rows(of_normed)
-        of_values = of_normed * gamma
-        # Neither the mean nor the length of what the norm returns depends on its inputs.
-        along = ops.mean(of_values * values, axis=-1, keepdims=True)
-        of_values = of_values - ops.mean(of_values, axis=-1, keepdims=True) - values * along
-        of_tables = (of_gamma, of_beta, *of_weights)
-        return once_there(of_tables, ops.cast(of_values * inverse, dtype)), *of_tables
+        of_inputs, products = _of_norm(of_normed, inputs, gamma, epsilon)
+        of_tables = (_sum_of_rows(products), _sum_of_rows(of_normed), *of_weights)
+        return once_there(of_tables, ops.cast(of_inputs, dtype)), *of_tables
 
     tables = (ops.cast(gamma, "float32"), ops.cast(beta, "float32"))
     weights = _weights(kernel, bias, dtype)
@@ -105,11 +94,8 @@ def gelu_dense(
         [B, N, d] in the dtype of the inputs.
     """
 
-    def masked(values: Any, mask: Any) -> Any:
-        return values if mask is None else values * ops.cast(mask, values.dtype)
-
     def forward(inputs: Any, kernel: Any, *bias: Any) -> Any:
-        hidden = masked(ops.gelu(inputs, approximate=False), kept)
+        hidden = _hidden(inputs, kept)
         # The factor goes to the narrow side of the product.
         return _plus(scale * ops.matmul(hidden, kernel), *bias)
 
@@ -117,17 +103,58 @@ def gelu_dense(
         del outputs
         values = once_there(upstream, inputs)
         mask = None if kept is None else once_there(upstream, kept)
-        part = values * math.sqrt(0.5)
-        distribution = 0.5 * ops.erf(part) + 0.5
         scaled = scale * upstream
-        hidden = masked(values * distribution, mask)
-        of_weights = (_of_kernel(hidden, scaled), *_of_bias(upstream, weights))
-        of_hidden = masked(_of_inputs(once_there(of_weights, scaled), weights), mask)
-        # The density times x: x * exp(-x^2 / 2) / sqrt(2 pi).
-        slope = part * ops.exp(-ops.square(part)) * (1.0 / math.sqrt(math.pi))
-        return of_hidden * (distribution + slope), *of_weights
+        of_weights = (_of_kernel(_hidden(values, mask), scaled), *_of_bias(upstream, weights))
+        of_hidden = _of_inputs(once_there(of_weights, scaled), weights)
+        return _of_gelu(of_hidden, values, mask), *of_weights
 
     return with_backward(forward, backward)(inputs, *_weights(kernel, bias, inputs.dtype))
+
+
+@fused
+def _norm(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
+    """Layer norm over the last axis, in float32, in the dtype of the inputs."""
+    values, _ = _normed(inputs, epsilon)
+    return ops.cast(values * gamma + beta, inputs.dtype)
+
+
+@fused
+def _of_norm(of_normed: Any, inputs: Any, gamma: Any, epsilon: float) -> tuple[Any, Any]:
+    """Gradient of the norm's inputs, and what adds up to that of its scale; both float32."""
+    values, inverse = _normed(inputs, epsilon)
+    of_values = of_normed * gamma
+    # Neither the mean nor the length of what the norm returns depends on its inputs.
+    along = ops.mean(of_values * values, axis=-1, keepdims=True)
+    of_values = of_values - ops.mean(of_values, axis=-1, keepdims=True) - values * along
+    return of_values * inverse, of_normed * values
+
+
+def _normed(inputs: Any, epsilon: float) -> tuple[Any, Any]:
+    values = ops.cast(inputs, "float32")
+    centred = values - ops.mean(values, axis=-1, keepdims=True)
+    inverse = ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + epsilon)
+    return centred * inverse, inverse
+
+
+@fused
+def _hidden(inputs: Any, kept: Any) -> Any:
+    """GELU and dropout's mask."""
+    return masked(ops.gelu(inputs, approximate=False), kept)
+
+
+@fused
+def _of_gelu(of_hidden: Any, inputs: Any, kept: Any) -> Any:
+    """Gradient of the inputs of :func:`_hidden`."""
+    part = inputs * math.sqrt(0.5)
+    distribution = 0.5 * ops.erf(part) + 0.5
+    # The density times x: x * exp(-x^2 / 2) / sqrt(2 pi).
+    slope = part * ops.exp(-ops.square(part)) * (1.0 / math.sqrt(math.pi))
+    return masked(of_hidden, kept) * (distribution + slope)
+
+
+def masked(values: Any, kept: Any) -> Any:
+    """The values that are kept, zero for the others; all where there is no mask."""
+    return values if kept is None else values * ops.cast(kept, values.dtype)
 
 
 def _weights(kernel: Any, bias: Any, dtype: Any) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from vatt_tf.layers.dropout import Dropout
 from vatt_tf.layers.lean_dense import gelu_dense, norm_dense
 from vatt_tf.layers.random import seed_scope
 from vatt_tf.layers.recompute import once_there
+from vatt_tf.layers.shaw_attention import ShawAttention
 
 NORMS = ("layer_norm", "rms_norm")
 
@@ -49,6 +50,7 @@ class TransformerBlock(keras.layers.Layer):
         use_bias: Whether the six projections have biases.
         norm: Norm before the attention, ``"layer_norm"`` or ``"rms_norm"``.
         scale_scores: Whether scores are divided by sqrt(d_kv).
+        relative_distance: Largest distance of Shaw's relative keys and values; None for none.
 
     Call arguments:
         inputs: [B, N, d].
@@ -67,6 +69,7 @@ class TransformerBlock(keras.layers.Layer):
         use_bias: bool = True,
         norm: str = "layer_norm",
         scale_scores: bool = True,
+        relative_distance: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -79,13 +82,18 @@ class TransformerBlock(keras.layers.Layer):
         self.use_bias = use_bias
         self.norm = norm
         self.scale_scores = scale_scores
+        self.relative_distance = relative_distance
 
         # === Layers ===
         policy = self.dtype_policy
         self.attention_norm = _make_norm(norm, policy, "attention_norm")
-        self.attention = SelfAttention(
-            num_heads, d_kv, dropout_rate, use_bias, scale_scores, dtype=policy, name="attention"
-        )
+        arguments = (num_heads, d_kv, dropout_rate, use_bias, scale_scores)
+        if relative_distance is None:
+            self.attention = SelfAttention(*arguments, dtype=policy, name="attention")
+        else:
+            self.attention = ShawAttention(
+                *arguments, relative_distance, dtype=policy, name="attention"
+            )
         self.attention_dropout = Dropout(dropout_rate, dtype=policy, name="attention_dropout")
         self.mlp_norm = _make_norm("layer_norm", policy, "mlp_norm")
         self.mlp_hidden = keras.layers.Dense(
@@ -138,6 +146,7 @@ class TransformerBlock(keras.layers.Layer):
             "use_bias": self.use_bias,
             "norm": self.norm,
             "scale_scores": self.scale_scores,
+            "relative_distance": self.relative_distance,
         }
         return {**super().get_config(), **config}
 
@@ -147,7 +156,8 @@ class Transformer(keras.layers.Layer):
     """Stack of :class:`TransformerBlock` with a final norm and dropout.
 
     The defaults are the video, audio and agnostic encoder (ViT style). The text tower's T5 style is
-    ``use_bias=False, norm="rms_norm", scale_scores=False, relative_bias=True``.
+    ``use_bias=False, norm="rms_norm", scale_scores=False, relative_bias=True``, or with
+    ``relative_distance=16`` in place of ``relative_bias``.
 
     Attributes:
         remat: Whether the backward pass computes each block once more and keeps only the tokens
@@ -164,6 +174,8 @@ class Transformer(keras.layers.Layer):
         norm: Norm before each attention and at the end.
         scale_scores: Whether attention scores are divided by sqrt(d_kv).
         relative_bias: Whether a relative position bias is learned; one table, used by all blocks.
+        relative_distance: Largest distance of Shaw's relative keys and values, which each block has
+            for itself; None for none.
 
     Call arguments:
         tokens: [B, N, d].
@@ -184,6 +196,7 @@ class Transformer(keras.layers.Layer):
         norm: str = "layer_norm",
         scale_scores: bool = True,
         relative_bias: bool = False,
+        relative_distance: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -198,6 +211,7 @@ class Transformer(keras.layers.Layer):
         self.norm = norm
         self.scale_scores = scale_scores
         self.relative_bias = relative_bias
+        self.relative_distance = relative_distance
         self.remat = False
 
         # === Layers ===
@@ -212,6 +226,7 @@ class Transformer(keras.layers.Layer):
                 use_bias,
                 norm,
                 scale_scores,
+                relative_distance,
                 dtype=policy,
                 name=f"block_{index}",
             )
@@ -274,5 +289,6 @@ class Transformer(keras.layers.Layer):
             "norm": self.norm,
             "scale_scores": self.scale_scores,
             "relative_bias": self.relative_bias,
+            "relative_distance": self.relative_distance,
         }
         return {**super().get_config(), **config}

@@ -11,6 +11,7 @@ from keras import ops
 
 from vatt_tf.errors import UserError
 from vatt_tf.losses.contrastive import DENOMINATORS, contrastive_loss
+from vatt_tf.losses.statistical import STATISTICS
 
 Spaces = Mapping[str, Mapping[str, Any]]
 
@@ -28,6 +29,12 @@ class ObjectiveConfig:
         video_text: Weight of the video-text MIL-NCE (lambda of eq. 6).
         average: Divide the weighted sum by the sum of the weights, as the released code does; the
             paper adds.
+        statistics_weight: Weight of a loss on the pooled features of the towers, which asks them
+            to be distributed alike in all modalities; it is added to all the above. Wants towers
+            of one width, as the agnostic model has them. 0: not computed.
+        statistics: ``"moments"``: means and variances of the modalities are to be the same;
+            ``"mixture"``: the features are to be likely under one Gaussian mixture of all of them.
+        mixture_components: Gaussians of the mixture.
     """
 
     temperature: float = 0.07
@@ -35,6 +42,9 @@ class ObjectiveConfig:
     video_audio: float = 1.0
     video_text: float = 1.0
     average: bool = False
+    statistics_weight: float = 0.0
+    statistics: str = "moments"
+    mixture_components: int = 8
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -51,6 +61,39 @@ class ObjectiveConfig:
             raise UserError(
                 f"contrastive_loss weights video_audio={self.video_audio!r}, "
                 f"video_text={self.video_text!r}: expected none below 0 and one above 0"
+            )
+        if not self.statistics_weight >= 0:
+            raise UserError(
+                f"contrastive_loss.statistics_weight={self.statistics_weight!r}: expected a number "
+                "of at least 0"
+            )
+        if self.statistics not in STATISTICS:
+            raise UserError(
+                f"contrastive_loss.statistics={self.statistics!r}: expected one of "
+                f"{', '.join(STATISTICS)}"
+            )
+        components = self.mixture_components
+        if isinstance(components, bool) or not isinstance(components, int) or components < 1:
+            raise UserError(
+                f"contrastive_loss.mixture_components={components!r}: expected a whole number of "
+                "at least 1"
+            )
+
+    def check_widths(self, widths: Mapping[str, int]) -> None:
+        """Wants towers of one width where their features are compared.
+
+        Args:
+            widths: Width of the pooled features by modality.
+
+        Raises:
+            UserError: If they differ.
+        """
+        if self.statistics_weight and len(set(widths.values())) > 1:
+            found = ", ".join(f"{name} {width}" for name, width in widths.items())
+            raise UserError(
+                f"contrastive_loss.statistics_weight={self.statistics_weight!r} compares the "
+                f"features of the towers unit by unit, but their widths differ ({found}): choose "
+                "towers of one width (the agnostic model has them) or set it to 0"
             )
 
     @property

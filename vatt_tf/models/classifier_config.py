@@ -7,18 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.models.config import CLASSIFIED, AudioTowerConfig, TowerConfig, VideoTowerConfig
+from vatt_tf.models.config import CLASSIFIED, TowerConfig, check_tower, tower_from_dict
 from vatt_tf.models.fields import (
     AsDict,
     check_choice,
     check_flag,
     check_positive,
     check_rate,
-    fail,
     made_from,
 )
-
-_TOWERS = {"video": VideoTowerConfig, "audio": AudioTowerConfig}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,16 +32,14 @@ class ClassifierConfig(AsDict):
     """
 
     modality: str
-    tower: VideoTowerConfig | AudioTowerConfig
+    tower: TowerConfig
     num_classes: int
     multi_label: bool = False
     dropout_rate: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("classifier.modality", self.modality, CLASSIFIED)
-        expected = _TOWERS[self.modality]
-        if not isinstance(self.tower, expected):
-            fail("classifier.tower", self.tower, f"a {expected.__name__}")
+        check_tower("classifier.tower", self.modality, self.tower)
         check_positive("classifier.num_classes", self.num_classes)
         check_flag("classifier.multi_label", self.multi_label)
         check_rate("classifier.dropout_rate", self.dropout_rate)
@@ -62,11 +57,12 @@ class ClassifierConfig(AsDict):
     def clip(self, frame_rate: float = 10.0, sample_rate: int = 48_000) -> ClipSpec:
         """Shape of the clips that the tower reads; the other modality is not read."""
         spec = ClipSpec(frame_rate=frame_rate, sample_rate=sample_rate)
-        if isinstance(self.tower, AudioTowerConfig):
-            return dataclasses.replace(spec, frames=0, **self.tower.clip_fields)
-        height, width = self.tower.image_size
+        tower: Any = self.tower
+        if self.modality == "audio":
+            return dataclasses.replace(spec, frames=0, **tower.clip_fields)
+        height, width = tower.image_size
         return dataclasses.replace(
-            spec, frames=self.tower.frames, height=height, width=width, audio="none"
+            spec, frames=tower.frames, height=height, width=width, audio="none"
         )
 
     @classmethod
@@ -77,5 +73,5 @@ class ClassifierConfig(AsDict):
             UserError: When a key is unknown or missing, or a value is wrong.
         """
         check_choice("classifier.modality", values.get("modality"), CLASSIFIED)
-        tower = made_from(_TOWERS[values["modality"]], values.get("tower"), "tower")
+        tower = tower_from_dict(values["modality"], values.get("tower"), "tower")
         return made_from(cls, {**values, "tower": tower}, "model")

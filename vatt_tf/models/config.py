@@ -7,224 +7,33 @@ name (``video_tower.image_size``) before anything is built.
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gin
 
-from vatt_tf.data.schema import MEL_SCALINGS, WAVEFORM_SCALINGS, ClipSpec
+from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.models.agnostic_config import AgnosticTextConfig, AgnosticTowerConfig
+from vatt_tf.models.conv_config import (
+    AudioResNetTowerConfig,
+    S3DTowerConfig,
+    TSMResNetTowerConfig,
+)
 from vatt_tf.models.fields import (
     AsDict,
     added_later,
-    as_sizes,
     check_choice,
-    check_flag,
     check_positive,
-    check_rate,
     fail,
     made_from,
     set_field,
 )
-from vatt_tf.models.sizes import SIZE_FIELDS, SizeFields, check_transformer
+from vatt_tf.models.sizes import SIZE_FIELDS
 from vatt_tf.models.text_config import TextTowerConfig
+from vatt_tf.models.transformer_config import AudioTowerConfig, VideoTowerConfig
 
-
-def _check_drop_token(name: str, rate: float, tokens: int) -> None:
-    check_rate(name, rate)
-    kept = int((1.0 - rate) * tokens + 1e-6)  # As vatt_tf.layers.dropout.kept_tokens.
-    if rate > 0 and not 1 <= kept < tokens:
-        fail(name, rate, f"a share that drops some, not all of the {tokens} tokens, or 0")
-
-
-@gin.configurable("video_tower")
-@dataclasses.dataclass(frozen=True)
-class VideoTowerConfig(SizeFields):
-    """The video tower.
-
-    Attributes:
-        size: Named size: tiny, small, base, medium, large or xlarge.
-        frames: Frames of a clip; sets the size of the temporal position table.
-        image_size: (height, width) of a frame in pixels; sets the spatial position tables.
-        patch: Patch (frames, height, width).
-        drop_token_rate: Share of the patches that DropToken drops in training; 0 switches it off.
-        dropout_rate: Dropout inside the Transformer.
-        position_dropout_rate: Dropout after the positions are added (released code: always 0.1).
-        num_layers: Overrides the size's number of blocks.
-        d_model: Overrides the size's token width.
-        num_heads: Overrides the size's number of heads.
-        d_ff: Overrides the size's MLP width.
-        d_kv: Overrides the size's head width.
-        pre_projection: Dense + GELU behind the patch embedding, as in the agnostic model.
-        post_projection: Width of a Dense + GELU on the outputs, as in the agnostic model; None for
-            none.
-    """
-
-    size: str = "base"
-    frames: int = 32
-    image_size: tuple[int, int] = (224, 224)
-    patch: tuple[int, int, int] = (4, 16, 16)
-    drop_token_rate: float = 0.5
-    dropout_rate: float = 0.1
-    position_dropout_rate: float = 0.1
-    num_layers: int | None = None
-    d_model: int | None = None
-    num_heads: int | None = None
-    d_ff: int | None = None
-    d_kv: int | None = None
-    pre_projection: bool = False
-    post_projection: int | None = None
-
-    def __post_init__(self) -> None:
-        name = "video_tower"
-        check_positive(f"{name}.frames", self.frames)
-        if isinstance(self.image_size, int):
-            set_field(self, "image_size", (self.image_size, self.image_size))
-        set_field(self, "image_size", as_sizes(f"{name}.image_size", self.image_size, 2))
-        set_field(self, "patch", as_sizes(f"{name}.patch", self.patch, 3))
-        if self.frames < self.patch[0]:
-            fail(f"{name}.frames", self.frames, f"at least one patch of {self.patch[0]} frames")
-        if self.image_size[0] < self.patch[1] or self.image_size[1] < self.patch[2]:
-            fail(f"{name}.image_size", self.image_size, f"at least one patch of {self.patch[1:]}")
-        check_transformer(self, name)
-        check_rate(f"{name}.position_dropout_rate", self.position_dropout_rate)
-        _check_drop_token(f"{name}.drop_token_rate", self.drop_token_rate, self.tokens)
-        check_flag(f"{name}.pre_projection", self.pre_projection)
-        if self.post_projection is not None:
-            check_positive(f"{name}.post_projection", self.post_projection)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one clip."""
-        return (self.frames, *self.image_size, 3)
-
-    @property
-    def tokens(self) -> int:
-        """Patches of a clip, without AGG."""
-        return math.prod(
-            size // patch
-            for size, patch in zip((self.frames, *self.image_size), self.patch, strict=True)
-        )
-
-
-@gin.configurable("audio_tower")
-@dataclasses.dataclass(frozen=True)
-class AudioTowerConfig(SizeFields):
-    """The audio tower.
-
-    Attributes:
-        size: Named size: tiny, small, base, medium, large or xlarge.
-        input: ``"waveform"`` or ``"log_mel"``.
-        samples: Samples of a clip (waveform); sets the size of the position table.
-        mel_frames: Time steps of the spectrogram (log_mel).
-        mel_bins: Mel bands of the spectrogram (log_mel).
-        mel_scaling: ``"min_max"``: each spectrogram to [0, 1], as in the released code;
-            ``"fixed"``: all by the same numbers, so that loud and soft stay apart (log_mel).
-        waveform_scaling: ``"none"``: samples in [-1, 1] as they are, as in the released code;
-            ``"deviation"``: each clip is divided by its standard deviation (waveform).
-        patch: Samples of a patch (waveform, 128 by default), or (time steps, mel bands) (log_mel,
-            (16, 5) by default).
-        drop_token_rate: Share of the patches that DropToken drops in training; 0 switches it off.
-        dropout_rate: Dropout inside the Transformer.
-        position_dropout_rate: Dropout after the positions are added (released code: always 0.1).
-        use_bias: Whether the Transformer's projections have biases; None: yes for waveforms, no
-            for log_mel, as in the released code.
-        num_layers: Overrides the size's number of blocks.
-        d_model: Overrides the size's token width.
-        num_heads: Overrides the size's number of heads.
-        d_ff: Overrides the size's MLP width.
-        d_kv: Overrides the size's head width.
-        pre_projection: Dense + GELU behind the patch embedding, as in the agnostic model.
-        post_projection: Width of a Dense + GELU on the outputs, as in the agnostic model; None for
-            none.
-    """
-
-    size: str = "base"
-    input: str = "waveform"
-    samples: int = 153_600
-    mel_frames: int = 150
-    mel_bins: int = 80
-    mel_scaling: str = added_later("min_max")
-    waveform_scaling: str = added_later("none")
-    patch: int | tuple[int, int] | None = None
-    drop_token_rate: float = 0.5
-    dropout_rate: float = 0.1
-    position_dropout_rate: float = 0.1
-    use_bias: bool | None = None
-    num_layers: int | None = None
-    d_model: int | None = None
-    num_heads: int | None = None
-    d_ff: int | None = None
-    d_kv: int | None = None
-    pre_projection: bool = False
-    post_projection: int | None = None
-
-    def __post_init__(self) -> None:
-        name = "audio_tower"
-        check_choice(f"{name}.input", self.input, ("waveform", "log_mel"))
-        check_choice(f"{name}.mel_scaling", self.mel_scaling, MEL_SCALINGS)
-        check_choice(f"{name}.waveform_scaling", self.waveform_scaling, WAVEFORM_SCALINGS)
-        for field in ("samples", "mel_frames", "mel_bins"):
-            check_positive(f"{name}.{field}", getattr(self, field))
-        patch: Any = self.patch
-        if self.input == "waveform":
-            patch = 128 if patch is None else patch
-            check_positive(f"{name}.patch", patch)
-            if self.samples < patch:
-                fail(f"{name}.samples", self.samples, f"at least one patch of {patch} samples")
-        else:
-            patch = as_sizes(f"{name}.patch", (16, 5) if patch is None else patch, 2)
-            if self.mel_frames < patch[0] or self.mel_bins < patch[1]:
-                fail(
-                    f"{name}.mel_frames, {name}.mel_bins",
-                    (self.mel_frames, self.mel_bins),
-                    f"at least one patch of {patch}",
-                )
-        set_field(self, "patch", patch)
-        if self.use_bias is not None:
-            check_flag(f"{name}.use_bias", self.use_bias)
-        check_transformer(self, name)
-        check_rate(f"{name}.position_dropout_rate", self.position_dropout_rate)
-        _check_drop_token(f"{name}.drop_token_rate", self.drop_token_rate, self.tokens)
-        check_flag(f"{name}.pre_projection", self.pre_projection)
-        if self.post_projection is not None:
-            check_positive(f"{name}.post_projection", self.post_projection)
-
-    @property
-    def clip_fields(self) -> dict[str, Any]:
-        """The fields of a ``ClipSpec`` that the tower decides."""
-        if self.input == "waveform":
-            scaling = self.waveform_scaling
-            return {"audio": "waveform", "samples": self.samples, "waveform_scaling": scaling}
-        samples = self.mel_frames * ClipSpec.stft_step
-        return {
-            "audio": "log_mel",
-            "samples": samples,
-            "mel_bins": self.mel_bins,
-            "mel_scaling": self.mel_scaling,
-        }
-
-    @property
-    def has_bias(self) -> bool:
-        """``use_bias`` with its default filled in."""
-        return self.input == "waveform" if self.use_bias is None else self.use_bias
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one clip."""
-        if self.input == "waveform":
-            return (self.samples, 1)
-        return (self.mel_frames, self.mel_bins, 1)
-
-    @property
-    def tokens(self) -> int:
-        """Patches of a clip, without AGG."""
-        patch: Any = (self.patch,) if isinstance(self.patch, int) else self.patch
-        return math.prod(
-            size // length for size, length in zip(self.input_shape[:-1], patch, strict=True)
-        )
+HEADS = ("fac", "shared", "disjoint", "mmv_fac", "mmv_shared", "mmv_disjoint", "linear")
 
 
 @gin.configurable("common_space")
@@ -234,10 +43,12 @@ class HeadConfig:
 
     Attributes:
         kind: ``"fac"`` (fine video-audio space, coarse video-text space reached through it),
-            ``"shared"`` (one space) or ``"disjoint"`` (two independent spaces).
+            ``"shared"`` (one space) or ``"disjoint"`` (two independent spaces), as VATT has them;
+            ``"mmv_fac"``, ``"mmv_shared"``, ``"mmv_disjoint"`` as MMV has them; ``"linear"`` (one
+            layer per modality into one space, as MIL-NCE has it).
         va_dim: Width of the video-audio space (fac, disjoint).
-        vt_dim: Width of the video-text space (fac, disjoint).
-        vat_dim: Width of the one space (shared).
+        vt_dim: Width of the video-text space (fac, disjoint), in mmv_fac of the space of all three.
+        vat_dim: Width of the one space (shared, linear).
     """
 
     kind: str = "fac"
@@ -246,7 +57,7 @@ class HeadConfig:
     vat_dim: int = 512
 
     def __post_init__(self) -> None:
-        check_choice("common_space.kind", self.kind, ("fac", "shared", "disjoint"))
+        check_choice("common_space.kind", self.kind, HEADS)
         for field in ("va_dim", "vt_dim", "vat_dim"):
             check_positive(f"common_space.{field}", getattr(self, field))
 
@@ -261,7 +72,63 @@ _SPECIFIC_ONLY = (
     "post_projection",
     "use_bias",
     "kind",
+    "positions",
+    "max_distance",
 )
+
+
+TowerConfig = (
+    VideoTowerConfig
+    | S3DTowerConfig
+    | TSMResNetTowerConfig
+    | AudioTowerConfig
+    | AudioResNetTowerConfig
+    | TextTowerConfig
+    | AgnosticTextConfig
+)
+MODALITIES = ("video", "audio", "text")
+# Modalities of which a tower can become a classifier.
+CLASSIFIED = ("video", "audio")
+# Configurations by the modality that their tower reads; the first is the default.
+TOWERS: dict[str, tuple[Any, ...]] = {
+    "video": (VideoTowerConfig, S3DTowerConfig, TSMResNetTowerConfig),
+    "audio": (AudioTowerConfig, AudioResNetTowerConfig),
+    "text": (TextTowerConfig, AgnosticTextConfig),
+}
+GIN_NAMES = {
+    VideoTowerConfig: "video_tower",
+    S3DTowerConfig: "s3d_tower",
+    TSMResNetTowerConfig: "tsm_resnet_tower",
+    AudioTowerConfig: "audio_tower",
+    AudioResNetTowerConfig: "audio_resnet_tower",
+    TextTowerConfig: "text_tower",
+    AgnosticTextConfig: "agnostic_text_tower",
+}
+
+
+def check_tower(name: str, modality: str, tower: Any) -> None:
+    """Wants a configuration of a tower that reads the modality."""
+    if not isinstance(tower, TOWERS[modality]):
+        fail(name, tower, " or ".join(f"@{GIN_NAMES[kind]}()" for kind in TOWERS[modality]))
+
+
+def tower_from_dict(modality: str, values: Any, where: str) -> Any:
+    """Makes the configuration of a tower from its JSON form.
+
+    Args:
+        modality: What the tower reads.
+        values: The JSON object.
+        where: What to call it in messages.
+    """
+    keys = set(values) if isinstance(values, Mapping) else set()
+    for kind in TOWERS[modality]:
+        fields = {field.name: field.default for field in dataclasses.fields(kind)}
+        same_kind = values.get("kind") == fields.get("kind") if keys else False
+        if modality == "text":
+            same_kind = ("kind" in keys) == ("kind" in fields)
+        if same_kind:
+            return made_from(kind, values, where)
+    return made_from(TOWERS[modality][0], values, where)
 
 
 @gin.configurable("vatt")
@@ -270,9 +137,10 @@ class VattConfig(AsDict):
     """A whole model. In gin, ``vatt()`` takes each part from that part's own bindings.
 
     Attributes:
-        kind: ``"specific"`` (a Transformer per modality) or ``"agnostic"`` (one for all).
-        video: The video tower.
-        audio: The audio tower.
+        kind: ``"specific"`` (a tower per modality) or ``"agnostic"`` (one Transformer for all).
+        modalities: Which towers there are: all three, or two of them.
+        video: The video tower: ``@video_tower()``, ``@s3d_tower()`` or ``@tsm_resnet_tower()``.
+        audio: The audio tower: ``@audio_tower()`` or ``@audio_resnet_tower()``.
         text: The text tower.
         agnostic: The shared Transformer; read when ``kind`` is agnostic, and then the towers' own
             sizes and dropout rates must be left alone.
@@ -280,20 +148,43 @@ class VattConfig(AsDict):
     """
 
     kind: str = "specific"
-    video: VideoTowerConfig = dataclasses.field(default_factory=lambda: VideoTowerConfig())
-    audio: AudioTowerConfig = dataclasses.field(default_factory=lambda: AudioTowerConfig())
+    modalities: tuple[str, ...] = added_later(MODALITIES)
+    video: VideoTowerConfig | S3DTowerConfig | TSMResNetTowerConfig = dataclasses.field(
+        default_factory=lambda: VideoTowerConfig()
+    )
+    audio: AudioTowerConfig | AudioResNetTowerConfig = dataclasses.field(
+        default_factory=lambda: AudioTowerConfig()
+    )
     text: TextTowerConfig = dataclasses.field(default_factory=lambda: TextTowerConfig())
     agnostic: AgnosticTowerConfig = dataclasses.field(default_factory=lambda: AgnosticTowerConfig())
     head: HeadConfig = dataclasses.field(default_factory=lambda: HeadConfig())
 
     def __post_init__(self) -> None:
         check_choice("vatt.kind", self.kind, ("specific", "agnostic"))
+        self._check_modalities()
+        for modality in ("video", "audio"):
+            check_tower(f"vatt.{modality}", modality, getattr(self, modality))
         for field, expected in _PARTS.items():
             if not isinstance(getattr(self, field), expected):
                 fail(f"vatt.{field}", getattr(self, field), f"a {expected.__name__}")
         if self.kind == "agnostic":
             for part in (self.video, self.audio, self.text):
                 _check_left_alone(part)
+
+    def _check_modalities(self) -> None:
+        given = self.modalities
+        if (
+            isinstance(given, str)
+            or not isinstance(given, Sequence)
+            or not set(given) <= set(MODALITIES)
+            or not 2 <= len(set(given)) == len(given)
+        ):
+            fail("vatt.modalities", given, "two or three of 'video', 'audio', 'text'")
+        if "video" not in given:
+            fail("vatt.modalities", given, "video among them: it is what the others are tied to")
+        set_field(self, "modalities", tuple(name for name in MODALITIES if name in given))
+        if self.kind == "agnostic" and len(given) < len(MODALITIES):
+            fail("vatt.modalities", given, "all three where vatt.kind is 'agnostic'")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> VattConfig:
@@ -303,6 +194,8 @@ class VattConfig(AsDict):
             UserError: When a key is unknown or missing, or a value is wrong.
         """
         parts = {field: made_from(part, values.get(field), field) for field, part in _PARTS.items()}
+        for modality in ("video", "audio"):
+            parts[modality] = tower_from_dict(modality, values.get(modality), modality)
         return made_from(cls, {**values, **parts}, "model")
 
     def clip(self, frame_rate: float = 10.0, sample_rate: int = 48_000, texts: int = 5) -> ClipSpec:
@@ -322,12 +215,14 @@ class VattConfig(AsDict):
             texts=texts,
             tokens=self.text.max_tokens,
         )
-        return dataclasses.replace(spec, **self.audio.clip_fields)
+        has_audio = "audio" in self.modalities
+        sound = self.audio.clip_fields if has_audio else {"audio": "none"}
+        return dataclasses.replace(spec, **sound)
 
     @property
     def towers(self) -> dict[str, TowerConfig]:
         """Configurations of the towers by modality, each as a model of its own."""
-        return {modality: self.tower(modality) for modality in MODALITIES}
+        return {modality: self.tower(modality) for modality in self.modalities}
 
     def tower(self, modality: str) -> TowerConfig:
         """One of the towers as a model of its own, e.g. to fine-tune it.
@@ -338,7 +233,7 @@ class VattConfig(AsDict):
         Raises:
             UserError: For another modality.
         """
-        check_choice("modality", modality, MODALITIES)
+        check_choice("modality", modality, self.modalities)
         tower = getattr(self, modality)
         if self.kind == "specific":
             return tower
@@ -351,28 +246,16 @@ class VattConfig(AsDict):
         return dataclasses.replace(tower, **shared, **bias, pre_projection=True)
 
 
-TowerConfig = VideoTowerConfig | AudioTowerConfig | TextTowerConfig | AgnosticTextConfig
-MODALITIES = ("video", "audio", "text")
-# Modalities of which a tower can become a classifier.
-CLASSIFIED = ("video", "audio")
-
-_PARTS = {
-    "video": VideoTowerConfig,
-    "audio": AudioTowerConfig,
-    "text": TextTowerConfig,
-    "agnostic": AgnosticTowerConfig,
-    "head": HeadConfig,
-}
-GIN_NAMES = {
-    VideoTowerConfig: "video_tower",
-    AudioTowerConfig: "audio_tower",
-    TextTowerConfig: "text_tower",
-    AgnosticTextConfig: "agnostic_text_tower",
-}
+_PARTS = {"text": TextTowerConfig, "agnostic": AgnosticTowerConfig, "head": HeadConfig}
 
 
 def _check_left_alone(part: Any) -> None:
-    """Reports a binding that the agnostic model would not read."""
+    """Reports a tower or a binding that the agnostic model would not read."""
+    if not isinstance(part, (VideoTowerConfig, AudioTowerConfig, TextTowerConfig)):
+        raise UserError(
+            f"vatt: @{GIN_NAMES[type(part)]}() has no Transformer to share, but vatt.kind is "
+            "'agnostic'; remove it or set vatt.kind = 'specific'"
+        )
     for field in dataclasses.fields(part):
         if field.name in _SPECIFIC_ONLY and getattr(part, field.name) != field.default:
             name = f"{GIN_NAMES[type(part)]}.{field.name}"

@@ -1,8 +1,8 @@
 """Floating-point operations of a model, counted from its configuration.
 
-Counted are the matrix products, two operations per multiply-add: patch embedding, projections,
-both products of the attention, MLPs and heads. Norms, softmax, GELU and position tables are left
-out (about 1 %).
+Counted are the matrix products and convolutions, two operations per multiply-add: patch embedding,
+projections, both products of the attention, MLPs, heads. Norms, softmax, GELU and position tables
+are left out (about 1 %).
 
 Two conventions:
   * ``"full"``: all of that, as this package computes it.
@@ -25,6 +25,8 @@ from vatt_tf.models.config import (
     VattConfig,
     VideoTowerConfig,
 )
+from vatt_tf.models.conv_config import CONVOLUTIONAL
+from vatt_tf.models.conv_flops import convolution_cost
 from vatt_tf.models.multimodal_config import MultimodalConfig
 from vatt_tf.models.sizes import TransformerSize
 from vatt_tf.models.text_config import TextTowerConfig
@@ -32,13 +34,17 @@ from vatt_tf.models.text_config import TextTowerConfig
 CONVENTIONS = ("full", "paper")
 
 
-def transformer_flops(size: TransformerSize, tokens: int, convention: str = "full") -> int:
+def transformer_flops(
+    size: TransformerSize, tokens: int, convention: str = "full", relative: bool = False
+) -> int:
     """Forward pass of a Transformer on one sequence.
 
     Args:
         size: Shape of the Transformer.
         tokens: Length of the sequence, with AGG.
         convention: ``"full"`` or ``"paper"``.
+        relative: Whether there are relative keys and values (Shaw): each of the attention's two
+            products has a second one of its size beside it.
 
     Raises:
         ValueError: When the convention is unknown.
@@ -47,7 +53,7 @@ def transformer_flops(size: TransformerSize, tokens: int, convention: str = "ful
         raise ValueError(f"convention must be one of {CONVENTIONS}, got {convention!r}")
     inner = size.num_heads * size.d_kv
     weights = 4 * size.d_model * inner + 2 * size.d_model * size.d_ff
-    products = 2 if convention == "full" else 1
+    products = (2 if convention == "full" else 1) * (2 if relative else 1)
     attention = products * tokens * tokens * inner
     return 2 * size.num_layers * (tokens * weights + attention)
 
@@ -62,6 +68,8 @@ def encoder_flops(tower: TowerConfig, *, training: bool = False, convention: str
     """
     if isinstance(tower, TextTowerConfig) and tower.kind == "linear":
         return 2 * tower.max_tokens * tower.embedding_dim * tower.output_dim
+    if isinstance(tower, CONVOLUTIONAL):
+        return convolution_cost(tower).flops
     size = tower.transformer_size()
     if isinstance(tower, (VideoTowerConfig, AudioTowerConfig)):
         tokens = kept_tokens(tower.tokens, tower.drop_token_rate) if training else tower.tokens
@@ -74,7 +82,8 @@ def encoder_flops(tower: TowerConfig, *, training: bool = False, convention: str
     flops = 2 * embedded * patch_size * size.d_model
     flops += 2 * tokens * size.d_model * size.d_model * pre_projection
     flops += 2 * (tokens + 1) * size.d_model * (getattr(tower, "post_projection", None) or 0)
-    return flops + transformer_flops(size, tokens + 1, convention)
+    relative = getattr(tower, "positions", "t5") == "shaw"
+    return flops + transformer_flops(size, tokens + 1, convention, relative)
 
 
 def tower_flops(
@@ -87,11 +96,14 @@ def tower_flops(
 def head_flops(config: VattConfig, texts: int = 5) -> int:
     """Forward pass of the head on one clip with ``texts`` captions."""
     head = config.head
-    video, audio, text = (config.tower(name).output_dim for name in MODALITIES)
-    if head.kind == "shared":
+    widths = {modality: tower.output_dim for modality, tower in config.towers.items()}
+    video, audio, text = (widths.get(modality, 0) for modality in MODALITIES)
+    if head.kind in ("shared", "linear"):
         return 2 * head.vat_dim * (video + audio + texts * text)
+    if head.kind == "mmv_shared":
+        return 2 * head.vat_dim * (video + head.vat_dim + audio + texts * text)
     flops = head.va_dim * (video + head.va_dim + audio) + texts * text * head.vt_dim
-    if head.kind == "fac":
+    if head.kind in ("fac", "mmv_fac"):
         flops += head.va_dim * head.vt_dim
     else:
         flops += head.vt_dim * (video + head.vt_dim)

@@ -10,13 +10,7 @@ from typing import Any
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.heads.fusion import FUSIONS, MOST_PRODUCTS
-from vatt_tf.models.agnostic_config import AgnosticTextConfig
-from vatt_tf.models.config import (
-    MODALITIES,
-    AudioTowerConfig,
-    TowerConfig,
-    VideoTowerConfig,
-)
+from vatt_tf.models.config import MODALITIES, TowerConfig, check_tower, tower_from_dict
 from vatt_tf.models.fields import (
     AsDict,
     check_choice,
@@ -26,14 +20,8 @@ from vatt_tf.models.fields import (
     fail,
     made_from,
 )
-from vatt_tf.models.text_config import TextTowerConfig
 
 _NAME = "multimodal_classifier"
-_TOWERS: dict[str, tuple[type, ...]] = {
-    "video": (VideoTowerConfig,),
-    "audio": (AudioTowerConfig,),
-    "text": (TextTowerConfig, AgnosticTextConfig),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +43,9 @@ class MultimodalConfig(AsDict):
     """
 
     num_classes: int
-    video: VideoTowerConfig | None = None
-    audio: AudioTowerConfig | None = None
-    text: TextTowerConfig | AgnosticTextConfig | None = None
+    video: Any = None
+    audio: Any = None
+    text: Any = None
     fusion: str = "concatenation"
     fusion_dim: int | None = None
     multi_label: bool = False
@@ -65,8 +53,7 @@ class MultimodalConfig(AsDict):
 
     def __post_init__(self) -> None:
         for modality, tower in self.towers.items():
-            if not isinstance(tower, _TOWERS[modality]):
-                fail(f"{_NAME}.{modality}", tower, f"a {_TOWERS[modality][0].__name__}")
+            check_tower(f"{_NAME}.{modality}", modality, tower)
         if len(self.towers) < 2:
             fail(f"{_NAME}.modalities", self.modalities, "two or three of video, audio and text")
         check_positive(f"{_NAME}.num_classes", self.num_classes)
@@ -121,16 +108,8 @@ class MultimodalConfig(AsDict):
             UserError: When a key is unknown or missing, or a value is wrong.
         """
         towers = {
-            modality: made_from(
-                _tower_class(modality, values[modality]), values[modality], modality
-            )
+            modality: tower_from_dict(modality, values[modality], modality)
             for modality in MODALITIES
             if values.get(modality) is not None
         }
         return made_from(cls, {**values, **towers}, "model")
-
-
-def _tower_class(modality: str, values: Any) -> type:
-    """Only the specific text tower comes in kinds."""
-    is_agnostic = modality == "text" and isinstance(values, Mapping) and "kind" not in values
-    return _TOWERS[modality][1 if is_agnostic else 0]

@@ -8,20 +8,12 @@ from typing import Any
 
 import gin
 
+from vatt_tf.errors import UserError
 from vatt_tf.models.classifier_config import ClassifierConfig
-from vatt_tf.models.config import (
-    CLASSIFIED,
-    MODALITIES,
-    AudioTowerConfig,
-    TowerConfig,
-    VideoTowerConfig,
-)
+from vatt_tf.models.config import CLASSIFIED, MODALITIES, TOWERS, TowerConfig, check_tower
 from vatt_tf.models.fields import check_choice, check_positive, fail, set_field
 from vatt_tf.models.initial import InitialWeights, folder_of, rebound, stored_tower
 from vatt_tf.models.multimodal_config import MultimodalConfig
-from vatt_tf.models.text_config import TextTowerConfig
-
-_FROM_SCRATCH = {"video": VideoTowerConfig, "audio": AudioTowerConfig, "text": TextTowerConfig}
 
 
 class _Settings:
@@ -47,11 +39,12 @@ class _Settings:
 class ClassifierSettings(_Settings):
     """A classifier of one modality.
 
-    Its tower comes from the initial weights, or from the bindings of ``video_tower`` or
-    ``audio_tower`` when it is trained from scratch.
+    Its tower comes from the initial weights, or from ``tower`` when it is trained from scratch.
 
     Attributes:
         modality: ``"video"`` (images are clips that stand still) or ``"audio"``.
+        tower: The tower of a run from scratch, e.g. ``@s3d_tower()``; None for a Transformer with
+            the bindings of ``video_tower`` or ``audio_tower``.
         num_classes: Number of classes; None for the number of labels of the data.
         multi_label: Whether a clip may have several labels: sigmoid instead of softmax.
         dropout_rate: Dropout in front of the head (released code: video 0.5, audio 0, agnostic
@@ -59,12 +52,15 @@ class ClassifierSettings(_Settings):
     """
 
     modality: str = "video"
+    tower: Any = None
     num_classes: int | None = None
     multi_label: bool = False
     dropout_rate: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("classifier.modality", self.modality, CLASSIFIED)
+        if self.tower is not None:
+            check_tower("classifier.tower", self.modality, self.tower)
         if self.num_classes is not None:
             check_positive("classifier.num_classes", self.num_classes)
 
@@ -86,7 +82,7 @@ class ClassifierSettings(_Settings):
         Raises:
             UserError: If the numbers of classes differ, or the folder has no such tower.
         """
-        tower: Any = tower_config(self.modality, initial_weights)
+        tower: Any = tower_config(self.modality, initial_weights, self.tower)
         return ClassifierConfig(
             modality=self.modality,
             tower=tower,
@@ -155,14 +151,24 @@ class MultimodalSettings(_Settings):
 SETTINGS = (ClassifierSettings, MultimodalSettings)
 
 
-def tower_config(modality: str, initial_weights: InitialWeights | None) -> TowerConfig:
+def tower_config(
+    modality: str, initial_weights: InitialWeights | None, from_scratch: TowerConfig | None = None
+) -> TowerConfig:
     """Configuration of a tower: that of its initial weights with what the run file changes.
 
     Args:
         modality: ``"video"``, ``"audio"`` or ``"text"``.
         initial_weights: As in :meth:`ClassifierSettings.resolve`.
+        from_scratch: The tower where there are no initial weights; None for a Transformer.
+
+    Raises:
+        UserError: If both say what the tower is.
     """
     folder = folder_of(initial_weights, modality)
     if folder is None:
-        return _FROM_SCRATCH[modality]()
+        return from_scratch or TOWERS[modality][0]()
+    if from_scratch is not None:
+        raise UserError(
+            f"classifier.tower is set, but the {modality} tower comes from {folder}; remove one"
+        )
     return rebound(stored_tower(folder, modality))

@@ -7,7 +7,7 @@ from typing import Any
 
 import gin
 
-from vatt_tf.models.fields import check_choice, check_flag, check_positive
+from vatt_tf.models.fields import added_later, check_choice, check_flag, check_positive, fail
 from vatt_tf.models.sizes import SizeFields, check_transformer
 
 _LINEAR_WIDTH = 2048
@@ -34,6 +34,10 @@ class TextTowerConfig(SizeFields):
         trainable_words: Whether the word table is trained; False freezes it, as in the paper, where
             it is word2vec.
         dropout_rate: Rate of every dropout (kind t5).
+        positions: ``"t5"``: a learned bias of the attention scores by distance (the paper's);
+            ``"shaw"``: learned relative keys and values in each block (kind t5).
+        max_distance: Distance in words from which on relative keys and values are the same
+            (positions shaw).
         num_layers: Overrides the size's number of blocks.
         d_model: Overrides the size's token width; for kind linear the width of the features
             (default 2048).
@@ -49,6 +53,8 @@ class TextTowerConfig(SizeFields):
     max_tokens: int = 16
     trainable_words: bool = False
     dropout_rate: float = 0.1
+    positions: str = added_later("t5")
+    max_distance: int = added_later(16)
     num_layers: int | None = None
     d_model: int | None = None
     num_heads: int | None = None
@@ -60,6 +66,10 @@ class TextTowerConfig(SizeFields):
         check_choice(f"{name}.kind", self.kind, ("t5", "linear"))
         check_words(self, name)
         check_transformer(self, name)
+        check_choice(f"{name}.positions", self.positions, ("t5", "shaw"))
+        check_positive(f"{name}.max_distance", self.max_distance)
+        if self.kind == "linear" and self.positions != "t5":
+            fail(f"{name}.positions", self.positions, f"'t5': {name}.kind = 'linear' has none")
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -12,6 +12,12 @@ from vatt_tf.encoders.text import AbsoluteTextEncoder, LinearTextEncoder, TextEn
 from vatt_tf.encoders.video import VideoEncoder
 from vatt_tf.models.agnostic_config import AgnosticTextConfig
 from vatt_tf.models.config import AudioTowerConfig, TowerConfig, VideoTowerConfig
+from vatt_tf.models.conv_config import (
+    CONVOLUTIONAL,
+    AudioResNetTowerConfig,
+    S3DTowerConfig,
+    TSMResNetTowerConfig,
+)
 from vatt_tf.models.text_config import TextTowerConfig
 
 
@@ -68,6 +74,8 @@ def build_tower(tower: TowerConfig, policy: Any) -> keras.layers.Layer:
     """
     if isinstance(tower, TextTowerConfig):
         return _text_tower(tower, policy)
+    if isinstance(tower, CONVOLUTIONAL):
+        return _convolutional_tower(tower, policy)
     common = {
         **transformer_arguments(tower),
         "position_dropout_rate": tower.position_dropout_rate,
@@ -84,10 +92,29 @@ def build_tower(tower: TowerConfig, policy: Any) -> keras.layers.Layer:
     return encoder(**audio_input(tower), **common, name="audio")
 
 
+def _convolutional_tower(
+    tower: S3DTowerConfig | TSMResNetTowerConfig | AudioResNetTowerConfig, policy: Any
+) -> keras.layers.Layer:
+    from vatt_tf.encoders.audio_resnet import SpectrogramResNetEncoder
+    from vatt_tf.encoders.s3d import S3DGEncoder
+    from vatt_tf.encoders.tsm_resnet import TSMResNetEncoder
+
+    arguments = {"width": tower.width, "dtype": policy, "name": tower.modality}
+    if isinstance(tower, S3DTowerConfig):
+        return S3DGEncoder(
+            space_to_depth=tower.space_to_depth, deflated=tower.deflated, **arguments
+        )
+    arguments["blocks"] = tower.blocks
+    if isinstance(tower, TSMResNetTowerConfig):
+        return TSMResNetEncoder(shift=tower.shift, **arguments)
+    return SpectrogramResNetEncoder(**arguments)
+
+
 def _text_tower(text: TextTowerConfig, policy: Any) -> TextEncoder | LinearTextEncoder:
     arguments = {**text_input(text), "dtype": policy, "name": "text"}
     if text.kind == "linear":
         return LinearTextEncoder(d_model=text.output_dim, **arguments)
+    arguments |= {"positions": text.positions, "max_distance": text.max_distance}
     return TextEncoder(**transformer_arguments(text), **arguments)
 
 

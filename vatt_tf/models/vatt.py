@@ -13,8 +13,14 @@ import numpy as np
 from vatt_tf.encoders.agnostic import AgnosticEncoder
 from vatt_tf.errors import UserError
 from vatt_tf.heads.common_space import CommonSpace, DisjointHead, FACHead, SharedHead
+from vatt_tf.heads.mmv import LinearHead, MMVFACHead, MMVSharedHead
 from vatt_tf.models.base import ConfiguredModel
-from vatt_tf.models.config import MODALITIES, HeadConfig, VattConfig
+from vatt_tf.models.config import (
+    AudioTowerConfig,
+    HeadConfig,
+    VattConfig,
+    VideoTowerConfig,
+)
 from vatt_tf.models.towers import (
     audio_input,
     build_tower,
@@ -59,15 +65,14 @@ class VATT(ConfiguredModel):
         if config.kind == "agnostic":
             self.agnostic_tower = _agnostic_tower(config, policy)
         else:
-            self.video_tower = build_tower(config.video, policy)
-            self.audio_tower = build_tower(config.audio, policy)
-            self.text_tower = build_tower(config.text, policy)
+            for modality in config.modalities:
+                setattr(self, f"{modality}_tower", build_tower(config.tower(modality), policy))
         self.head = _head(config.head)
 
     def tower(self, modality: str) -> keras.layers.Layer:
-        """The encoder of ``"video"``, ``"audio"`` or ``"text"``."""
-        if modality not in MODALITIES:
-            raise ValueError(f"modality must be one of {MODALITIES}, got {modality!r}")
+        """The encoder of one of the model's modalities."""
+        if modality not in self.config.modalities:
+            raise ValueError(f"modality must be one of {self.config.modalities}, got {modality!r}")
         if self.config.kind == "agnostic":
             return getattr(self.agnostic_tower, modality)
         return getattr(self, f"{modality}_tower")
@@ -75,7 +80,7 @@ class VATT(ConfiguredModel):
     @property
     def towers(self) -> dict[str, keras.layers.Layer]:
         """The encoders by modality."""
-        return {modality: self.tower(modality) for modality in MODALITIES}
+        return {modality: self.tower(modality) for modality in self.config.modalities}
 
     def build(self, input_shape: Any = None) -> None:
         """Makes all variables for the configured input sizes; ``input_shape`` is not read."""
@@ -83,21 +88,21 @@ class VATT(ConfiguredModel):
         if config.kind == "agnostic":
             self.agnostic_tower.build()
         else:
-            for modality in MODALITIES:
-                self.tower(modality).build((None, *getattr(config, modality).input_shape))
+            for modality, tower in self.towers.items():
+                tower.build((None, *getattr(config, modality).input_shape))
         self.head.build(
-            {modality: (None, self.tower(modality).output_dim) for modality in MODALITIES}
+            {modality: (None, tower.output_dim) for modality, tower in self.towers.items()}
         )
 
     def encode(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        """Pooled features of the modalities present.
+        """Pooled features of the modalities present that the model reads.
 
         Returns:
             ``video`` [B, d], ``audio`` [B, d], ``text`` [B, P, d] ([B, d] for text [B, L]).
         """
         return {
-            modality: pooled_features(self.tower(modality), inputs[modality], training)
-            for modality in MODALITIES
+            modality: pooled_features(tower, inputs[modality], training)
+            for modality, tower in self.towers.items()
             if modality in inputs
         }
 
@@ -185,6 +190,8 @@ def _count(variables: list[keras.Variable]) -> int:
 
 def _agnostic_tower(config: VattConfig, policy: Any) -> AgnosticEncoder:
     agnostic = config.agnostic
+    assert isinstance(config.video, VideoTowerConfig)  # VattConfig has seen to it.
+    assert isinstance(config.audio, AudioTowerConfig)
     return AgnosticEncoder(
         **transformer_arguments(agnostic),
         position_dropout_rate=agnostic.position_dropout_rate,
@@ -198,7 +205,11 @@ def _agnostic_tower(config: VattConfig, policy: Any) -> AgnosticEncoder:
 
 
 def _head(head: HeadConfig) -> CommonSpace:
-    if head.kind == "shared":
-        return SharedHead(head.vat_dim, dtype="float32", name="head")
-    kinds = {"fac": FACHead, "disjoint": DisjointHead}
-    return kinds[head.kind](head.va_dim, head.vt_dim, dtype="float32", name="head")
+    arguments: dict[str, Any] = {"dtype": "float32", "name": "head"}
+    one_space = {"shared": SharedHead, "mmv_shared": MMVSharedHead, "linear": LinearHead}
+    if head.kind in one_space:
+        return one_space[head.kind](head.vat_dim, **arguments)
+    if head.kind == "mmv_disjoint":
+        arguments["use_bias"] = True
+    two_spaces = {"fac": FACHead, "mmv_fac": MMVFACHead}
+    return two_spaces.get(head.kind, DisjointHead)(head.va_dim, head.vt_dim, **arguments)

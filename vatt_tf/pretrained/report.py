@@ -6,11 +6,10 @@ import collections
 import json
 import os
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from vatt_tf import __version__
 from vatt_tf.pretrained.official_vatt import Converted, MappedVariable
-from vatt_tf.pretrained.source import SourceCheckpoint
 
 PROVENANCE = "provenance.json"
 LICENCE = (
@@ -19,7 +18,17 @@ LICENCE = (
 )
 
 
-def format_report(source: SourceCheckpoint, converted: Converted) -> str:
+class Source(Protocol):
+    """A published checkpoint: ``SourceCheckpoint`` or ``MMVSource``."""
+
+    prefix: str
+    shapes: dict[str, tuple[int, ...]]
+
+    def checksums(self) -> dict[str, dict[str, str | int]]:
+        """Size and SHA-256 of every file, by its name."""
+
+
+def format_report(source: Source, converted: Converted) -> str:
     """Every official variable with its shape and ours, and what was left out and why."""
     rows = [
         (key, _shape(source.shapes[key]), f"{entry.path}{_note(entry, key)}")
@@ -47,7 +56,7 @@ def _note(entry: MappedVariable, key: str) -> str:
 
 
 def write_provenance(
-    folder: str, source: SourceCheckpoint, converted: Converted, step: int
+    folder: str, source: Source, converted: Converted, step: int, licence: str = LICENCE
 ) -> None:
     """Writes ``provenance.json``: source files with checksums, step, licence note, variables."""
     record: dict[str, Any] = {
@@ -55,7 +64,7 @@ def write_provenance(
         "description": converted.description,
         "files": source.checksums(),
         "step": step,
-        "licence": LICENCE,
+        "licence": licence,
         "converted": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "vatt_tf": __version__,
         "variables": [

@@ -7,7 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from vatt_tf.layers.fusion import fusion
 from vatt_tf.losses import classification as losses
+from vatt_tf.training.compilation import compiler_of
 from vatt_tf.training.step import Gather, dense, fold, seeded
 
 # Folded into the random key for draws that are made for the whole batch at once.
@@ -56,6 +58,7 @@ class ClassificationStep:
         self.clipped = len(model.tower_variables)
         modalities = model.config.modalities
         self._inputs = (*modalities, *(f"{modality}_mask" for modality in modalities))
+        self._compiler = compiler_of(jit_compile)
         self._forward = seeded(model, jit_compile)
 
     def __call__(
@@ -70,6 +73,10 @@ class ClassificationStep:
             key: Random key of this replica and step, see :func:`vatt_tf.training.step.step_key`.
             row_offset: Not read: no clip depends on another one.
         """
+        with fusion(self._compiler):
+            return self._gradients(batch, key)
+
+    def _gradients(self, batch, key):
         labels = batch["labels"]
         rows = labels.shape[0]
         size = self.micro_batch_size or rows

@@ -161,7 +161,8 @@ class TrainConfig(RunConfig):
 
     Attributes:
         objective: The losses.
-        tokenizer: ``"word"``, ``"wordpiece"`` or ``"sentencepiece"``.
+        tokenizer: ``"word"``, ``"content_words"`` (words without stop words), ``"wordpiece"`` or
+            ``"sentencepiece"``.
         tokenizer_file: Vocabulary or model file; ``None`` for the one beside the first source.
         word_vectors: word2vec or GloVe text file, ``.npy`` or ``.pkl``, for the word table;
             ``None`` to leave it at its random start.
@@ -181,6 +182,8 @@ class TrainConfig(RunConfig):
         if not isinstance(self.model, VattConfig):
             self.fail("model", "@vatt()")
         self.check_whole("texts", 1)
+        towers = self.model.towers.items()
+        self.objective.check_widths({name: tower.output_dim for name, tower in towers})
         if self.initial_weights and self.word_vectors:
             raise UserError(
                 "train.initial_weights and train.word_vectors: the weights hold a word table "

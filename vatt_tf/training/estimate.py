@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vatt_tf.layers.dropout import kept_tokens
+from vatt_tf.models.conv_config import CONVOLUTIONAL
+from vatt_tf.models.conv_flops import convolution_cost
 from vatt_tf.models.flops import step_flops
 from vatt_tf.training import optimizer, schedule
 from vatt_tf.training.config import RunConfig, TrainConfig
@@ -18,6 +20,9 @@ _KEPT_MODEL, _KEPT_INNER, _KEPT_MLP, _KEPT_SCORES = 2.5, 4, 1.25, 0.25
 # What comes on top while one block runs: scores, weights and their gradient, or the MLP's hidden
 # layer and its gradient.
 _PASSING_SCORES, _PASSING_MLP = 3, 5
+# What a convolutional tower keeps, as multiples of what its convolutions put out: that, its
+# normalised form and what the ReLU lets through.
+_KEPT_CONVOLUTION = 3.0
 
 
 def activation_values(
@@ -28,6 +33,9 @@ def activation_values(
     for modality, tower in towers.items():
         if modality == "text" and getattr(tower, "kind", None) == "linear":
             found[modality] = float(texts * tower.max_tokens * tower.output_dim)
+            continue
+        if isinstance(tower, CONVOLUTIONAL):
+            found[modality] = _KEPT_CONVOLUTION * convolution_cost(tower).outputs
             continue
         size = tower.transformer_size()
         if modality == "text":

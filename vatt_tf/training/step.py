@@ -9,14 +9,19 @@ of the hardware. The heads' BatchNorm sees the full batch either way.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
+from vatt_tf.layers.batch_norm import held_statistics
+from vatt_tf.layers.fusion import fusion
 from vatt_tf.layers.random import seed_scope
 from vatt_tf.losses.health import embedding_health
 from vatt_tf.losses.objective import ObjectiveConfig, objective
+from vatt_tf.losses.statistical import statistical_loss
+from vatt_tf.training.compilation import compiler_of
 
 MODALITIES = ("video", "audio", "text")
 
@@ -37,12 +42,14 @@ def fold(key: tf.Tensor, number: tf.Tensor | int) -> tf.Tensor:
 def seeded(function: Callable[..., Any], jit_compile: bool) -> Callable[..., Any]:
     """``f(key, inputs)`` for ``function(inputs, training=True)`` with the draws of that key.
 
+    With ``f(key, inputs, hold=True)`` the moving averages of BatchNorm stay what they are.
+
     The key is an argument: what XLA compiles is traced once, and would keep the key of that moment
     (the first replica's, for example) if it found it around itself.
     """
 
-    def run(key: tf.Tensor, inputs: Mapping[str, tf.Tensor]) -> Any:
-        with seed_scope(key):
+    def run(key: tf.Tensor, inputs: Mapping[str, tf.Tensor], hold: bool = False) -> Any:
+        with seed_scope(key), held_statistics() if hold else contextlib.nullcontext():
             return function(inputs, training=True)
 
     return tf.function(run, jit_compile=True) if jit_compile else run
@@ -52,8 +59,8 @@ class PretrainStep:
     """Computes loss and gradients of a batch for one replica.
 
     Args:
-        model: A built ``VATT`` (or anything with its ``encode``, ``project``, ``tower_variables``
-            and ``head_variables``).
+        model: A built ``VATT`` (or anything with its ``towers``, ``encode``, ``project``,
+            ``tower_variables`` and ``head_variables``).
         config: The objective.
         micro_batch_size: Clips that pass through the towers at a time; ``None`` for the plain
             step. Must divide the replica's batch.
@@ -78,8 +85,10 @@ class PretrainStep:
         self.config = config
         self.micro_batch_size = micro_batch_size
         self.gather = gather
+        self._inputs = tuple(model.towers)
         self.variables = list(model.tower_variables) + list(model.head_variables)
         self.clipped = len(self.variables)
+        self._compiler = compiler_of(jit_compile)
         self._encode = seeded(model.encode, jit_compile)
 
     def __call__(
@@ -100,9 +109,10 @@ class PretrainStep:
             raise ValueError(
                 f"micro_batch_size={size} does not divide the {rows} clips of a replica's batch"
             )
-        if size == rows:
-            return self._plain(batch, key, row_offset)
-        return self._two_pass(batch, key, row_offset, rows // size, size)
+        with fusion(self._compiler):
+            if size == rows:
+                return self._plain(batch, key, row_offset)
+            return self._two_pass(batch, key, row_offset, rows // size, size)
 
     def _plain(self, batch, key, row_offset):
         with tf.GradientTape() as tape:
@@ -112,13 +122,14 @@ class PretrainStep:
         return [dense(gradient) for gradient in gradients], metrics
 
     def _two_pass(self, batch, key, row_offset, count, size):
-        inputs = {name: batch[name] for name in MODALITIES if name in batch}
-        inputs = {name: _split(value, count, size) for name, value in inputs.items()}
+        inputs = {name: _split(batch[name], count, size) for name in self._inputs if name in batch}
 
         def embed(index):
-            return self._embed({name: value[index] for name, value in inputs.items()}, key, index)
+            parts = {name: value[index] for name, value in inputs.items()}
+            return self._embed(parts, key, index, hold=True)
 
-        # First pass: features of every micro-batch, no activations kept.
+        # First pass: features of every micro-batch, no activations kept. The statistics of the
+        # towers' BatchNorm are those of a micro-batch; they are recorded in the second pass.
         shapes = self._feature_signature(inputs, key)
         features = tf.map_fn(
             embed, tf.range(count), fn_output_signature=shapes, parallel_iterations=1
@@ -144,7 +155,8 @@ class PretrainStep:
         def accumulate(index, *sums):
             totals = list(sums)
             for name, value in inputs.items():
-                with tf.control_dependencies(totals):
+                # One operation in between: an edge to every operation of the tower, not hundreds.
+                with tf.control_dependencies([tf.group(*totals)]):
                     with tf.GradientTape() as tape:
                         features = self._embed({name: value[index]}, key, index)[name]
                         target = tf.reduce_sum(features * feature_gradients[name][index])
@@ -162,22 +174,24 @@ class PretrainStep:
         )
         return tower_gradients + [dense(gradient) for gradient in head_gradients], metrics
 
-    def _embed(self, inputs, key, index):
+    def _embed(self, inputs, key, index, hold=False):
         """Pooled features in float32; ``index`` is that of the micro-batch.
 
         Each tower draws from a key of its own: alone it draws what it does beside the others.
         """
         features: dict[str, tf.Tensor] = {}
         for number, name in enumerate(MODALITIES):
-            if name in inputs:
-                features |= self._encode(fold(fold(key, index), number), {name: inputs[name]})
+            if name in inputs and name in self._inputs:
+                own_key = fold(fold(key, index), number)
+                features |= self._encode(own_key, {name: inputs[name]}, hold)
         return {name: tf.cast(value, tf.float32) for name, value in features.items()}
 
     def _feature_signature(self, inputs, key):
         """Shapes of the features, found by tracing the towers once without running them."""
 
         def trace():
-            return self._embed({name: value[0] for name, value in inputs.items()}, key, 0)
+            parts = {name: value[0] for name, value in inputs.items()}
+            return self._embed(parts, key, 0, hold=True)
 
         outputs = tf.function(trace).get_concrete_function().structured_outputs
         return {name: tf.TensorSpec(value.shape, value.dtype) for name, value in outputs.items()}
@@ -188,11 +202,22 @@ class PretrainStep:
         all_spaces = tf.nest.map_structure(self.gather, spaces)
         all_masks = tf.nest.map_structure(self.gather, masks)
         loss, metrics = objective(spaces, all_spaces, masks, all_masks, self.config, row_offset)
+        if self.config.statistics_weight:
+            metrics["statistics"] = self._statistics(features, all_masks)
+            loss = loss + self.config.statistics_weight * metrics["statistics"]
         return loss, {
             "loss": loss,
             **{f"loss/{name}": value for name, value in metrics.items()},
             **_health(spaces, all_spaces, all_masks),
         }
+
+    def _statistics(self, features, all_masks):
+        """This replica's share of the loss on the distributions of the features."""
+        rows = next(iter(features.values())).shape[0]
+        features = tf.nest.map_structure(self.gather, features)
+        share = rows / next(iter(features.values())).shape[0]
+        kind, components = self.config.statistics, self.config.mixture_components
+        return share * statistical_loss(features, all_masks, kind, components)
 
     def _values(self):
         return [variable.value for variable in self.variables]

@@ -14,7 +14,9 @@ from vatt_tf.evaluation.retrieval import direction_name
 from vatt_tf.evaluation.run_info import RunInfo, chance_loss
 
 PAIR_STYLES = {"video_audio": "audio", "video_text": "text", "audio_text": "video"}
+STATISTICS = "loss/statistics"
 OTHERS = (
+    (STATISTICS, "Statistics of the features, loss"),
     ("learning_rate", "Learning rate"),
     ("clips_per_second", "Throughput, clips/s"),
     ("gradient_norm", "Gradient norm"),
@@ -54,7 +56,8 @@ def curve(lines: Iterable[dict[str, Any]], key: str, name: str, style: str) -> f
 
 
 def _pairs(run: RunInfo, chance: float | None) -> str:
-    keys = sorted({key for line in run.train_lines for key in line if key.startswith("loss/")})
+    found = {key for line in run.train_lines for key in line if key.startswith("loss/")}
+    keys = sorted(found - {STATISTICS})
     pairs = [
         curve(run.train_lines, key, key[5:].replace("_", "-"), PAIR_STYLES.get(key[5:], "accent"))
         for key in keys

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from vatt_tf.evaluation import elements, figures
+from vatt_tf.evaluation.activations import Activations
+from vatt_tf.evaluation.clustering import evenly_spaced, modality_silhouette
 from vatt_tf.evaluation.embeddings import MODALITIES, EmbeddingSet
 
 # Points of a t-SNE plot: more takes long and shows no more.
@@ -13,6 +15,7 @@ TSNE_POINTS = 600
 OTHER_PAIRS = 200_000
 PAIRS = (("video", "text"), ("video", "audio"), ("audio", "text"))
 BEFORE = "before the towers (tokens)"
+AFTER = "after the towers (features)"
 
 
 def similarities(evaluation: EmbeddingSet, inputs: EmbeddingSet | None) -> str:
@@ -59,39 +62,49 @@ def _density(clips: EmbeddingSet, space: str, a: str, b: str, title: str) -> str
     return elements.figure(title, figures.histogram(groups, "cosine similarity"), names)
 
 
-def modality_maps(evaluation: EmbeddingSet | None, inputs: EmbeddingSet | None) -> list[str]:
-    """t-SNE figures: all modalities before the towers, then in each common space.
+def modality_maps(evaluation: EmbeddingSet | None, activations: Activations | None) -> list[str]:
+    """t-SNE figures by modality: before the towers, after them, then in each common space.
+
+    Features after the towers are shown where they have one width. Where vectors of different
+    modalities can be compared, the title has the silhouette by modality.
 
     Args:
         evaluation: Embeddings in the common spaces.
-        inputs: ``Activations.clips`` of the same model.
+        activations: Of the same model.
     """
     charts = []
-    if inputs is not None:
-        charts.append(_modality_map(inputs, "tokens", BEFORE))
+    if activations is not None:
+        clips, comparable = activations.clips, activations.comparable
+        charts.append(_modality_map(clips, "tokens", BEFORE, "tokens" in comparable))
+        if "features" in comparable:
+            charts.append(_modality_map(clips, "features", AFTER, True))
     for space in () if evaluation is None else evaluation.spaces:
-        charts.append(_modality_map(evaluation, space, f"common space {space}"))
+        charts.append(_modality_map(evaluation, space, f"common space {space}", True))
     return charts
 
 
-def tsne(evaluation: EmbeddingSet, inputs: EmbeddingSet | None) -> str:
+def tsne(evaluation: EmbeddingSet, activations: Activations | None) -> str:
     """Section with the maps of :func:`modality_maps`."""
     hint = (
         "Every mark is one clip seen, heard or told; marks of alike vectors lie together. "
-        "Point at a mark to see which clip it is. Axes have no unit."
+        "Point at a mark to see which clip it is. Axes have no unit. Silhouette by modality, of "
+        "the vectors themselves: 1 where each modality lies by itself, 0 where they are mixed."
     )
-    charts = modality_maps(evaluation, inputs)
+    charts = modality_maps(evaluation, activations)
     return elements.card("Map of the embeddings (t-SNE)", hint, elements.grid(charts))
 
 
-def _modality_map(clips: EmbeddingSet | None, space: str, title: str) -> str:
+def _modality_map(clips: EmbeddingSet | None, space: str, title: str, comparable: bool) -> str:
     if clips is None:
         return ""
+    found = modality_silhouette(clips, space) if comparable else None
+    if found is not None:
+        title = f"{title}, silhouette {found['mean']:.2f}"
     parts = clips.spaces[space]
     present = [m for m in MODALITIES if m in parts and clips.masks[m].any()]
     if len(present) < 2:
         return ""
-    chosen = {m: _sample(clips.masks[m], TSNE_POINTS // len(present)) for m in present}
+    chosen = {m: evenly_spaced(clips.masks[m], TSNE_POINTS // len(present)) for m in present}
     flat = project(np.concatenate([parts[m][chosen[m]] for m in present]))
     if flat is None:
         return ""
@@ -127,7 +140,7 @@ def classes(clips: EmbeddingSet) -> str:
 
 
 def _class_map(clips: EmbeddingSet, space: str, modality: str, title: str) -> str:
-    chosen = _sample(clips.masks[modality] & (clips.label >= 0), TSNE_POINTS)
+    chosen = evenly_spaced(clips.masks[modality] & (clips.label >= 0), TSNE_POINTS)
     names = np.array([clips.label_text[i] or f"class {clips.label[i]}" for i in chosen], object)
     flat = project(clips.spaces[space][modality][chosen])
     if flat is None:
@@ -147,13 +160,6 @@ def _class_map(clips: EmbeddingSet, space: str, modality: str, title: str) -> st
             series.append(figures.Series(str(name), flat[rows, 0], flat[rows, 1], style, notes))
     legend = elements.legend([(one.name, one.style) for one in series])
     return elements.figure(title, figures.scatter(series), legend)
-
-
-def _sample(mask: np.ndarray, most: int) -> np.ndarray:
-    """At most ``most`` evenly spaced clips of those in the mask."""
-    own = np.flatnonzero(mask)
-    most = min(len(own), most)
-    return own[np.linspace(0, len(own) - 1, most).round().astype(int)] if most else own
 
 
 def project(points: np.ndarray) -> np.ndarray | None:

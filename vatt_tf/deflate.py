@@ -1,0 +1,196 @@
+"""Turns a trained video network into an image network.
+
+Usage::
+
+    python -m vatt_tf.deflate --run_dir=runs/mmv --images=photos --out=runs/mmv_image
+
+Kernels are summed over time, shifts over time switched off; then the scales and offsets of
+BatchNorm are fitted so that an image gives the features that the video network has of the image
+standing still. The images need no labels; a tenth of them is held out to measure by. DIR/ is a
+weights folder like any other: evaluated, fine-tuned, exported and served by the same commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+from vatt_tf import cli
+from vatt_tf.errors import UserError
+
+_FEWEST_IMAGES = 8
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Flags of ``python -m vatt_tf.deflate``."""
+    flags = cli.ArgumentParser(prog="python -m vatt_tf.deflate", description=__doc__)
+    add = flags.add_argument
+    add("--run_dir", required=True, help="run directory or weights folder of the video network")
+    add("--images", required=True, help="folder of images, read with its subfolders")
+    add("--out", required=True, help="folder to make")
+    add("--steps", type=_whole, default=1000, help="0 for naive deflation (default: 1000)")
+    add("--batch_size", type=cli.positive, default=16, help="images of a step (default: 16)")
+    add("--learning_rate", type=cli.above_zero, default=0.005, help="first one (default: 0.005)")
+    add("--most_images", type=cli.positive, default=4096, help="how many are read (default: 4096)")
+    add("--seed", type=_whole, default=0, help="of the choice and order of the images")
+    return flags
+
+
+def _whole(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 0, found {text!r}")
+    return int(text)
+
+
+def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Runs the command; returns what ``deflation.json`` holds.
+
+    Raises:
+        UserError: If run, images or output folder cannot be used.
+    """
+    if os.path.exists(arguments.out):
+        raise UserError(f"--out={arguments.out}: exists already; choose another folder")
+    paths = _image_files(arguments.images)
+    import dataclasses
+
+    from tqdm import tqdm
+
+    from vatt_tf.data.schema import ClipSpec
+    from vatt_tf.models import io
+    from vatt_tf.models.deflation import deflate as deflated
+    from vatt_tf.training import deflation
+
+    description = io.read_description(arguments.run_dir)
+    clip = ClipSpec(**description["clip"])
+    model = io.load_model(arguments.run_dir)
+    image_model = deflated(model)
+    video, tower = model.towers["video"], image_model.towers["video"]
+
+    images, damaged = _read(_chosen(paths, arguments), (clip.height, clip.width))
+    if len(images) < _FEWEST_IMAGES:
+        raise UserError(
+            f"--images={arguments.images}: {len(images)} images could be read, expected at least "
+            f"{_FEWEST_IMAGES}{'; ' + damaged[0] if damaged else ''}"
+        )
+    held_out = max(len(images) // 10, 2)
+    targets = deflation.still_features(video, images, clip.frames)
+    bar = tqdm(total=arguments.steps, desc="fitting", unit="step", file=sys.stderr, mininterval=0.5)
+
+    def on_step(step: int, loss: float) -> None:
+        bar.set_postfix_str(f"L1 {loss:.4f}", refresh=False)
+        bar.update(step - bar.n)
+
+    with bar:
+        fit = deflation.fit(
+            tower,
+            images,
+            targets,
+            held_out=held_out,
+            steps=arguments.steps,
+            batch_size=min(arguments.batch_size, len(images) - held_out),
+            learning_rate=arguments.learning_rate,
+            seed=arguments.seed,
+            on_step=on_step,
+        )
+    result = {
+        "from": os.path.abspath(arguments.run_dir),
+        "images": len(images),
+        "held_out": held_out,
+        "damaged": damaged,
+        "fitted": len(fit.losses) > 0,
+        "l1": {"naive": fit.naive, "learned": fit.learned, "scale": fit.scale},
+        "seconds_per_image": {
+            "inflated": deflation.seconds_per_image(video, images, clip.frames),
+            "deflated": deflation.seconds_per_image(tower, images, 1),
+        },
+    }
+    extra = {name: description[name] for name in ("step", "labels") if name in description}
+    with io.new_folder(arguments.out) as folder:
+        tokenizer = io.read_tokenizer(arguments.run_dir)
+        image_clip = dataclasses.replace(clip, frames=1)
+        io.save_description(folder, image_model.config, image_clip, tokenizer, **extra)
+        io.save_weights(folder, image_model)
+        with open(os.path.join(folder, "deflation.json"), "w", encoding="utf-8") as file:
+            json.dump({**result, "losses": fit.losses}, file, indent=1)
+    return result
+
+
+def _image_files(folder: str) -> list[str]:
+    from vatt_tf.data.scan import MEDIA_SUFFIXES, scan
+
+    if not os.path.isdir(folder):
+        raise UserError(f"--images={folder}: no such folder")
+    quarantine: list[dict[str, Any]] = []
+    found, _ = scan(folder, MEDIA_SUFFIXES["image"], quarantine)
+    if not found:
+        raise UserError(f"--images={folder}: no images ({', '.join(MEDIA_SUFFIXES['image'])})")
+    return [os.path.join(folder, name) for name in found]
+
+
+def _chosen(paths: list[str], arguments: argparse.Namespace) -> list[str]:
+    """Some of the images, in an order that has nothing to do with their names."""
+    import numpy as np
+
+    order = np.random.default_rng(arguments.seed).permutation(len(paths))
+    return [paths[number] for number in order[: arguments.most_images]]
+
+
+def _read(paths: list[str], size: tuple[int, int]) -> tuple[Any, list[str]]:
+    """Images uint8 [N, H, W, 3], cropped in the centre as in evaluation; and what was not read."""
+    import numpy as np
+    import tensorflow as tf
+    from tqdm import tqdm
+
+    from vatt_tf.data import video_ops
+    from vatt_tf.data.media import MediaError
+    from vatt_tf.data.readers import read_image
+
+    images, damaged = [], []
+    for path in tqdm(paths, desc="reading", unit="image", file=sys.stderr, mininterval=0.5):
+        try:
+            pixels = tf.constant(read_image(path, min(size) * 2))
+        except MediaError as error:
+            damaged.append(str(error))
+            continue
+        top, left, height, width = video_ops.fitting_box(tf.shape(pixels)[:2], size).numpy()
+        box = pixels[tf.newaxis, top : top + height, left : left + width]
+        images.append(video_ops.to_uint8(video_ops.resize(box, size))[0].numpy())
+    for line in damaged[:5]:
+        print(f"left out: {line}", file=sys.stderr)
+    return np.stack(images) if images else np.zeros((0, *size, 3), np.uint8), damaged
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point: parses the flags before TensorFlow is imported; returns the exit code."""
+    arguments = build_parser().parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+    def command() -> int:
+        _print(arguments.out, deflate(arguments))
+        return 0
+
+    return cli.run(command)
+
+
+def _print(out: str, result: dict[str, Any]) -> None:
+    distance, seconds = result["l1"], result["seconds_per_image"]
+    print(f"{out}: {result['images']} images, {result['held_out']} of them held out")
+    print("| network | L1 distance to the video network | seconds an image |")
+    print("|---|---|---|")
+    print(f"| video network, image repeated | 0 | {seconds['inflated']:.4f} |")
+    print(f"| naive deflation | {distance['naive']:.4f} | {seconds['deflated']:.4f} |")
+    if result["fitted"]:
+        print(f"| learned deflation | {distance['learned']:.4f} | {seconds['deflated']:.4f} |")
+    else:
+        print("nothing was fitted: the network has no BatchNorm, or --steps=0")
+    print(
+        f"(features are {distance['scale']:.4f} on average; "
+        f"{seconds['inflated'] / seconds['deflated']:.1f} times faster)"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""ResNet v2, the trunk of MMV's residual towers for video and audio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from vatt_tf.encoders.sizes import SizedByStrides
+from vatt_tf.layers.batch_norm import batch_norm
+from vatt_tf.layers.residual import BottleneckBlock, convolution, to_frames, to_images
+
+STEM_WIDTH = 64
+UNIT_WIDTHS = (256, 512, 1024, 2048)
+UNIT_STRIDES = (1, 2, 2, 2)
+
+
+def scaled(channels: int, width: float) -> int:
+    """``channels`` times ``width``, rounded to a multiple of 8 (an eighth must be whole)."""
+    return max(8, 8 * int(channels * width / 8 + 0.5))
+
+
+class ResNetEncoder(SizedByStrides, keras.layers.Layer):
+    """Base of the residual towers (He et al. 2016, ResNet v2; facts section F).
+
+    stem (7x7, stride 2, no norm) -> 3x3 max pooling, stride 2 -> four units of bottleneck blocks
+    -> norm -> ReLU. The first block of every unit has a convolution as its shortcut and, but for
+    unit_0, stride 2. All padding is SAME, no convolution has a bias.
+
+    Args:
+        width: Multiplier of all channel counts (64 in the stem, 256 to 2048 in the units), each
+            rounded to a multiple of 8.
+        blocks: Number of blocks of each of the four units.
+        shift_fraction: Share of the channels that TSM moves each way.
+    """
+
+    def __init__(
+        self,
+        width: float = 1.0,
+        blocks: Sequence[int] = (3, 4, 6, 3),
+        shift_fraction: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if len(blocks) != len(UNIT_WIDTHS) or min(blocks) < 1 or width <= 0:
+            raise ValueError(
+                f"{self.name}: expected {len(UNIT_WIDTHS)} positive numbers of blocks and a "
+                f"positive width, got blocks {tuple(blocks)} and width {width}"
+            )
+
+        # === Config ===
+        self.width = width
+        self.blocks = tuple(blocks)
+        self.widths = tuple(scaled(channels, width) for channels in UNIT_WIDTHS)
+
+        # === Layers ===
+        policy = self.dtype_policy
+        self.stem = convolution(scaled(STEM_WIDTH, width), 7, 2, policy, "stem")
+        self.stem_pool = keras.layers.MaxPooling2D(
+            3, strides=2, padding="same", dtype=policy, name="stem_pool"
+        )
+        self.residual_blocks = tuple(
+            BottleneckBlock(
+                self.widths[unit],
+                UNIT_STRIDES[unit] if block == 0 else 1,
+                projection=block == 0,
+                shift_fraction=shift_fraction,
+                dtype=policy,
+                name=f"unit_{unit}_block_{block}",
+            )
+            for unit, count in enumerate(self.blocks)
+            for block in range(count)
+        )
+        self.norm = batch_norm(policy, "norm")
+
+    @property
+    def output_dim(self) -> int:
+        """Width of the features."""
+        return self.widths[-1]
+
+    def build(self, input_shape: Any) -> None:
+        channels = input_shape[-1]
+        strides = (1, 32, 32) if len(input_shape) == 5 else (32, 32)
+        self._set_sizes(input_shape, strides)
+        self.stem.build((None, None, None, channels))
+        shape: tuple[Any, ...] = (*input_shape[:-3], None, None, self.stem.filters)
+        self.stem_pool.build((None, None, None, self.stem.filters))
+        for block in self.residual_blocks:
+            block.build(shape)
+            shape = block.compute_output_shape(shape)
+        self.norm.build((None, None, None, self.output_dim))
+
+    def _features(self, inputs: Any, training: bool) -> Any:
+        """[..., H, W, C] in the compute dtype -> [..., h, w, output_dim]."""
+        leading = ops.shape(inputs)[:-3]
+        values = to_frames(self.stem_pool(self.stem(to_images(inputs))), leading)
+        for block in self.residual_blocks:
+            values = block(values, training=training)
+        values = ops.relu(self.norm(to_images(values), training=training))
+        return to_frames(values, leading)
+
+    def compute_output_shape(self, input_shape: Any) -> dict[str, Any]:
+        shape: tuple[Any, ...] = tuple(input_shape)
+        for _ in (self.stem, self.stem_pool):
+            sides = (None if size is None else -(-size // 2) for size in shape[-3:-1])
+            shape = (*shape[:-3], *sides, self.stem.filters)
+        for block in self.residual_blocks:
+            shape = block.compute_output_shape(shape)
+        return {"features": shape, "features_pooled": (shape[0], self.output_dim)}
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "width": self.width, "blocks": self.blocks}

@@ -1,0 +1,68 @@
+"""MMV's video tower TSM-ResNet: an image network whose frames exchange channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from vatt_tf.encoders.resnet import ResNetEncoder
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class TSMResNetEncoder(ResNetEncoder):
+    """Raw clip to features (Lin et al. 2019; facts section F).
+
+    A ResNet v2 on every frame; in each of its blocks an eighth of the channels comes from the
+    previous and an eighth from the next frame (:class:`vatt_tf.layers.temporal_shift`). The pooled
+    features are the mean over rows, columns and frames.
+
+    Layers and MMV's release (below ``visual_module/~/TSMResNetV2``), i unit, j block, k = 0, 1, 2:
+
+    ====================================  ======================================================
+    ``stem``                              ``tsm_resnet_stem``
+    ``unit_i_block_j/shortcut_conv``      ``tsm_resnet_unit_i/block_j/shortcut_conv``, j = 0
+    ``unit_i_block_j/conv_k``             ``tsm_resnet_unit_i/block_j/conv_k``
+    ``unit_i_block_j/norm_k``             norm k of ``tsm_resnet_unit_i/block_j``, in order
+    ``norm``                              the norm beside the units
+    ====================================  ======================================================
+
+    Args:
+        width: Multiplier of all channel counts; 1 gives 2048 features, 2 gives 4096.
+        blocks: Number of blocks of each of the four units; (3, 4, 6, 3) is ResNet50.
+        shift: Whether frames exchange channels. Without it this is an image network (deflation).
+        **kwargs: Of ``keras.layers.Layer``.
+
+    Call arguments:
+        inputs: [B, T, H, W, 3], uint8, or float in [-1, 1]. MMV is trained on [0, 1], to which
+            both are mapped.
+        training: Whether BatchNorm uses the statistics of the batch.
+
+    Returns:
+        ``features_pooled`` [B, d]; ``features`` [B, t, h, w, d], a 32nd of the size, rounded up.
+    """
+
+    def __init__(
+        self,
+        width: float = 1.0,
+        blocks: Sequence[int] = (3, 4, 6, 3),
+        shift: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(width, blocks, shift_fraction=0.125 if shift else 0.0, **kwargs)
+
+        # === Config ===
+        self.shift = shift
+
+    def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
+        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(inputs.dtype)):
+            pixels = ops.cast(inputs, "float32") * 0.5 + 0.5
+        else:
+            pixels = ops.cast(inputs, "float32") / 255.0
+        features = self._features(ops.cast(pixels, self.compute_dtype), training)
+        return {"features": features, "features_pooled": ops.mean(features, axis=(1, 2, 3))}
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "shift": self.shift}

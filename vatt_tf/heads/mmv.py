@@ -1,0 +1,149 @@
+"""Heads of MMV and MIL-NCE (facts sections F and G).
+
+MMV's disjoint spaces are those of :class:`vatt_tf.heads.common_space.DisjointHead` with biases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from vatt_tf.heads.common_space import CommonSpace, ReluProjection, VideoProjection, linear
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class MMVFACHead(CommonSpace):
+    """Fine-and-coarse spaces of MMV: a fine one for video and audio, a coarse one for all three.
+
+    video -> va by :class:`VideoProjection`, audio -> va by one Dense; va -> vat by
+    :class:`ReluProjection`, text -> vat by one Dense; all with biases. In training only the video
+    goes on from va to vat, so that the statistics of that BatchNorm are those of videos; at test
+    the audio takes the same way: audio and text are compared without having been trained on each
+    other.
+
+    Args:
+        va_dim: Width of the fine video-audio space.
+        vat_dim: Width of the coarse space.
+    """
+
+    def __init__(self, va_dim: int = 512, vat_dim: int = 256, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+        # === Config ===
+        self.va_dim = va_dim
+        self.vat_dim = vat_dim
+
+        # === Layers ===
+        policy = self.dtype_policy
+        self.video_to_va = VideoProjection(va_dim, True, dtype=policy, name="video_to_va")
+        self.audio_to_va = linear(va_dim, policy, "audio_to_va", use_bias=True)
+        self.va_to_vat = ReluProjection(vat_dim, True, dtype=policy, name="va_to_vat")
+        self.text_to_vat = linear(vat_dim, policy, "text_to_vat", use_bias=True)
+
+    def branches(self) -> dict[str, tuple[keras.layers.Layer, ...]]:
+        return {
+            "video": (self.video_to_va,),
+            "audio": (self.audio_to_va,),
+            "text": (self.text_to_vat,),
+        }
+
+    def build(self, features_shape: Mapping[str, Any]) -> None:
+        super().build(features_shape)
+        self.va_to_vat.build((None, self.va_dim))
+
+    def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        spaces: dict[str, Any] = {"va": {}, "vat": {}}
+        if "video" in features:
+            video = self.video_to_va(features["video"], training=training)
+            spaces["va"]["video"] = video
+            spaces["vat"]["video"] = self.va_to_vat(video, training=training)
+        if "audio" in features:
+            audio = self.audio_to_va(features["audio"])
+            spaces["va"]["audio"] = audio
+            if not training:
+                spaces["vat"]["audio"] = self.va_to_vat(audio, training=False)
+        if "text" in features:
+            spaces["vat"]["text"] = self.text_to_vat(features["text"])
+        return spaces
+
+    def compute_output_shape(self, shape: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "va": {
+                name: (*shape[name][:-1], self.va_dim)
+                for name in ("video", "audio")
+                if name in shape
+            },
+            "vat": {name: (*of_one[:-1], self.vat_dim) for name, of_one in shape.items()},
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "va_dim": self.va_dim, "vat_dim": self.vat_dim}
+
+
+class _OneSpace(CommonSpace):
+    """Base of heads with one space, ``vat``, and a branch ``<modality>_to_vat`` per modality."""
+
+    def __init__(self, dim: int = 512, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+        # === Config ===
+        self.dim = dim
+
+        # === Layers ===
+        policy = self.dtype_policy
+        self.video_to_vat = self._video_branch()
+        self.audio_to_vat = linear(dim, policy, "audio_to_vat", use_bias=True)
+        self.text_to_vat = linear(dim, policy, "text_to_vat", use_bias=True)
+
+    def _video_branch(self) -> keras.layers.Layer:
+        raise NotImplementedError
+
+    def branches(self) -> dict[str, tuple[keras.layers.Layer, ...]]:
+        return {
+            "video": (self.video_to_vat,),
+            "audio": (self.audio_to_vat,),
+            "text": (self.text_to_vat,),
+        }
+
+    def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        embeddings = {}
+        for modality, (branch,) in self.branches().items():
+            if modality in features:
+                flag = {"training": training} if isinstance(branch, VideoProjection) else {}
+                embeddings[modality] = branch(features[modality], **flag)
+        return {"vat": embeddings}
+
+    def compute_output_shape(self, shape: Mapping[str, Any]) -> dict[str, Any]:
+        return {"vat": {name: (*of_one[:-1], self.dim) for name, of_one in shape.items()}}
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "dim": self.dim}
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class MMVSharedHead(_OneSpace):
+    """MMV's one space for all modalities, in which audio and text can be compared as well.
+
+    The video, which both losses read, has one :class:`VideoProjection` for them; audio and text
+    have one Dense each; all with biases.
+
+    Args:
+        dim: Width of the space ``vat``.
+    """
+
+    def _video_branch(self) -> keras.layers.Layer:
+        return VideoProjection(self.dim, True, dtype=self.dtype_policy, name="video_to_vat")
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class LinearHead(_OneSpace):
+    """One Dense per modality into one space, as MIL-NCE has it for video and text.
+
+    Args:
+        dim: Width of the space ``vat``.
+    """
+
+    def _video_branch(self) -> keras.layers.Layer:
+        return linear(self.dim, self.dtype_policy, "video_to_vat", use_bias=True)

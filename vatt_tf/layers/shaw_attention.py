@@ -1,0 +1,122 @@
+"""Self-attention that knows relative positions by learned keys and values (Shaw et al., 2018)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from vatt_tf.layers.attention import SelfAttention
+
+
+def clipped_distances(length: int, max_distance: int) -> np.ndarray:
+    """Row of the tables for every (query i, key j): clip(j - i, -k, k) + k, int32 [N, N]."""
+    position = np.arange(length)
+    relative = position[None, :] - position[:, None]
+    return (np.clip(relative, -max_distance, max_distance) + max_distance).astype(np.int32)
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class ShawAttention(SelfAttention):
+    """Multi-head self-attention with relative keys and values.
+
+    Shaw, Uszkoreit, Vaswani: Self-Attention with Relative Position Representations (2018),
+    equations 3 and 4. With the distance r = clip(j - i, -k, k) of key j from query i::
+
+        score_ij = q_i (k_j + aK_r)        (times 1 / sqrt(d_kv) when scores are scaled)
+        z_i      = sum over j of softmax(score)_ij (v_j + aV_r)
+
+    The vectors aK and aV are as wide as a head and shared by the heads; each layer has its own.
+    Dropout falls on the weights, hence on values and relative values alike. Written the plain way,
+    for short sequences: the weights are kept for the backward pass, unlike in ``SelfAttention``.
+
+    Args:
+        num_heads: Number of heads.
+        d_kv: Width of a head.
+        dropout_rate: Dropout on the attention weights.
+        use_bias: Whether the projections have biases.
+        scale_scores: Whether scores are divided by sqrt(d_kv).
+        max_distance: Distance k from which on all tokens of a side share a vector (paper: 16).
+
+    Call arguments:
+        inputs: [B, N, d], N static.
+        bias: Added to the scores, broadcastable to [B, heads, N, N]; None for none.
+
+    Returns:
+        [B, N, d].
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        d_kv: int,
+        dropout_rate: float = 0.0,
+        use_bias: bool = True,
+        scale_scores: bool = True,
+        max_distance: int = 16,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(num_heads, d_kv, dropout_rate, use_bias, scale_scores, **kwargs)
+
+        # === Config ===
+        self.max_distance = max_distance
+
+    def build(self, inputs_shape: Any) -> None:
+        super().build(inputs_shape)
+        for name in ("relative_keys", "relative_values"):
+            table = self.add_weight(
+                name=name,
+                shape=(2 * self.max_distance + 1, self.d_kv),
+                initializer="glorot_uniform",
+            )
+            setattr(self, name, table)
+
+    def from_projected(self, fused: Any, bias: Any = None, training: bool = False) -> Any:
+        """The attention from the outputs of ``qkv``, [B, N, 3 * num_heads * d_kv]."""
+        query, key, value = ops.unstack(self._heads(fused), 3, axis=0)
+        weights = self._weights(query, key, bias)
+        weights = self.dropout(weights, training=training)
+        outputs = ops.matmul(weights, value)
+        # Query by query, as the relative values of a query are the same in every clip and head.
+        table = self._relative(self.relative_values, weights)
+        outputs = outputs + _by_clip(ops.matmul(_by_query(weights), table), self.num_heads)
+        outputs = ops.transpose(outputs, (0, 2, 1, 3))
+        outputs = ops.reshape(outputs, (-1, fused.shape[1], self.num_heads * self.d_kv))
+        return self.output_projection(outputs)
+
+    def attention_weights(self, inputs: Any, bias: Any = None) -> Any:
+        """Attention weights [B, heads, N, N] without dropout, to look at."""
+        query, key, _ = ops.unstack(self._heads(self.qkv(inputs)), 3, axis=0)
+        return self._weights(query, key, bias)
+
+    def _weights(self, query: Any, key: Any, bias: Any) -> Any:
+        query = query * self._query_scale
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+        table = self._relative(self.relative_keys, query)
+        relative = ops.matmul(_by_query(query), ops.transpose(table, (0, 2, 1)))
+        scores = ops.cast(scores + _by_clip(relative, self.num_heads), "float32")
+        if bias is not None:
+            scores = scores + ops.cast(bias, "float32")
+        return ops.cast(ops.softmax(scores, axis=-1), query.dtype)
+
+    def _relative(self, table: Any, like: Any) -> Any:
+        """Vector of every (query, key) in the dtype of [B, heads, N, ...], [N, N, d_kv]."""
+        rows = clipped_distances(like.shape[2], self.max_distance)
+        return ops.take(ops.cast(table, like.dtype), ops.convert_to_tensor(rows), axis=0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "max_distance": self.max_distance}
+
+
+def _by_query(values: Any) -> Any:
+    """[B, heads, N, e] -> [N, B * heads, e]."""
+    values = ops.transpose(values, (2, 0, 1, 3))
+    return ops.reshape(values, (values.shape[0], -1, values.shape[3]))
+
+
+def _by_clip(values: Any, heads: int) -> Any:
+    """[N, B * heads, e] -> [B, heads, N, e]."""
+    values = ops.reshape(values, (values.shape[0], -1, heads, values.shape[2]))
+    return ops.transpose(values, (1, 2, 0, 3))

@@ -1,0 +1,70 @@
+"""The temporal shift of TSM: neighbouring frames exchange a part of their channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from vatt_tf.layers.recompute import with_backward
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class TemporalShift(keras.layers.Layer):
+    """Moves a part of the channels by one frame each way (Lin et al. 2019; facts section F).
+
+    The order of the channels follows MMV's release, whose kernels expect it. With n = fraction * C:
+
+    ================  ====================  ===================
+    output channels   input channels        taken from
+    ================  ====================  ===================
+    first n           last n                the next frame
+    middle            middle                the same frame
+    last n            first n               the previous frame
+    ================  ====================  ===================
+
+    Behind the ends of the clip there are zeros. The map is its own transpose, which is how its
+    gradient is computed.
+
+    Args:
+        fraction: Share of the channels that moves each way, 0 to 0.5; n is rounded down.
+
+    Call arguments:
+        inputs: [B, T, ..., C].
+
+    Returns:
+        The same shape.
+    """
+
+    def __init__(self, fraction: float = 0.125, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 0.0 <= fraction <= 0.5:
+            raise ValueError(f"{self.name}: fraction must be in [0, 0.5], got {fraction}")
+
+        # === Config ===
+        self.fraction = fraction
+
+    def call(self, inputs: Any) -> Any:
+        shifted = int(inputs.shape[-1] * self.fraction)
+        if not shifted:
+            return inputs
+        return with_backward(
+            lambda values: _shift(values, shifted),
+            lambda upstream, outputs, values: _shift(upstream, shifted),
+        )(inputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "fraction": self.fraction}
+
+
+def _shift(values: Any, shifted: int) -> Any:
+    """[B, T, ..., C] with ``shifted`` channels from each neighbouring frame."""
+    last = values.shape[-1] - shifted
+    still = ((0, 0),) * (len(values.shape) - 2)
+    from_next = ops.pad(values[:, 1:, ..., last:], ((0, 0), (0, 1), *still))
+    from_previous = ops.pad(values[:, :-1, ..., :shifted], ((0, 0), (1, 0), *still))
+    return ops.concatenate([from_next, values[..., shifted:last], from_previous], axis=-1)

@@ -1,0 +1,94 @@
+"""An image network from a video network (facts section F, deflation).
+
+A still image looks the same at every time, so every kernel may be summed over time and every shift
+over time left out. What is left of a difference comes from the ends of the clip, where the video
+network sees zeros in place of frames; ``vatt_tf.training.deflation`` fits it away.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from vatt_tf.encoders.s3d import S3DGEncoder, deflate_weights
+from vatt_tf.errors import UserError
+from vatt_tf.models.classifier import build_classifier
+from vatt_tf.models.classifier_config import ClassifierConfig
+from vatt_tf.models.config import TowerConfig, VattConfig
+from vatt_tf.models.conv_config import S3DTowerConfig, TSMResNetTowerConfig
+from vatt_tf.models.transformer_config import VideoTowerConfig
+from vatt_tf.models.vatt import build_vatt
+
+
+def deflated_tower(tower: TowerConfig) -> TowerConfig:
+    """Configuration of the image network of a video tower.
+
+    Raises:
+        UserError: If it is one already, or reads no video.
+    """
+    if isinstance(tower, S3DTowerConfig) and not tower.deflated:
+        return dataclasses.replace(tower, frames=1, deflated=True)
+    if isinstance(tower, TSMResNetTowerConfig) and tower.shift:
+        return dataclasses.replace(tower, frames=1, shift=False)
+    if isinstance(tower, VideoTowerConfig) and tower.frames > 1:
+        return dataclasses.replace(tower, frames=1, patch=(1, *tower.patch[1:]))
+    raise UserError(f"the tower reads single images already, or no video at all: {tower}")
+
+
+def deflate(model: Any) -> Any:
+    """The model with an image network in place of its video tower; nothing is fitted.
+
+    Args:
+        model: Built ``VATT`` or ``Classifier`` with a video tower.
+
+    Returns:
+        A new model; its video input is ``[B, 1, H, W, 3]``. All other weights are copied.
+
+    Raises:
+        UserError: If there is no video tower, or it is an image network already.
+    """
+    config = model.config
+    if isinstance(config, VattConfig):
+        image = build_vatt(_with_image_tower(config))
+    elif isinstance(config, ClassifierConfig):
+        image = build_classifier(dataclasses.replace(config, tower=deflated_tower(config.tower)))
+    else:
+        raise UserError("a classifier of several modalities cannot be deflated; deflate its source")
+    source, target = model.towers["video"], image.towers["video"]
+    if isinstance(source, S3DGEncoder):
+        deflate_weights(source, target)
+    own = {id(weight) for weight in target.weights} if isinstance(source, S3DGEncoder) else set()
+    values = {weight.path: weight for weight in model.weights}
+    for weight in image.weights:
+        if id(weight) not in own:
+            weight.assign(_over_time(weight, ops.convert_to_numpy(values[weight.path])))
+    return image
+
+
+def _with_image_tower(config: VattConfig) -> VattConfig:
+    """Of the agnostic model the configured patch, of which its tower is made."""
+    tower: Any = deflated_tower(config.tower("video"))
+    if config.kind == "agnostic":
+        tower = dataclasses.replace(config.video, frames=tower.frames, patch=tower.patch)
+    return dataclasses.replace(config, video=tower)
+
+
+def _over_time(weight: Any, value: np.ndarray) -> np.ndarray:
+    """A weight of the video network as the image network has it."""
+    if tuple(weight.shape) == value.shape:
+        return value
+    if weight.path.endswith("patch_embedding/kernel"):
+        return value.sum(axis=0, keepdims=True)
+    if weight.path.endswith("temporal_embeddings"):
+        return value.mean(axis=0, keepdims=True)  # All times are the same time.
+    raise ValueError(f"{weight.path}: {value.shape} has no form {tuple(weight.shape)}")
+
+
+def normalisations(tower: Any) -> list[Any]:
+    """The BatchNorm scales and offsets of a tower: what deflation fits."""
+    layer_of = {weight.path: weight.path.rpartition("/")[0] for weight in tower.weights}
+    norms = {layer for path, layer in layer_of.items() if path.endswith("/moving_mean")}
+    return [weight for weight in tower.trainable_weights if layer_of[weight.path] in norms]

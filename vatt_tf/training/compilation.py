@@ -1,0 +1,30 @@
+"""What XLA compiles of a training step: whole towers if asked to, else chains of small operations.
+
+On a CPU, XLA's matrix products are slower than TensorFlow's, but its elementwise loops are two to
+five times as fast (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from vatt_tf.layers.fusion import Compiler
+
+
+def compiler_of(jit_compile: bool) -> Compiler | None:
+    """What compiles the layers' elementwise chains (see :mod:`vatt_tf.layers.fusion`).
+
+    Args:
+        jit_compile: Whether XLA compiles the whole towers: then it finds the chains itself.
+    """
+    others = tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
+    return None if jit_compile or others else _compiled
+
+
+@functools.cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return tf.function(function, jit_compile=True, autograph=False)
