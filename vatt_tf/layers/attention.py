@@ -160,12 +160,11 @@ def attend(
         sums = ops.sum(_float32(upstream) * _float32(outputs), axis=-1, keepdims=True)
         sums = ops.transpose(sums, (0, 2, 1, 3))
         upstream = scale * ops.transpose(upstream, (0, 2, 1, 3))
-        query, key, value = ops.unstack(once_there(upstream, heads), 3, axis=0)
-        mask = None if kept is None else once_there(upstream, kept)
-        query = query * query_scale
+        query, key, value = ops.unstack(heads, 3, axis=0)
+        query = once_there(upstream, query) * query_scale
         weights = _softmax_weights(query, key, *bias)
-        of_value = ops.matmul(_swap(_kept_weights(weights, mask)), upstream)
-        of_scores = _of_scores(weights, mask, ops.matmul(upstream, _swap(value)), sums)
+        of_value = ops.matmul(_swap(_kept_weights(weights, kept)), upstream)
+        of_scores = _of_scores(weights, kept, ops.matmul(upstream, _swap(value)), sums)
         of_bias = [_reduced_to(one, of_scores) for one in bias]
         of_scores = ops.cast(of_scores, query.dtype)
         of_query = query_scale * ops.matmul(of_scores, key)

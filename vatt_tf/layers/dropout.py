@@ -47,7 +47,7 @@ class Dropout(keras.layers.Layer):
 
         return with_backward(
             lambda values: _dropped(values, kept, self.scale),
-            lambda upstream, *_: _dropped(upstream, once_there(upstream, kept), self.scale),
+            lambda upstream, *_: _dropped(upstream, kept, self.scale),
         )(inputs)
 
     def keep_mask(self, shape: Sequence[Any], training: bool) -> Any:
@@ -70,7 +70,8 @@ class Dropout(keras.layers.Layer):
 
 @fused
 def _dropped(values: Any, kept: Any, scale: float) -> Any:
-    return values * ops.cast(kept, values.dtype) * scale
+    # The backward pass makes a mask of floats of its own.
+    return values * ops.cast(once_there(values, kept), values.dtype) * scale
 
 
 def keep_mask(shape: Sequence[Any], rate: float, seed: SeedStream) -> Any:

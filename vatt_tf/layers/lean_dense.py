@@ -64,8 +64,8 @@ def norm_dense(
         upstream: Any, outputs: Any, inputs: Any, gamma: Any, beta: Any, *weights: Any
     ) -> tuple[Any, ...]:
         del outputs
-        inputs = once_there(upstream, inputs)
-        of_weights = _of_weights(_norm(inputs, gamma, beta, epsilon), upstream, weights)
+        normed = _norm(inputs, gamma, beta, epsilon, _one_of(upstream))
+        of_weights = _of_weights(normed, upstream, weights)
         of_normed = ops.cast(_of_inputs(upstream, weights), "float32")
         of_inputs, products = _of_norm(of_normed, inputs, gamma, epsilon)
         of_tables = (_sum_of_rows(products), _sum_of_rows(of_normed), *of_weights)
@@ -101,19 +101,23 @@ def gelu_dense(
 
     def backward(upstream: Any, outputs: Any, inputs: Any, *weights: Any) -> tuple[Any, ...]:
         del outputs
-        values = once_there(upstream, inputs)
-        mask = None if kept is None else once_there(upstream, kept)
         scaled = scale * upstream
-        of_weights = (_of_kernel(_hidden(values, mask), scaled), *_of_bias(upstream, weights))
+        hidden = _hidden(inputs, kept, _one_of(upstream))
+        of_weights = (_of_kernel(hidden, scaled), *_of_bias(upstream, weights))
         of_hidden = _of_inputs(once_there(of_weights, scaled), weights)
-        return _of_gelu(of_hidden, values, mask), *of_weights
+        return _of_gelu(of_hidden, inputs, kept), *of_weights
 
     return with_backward(forward, backward)(inputs, *_weights(kernel, bias, inputs.dtype))
 
 
+# Each of these waits for what it is called with, not only for what it computes with: where they are
+# not compiled, once_there has to see to it.
+
+
 @fused
-def _norm(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
+def _norm(inputs: Any, gamma: Any, beta: Any, epsilon: float, first: Any = None) -> Any:
     """Layer norm over the last axis, in float32, in the dtype of the inputs."""
+    inputs = inputs if first is None else once_there(first, inputs)
     values, _ = _normed(inputs, epsilon)
     return ops.cast(values * gamma + beta, inputs.dtype)
 
@@ -121,7 +125,7 @@ def _norm(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> Any:
 @fused
 def _of_norm(of_normed: Any, inputs: Any, gamma: Any, epsilon: float) -> tuple[Any, Any]:
     """Gradient of the norm's inputs, and what adds up to that of its scale; both float32."""
-    values, inverse = _normed(inputs, epsilon)
+    values, inverse = _normed(once_there(of_normed, inputs), epsilon)
     of_values = of_normed * gamma
     # Neither the mean nor the length of what the norm returns depends on its inputs.
     along = ops.mean(of_values * values, axis=-1, keepdims=True)
@@ -137,14 +141,16 @@ def _normed(inputs: Any, epsilon: float) -> tuple[Any, Any]:
 
 
 @fused
-def _hidden(inputs: Any, kept: Any) -> Any:
+def _hidden(inputs: Any, kept: Any, first: Any = None) -> Any:
     """GELU and dropout's mask."""
+    inputs = inputs if first is None else once_there(first, inputs)
     return masked(ops.gelu(inputs, approximate=False), kept)
 
 
 @fused
 def _of_gelu(of_hidden: Any, inputs: Any, kept: Any) -> Any:
     """Gradient of the inputs of :func:`_hidden`."""
+    inputs = once_there(of_hidden, inputs)
     part = inputs * math.sqrt(0.5)
     distribution = 0.5 * ops.erf(part) + 0.5
     # The density times x: x * exp(-x^2 / 2) / sqrt(2 pi).
@@ -154,7 +160,15 @@ def _of_gelu(of_hidden: Any, inputs: Any, kept: Any) -> Any:
 
 def masked(values: Any, kept: Any) -> Any:
     """The values that are kept, zero for the others; all where there is no mask."""
-    return values if kept is None else values * ops.cast(kept, values.dtype)
+    if kept is None:
+        return values
+    # A mask of floats is made when it is needed; the backward pass makes its own.
+    return values * ops.cast(once_there(values, kept), values.dtype)
+
+
+def _one_of(values: Any) -> Any:
+    """Something small that is there when the values are."""
+    return ops.reshape(values, (-1,))[:1]
 
 
 def _weights(kernel: Any, bias: Any, dtype: Any) -> tuple[Any, ...]:
