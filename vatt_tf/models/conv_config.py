@@ -6,11 +6,14 @@ They stand where the Transformer towers stand: ``vatt.video = @s3d_tower()``.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import gin
 
 from vatt_tf.data.schema import MEL_SCALINGS, ClipSpec
+from vatt_tf.encoders.resnet import UNIT_WIDTHS, scaled
+from vatt_tf.encoders.s3d import S3DGEncoder
 from vatt_tf.models.fields import (
     as_sizes,
     check_choice,
@@ -20,9 +23,13 @@ from vatt_tf.models.fields import (
     set_field,
 )
 
-_S3D_WIDTH = 1024
-_RESNET_WIDTH = 2048
 RESNET50_BLOCKS = (3, 4, 6, 3)
+
+
+@functools.cache
+def _s3d_features(width: float) -> int:
+    """Width of the features: what the branches of the last block give together."""
+    return S3DGEncoder(width=width).output_dim
 
 
 def _check_width(name: str, value: Any) -> None:
@@ -85,9 +92,7 @@ class S3DTowerConfig(_VideoClip):
     @property
     def output_dim(self) -> int:
         """Width of the features."""
-        from vatt_tf.encoders.s3d import S3DGEncoder
-
-        return S3DGEncoder(width=self.width).output_dim
+        return _s3d_features(self.width)
 
 
 @gin.configurable("tsm_resnet_tower")
@@ -124,9 +129,7 @@ class TSMResNetTowerConfig(_VideoClip):
     @property
     def output_dim(self) -> int:
         """Width of the features."""
-        from vatt_tf.encoders.tsm_resnet import TSMResNetEncoder
-
-        return TSMResNetEncoder(width=self.width).output_dim
+        return scaled(UNIT_WIDTHS[-1], self.width)
 
 
 @gin.configurable("audio_resnet_tower")
@@ -180,9 +183,7 @@ class AudioResNetTowerConfig:
     @property
     def output_dim(self) -> int:
         """Width of the features."""
-        from vatt_tf.encoders.audio_resnet import SpectrogramResNetEncoder
-
-        return SpectrogramResNetEncoder(width=self.width).output_dim
+        return scaled(UNIT_WIDTHS[-1], self.width)
 
 
 CONVOLUTIONAL = (S3DTowerConfig, TSMResNetTowerConfig, AudioResNetTowerConfig)

@@ -8,7 +8,10 @@ import keras
 from keras import ops
 
 from vatt_tf.encoders.audio import SpectrogramEncoder, WaveformEncoder
+from vatt_tf.encoders.audio_resnet import SpectrogramResNetEncoder
+from vatt_tf.encoders.s3d import S3DGEncoder
 from vatt_tf.encoders.text import AbsoluteTextEncoder, LinearTextEncoder, TextEncoder
+from vatt_tf.encoders.tsm_resnet import TSMResNetEncoder
 from vatt_tf.encoders.video import VideoEncoder
 from vatt_tf.models.agnostic_config import AgnosticTextConfig
 from vatt_tf.models.config import AudioTowerConfig, TowerConfig, VideoTowerConfig
@@ -95,10 +98,6 @@ def build_tower(tower: TowerConfig, policy: Any) -> keras.layers.Layer:
 def _convolutional_tower(
     tower: S3DTowerConfig | TSMResNetTowerConfig | AudioResNetTowerConfig, policy: Any
 ) -> keras.layers.Layer:
-    from vatt_tf.encoders.audio_resnet import SpectrogramResNetEncoder
-    from vatt_tf.encoders.s3d import S3DGEncoder
-    from vatt_tf.encoders.tsm_resnet import TSMResNetEncoder
-
     arguments = {"width": tower.width, "dtype": policy, "name": tower.modality}
     if isinstance(tower, S3DTowerConfig):
         return S3DGEncoder(
