@@ -53,10 +53,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if not self.synchronized or mask is not None:
             return super()._moments(inputs, mask)
 
-        axes, dtype = self._reduction_axes, inputs.dtype
-        if len(axes) == 1:
-            # The few rows of a head: their statistics are the same however they are split.
-            inputs = ops.cast(inputs, "float64")
+        axes = self._reduction_axes
 
         def synchronise(sums: Any) -> Any:
             """[n], the mean over the replicas."""
@@ -68,9 +65,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
         rows = ops.reshape(ops.cast(rows, inputs.dtype), (1,))
         sums = synchronise(ops.concatenate([ops.sum(inputs, axis=axes), rows]))
         mean, count = ops.divide_no_nan(sums[:-1], sums[-1]), sums[-1]
+        if len(axes) == 1:
+            # The few rows of a head: what rounding left makes the mean the same for every split.
+            rest = synchronise(ops.sum(inputs - mean, axis=axes))
+            mean = mean + ops.divide_no_nan(rest, count)
         squares = ops.square(inputs - ops.expand_dims(mean, axes))
-        variance = ops.divide_no_nan(synchronise(ops.sum(squares, axis=axes)), count)
-        return ops.cast(mean, dtype), ops.cast(variance, dtype)
+        return mean, ops.divide_no_nan(synchronise(ops.sum(squares, axis=axes)), count)
 
 
 def batch_norm(policy: Any, name: str, **kwargs: Any) -> BatchNormalization:
