@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from tests.layers.layer_test_case import LayerTestCase, randomise
-from tests.layers.plain_s3d import PlainS3D, read_weights, set_weights
+from tests.layers.plain_network import read_weights, set_weights
+from tests.layers.plain_s3d import PlainS3D
 from vatt_tf.encoders.s3d import S3DGEncoder, deflate_weights
 from vatt_tf.layers.separable_convolution import SeparableUnit
 

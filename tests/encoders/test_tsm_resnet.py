@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 
 from tests.layers.layer_test_case import LayerTestCase
+from tests.layers.plain_network import set_weights
 from tests.layers.plain_resnet import (
     PlainResNet,
     assert_features_equal,
     assert_statistics_equal,
-    set_weights,
 )
 from vatt_tf.encoders.tsm_resnet import TSMResNetEncoder
 

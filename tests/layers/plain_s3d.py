@@ -6,28 +6,9 @@ import itertools
 
 import numpy as np
 
+from tests.layers.plain_network import PlainNetwork
+
 STAGES = (("3b", "3c"), ("4b", "4c", "4d", "4e", "4f"), ("5b", "5c"))
-
-
-def set_weights(layer, seed=0):
-    """Random weights and statistics that keep the numbers near one; returns them in float64."""
-    rng = np.random.default_rng(seed)
-    draws = {
-        "kernel": lambda shape: rng.normal(size=shape) * np.sqrt(2 / np.prod(shape[:-1])),
-        "bias": lambda shape: rng.normal(0.0, 0.5, shape),
-        "gamma": lambda shape: rng.uniform(0.5, 1.5, shape),
-        "beta": lambda shape: rng.normal(0.0, 0.3, shape),
-        "moving_mean": lambda shape: rng.normal(0.0, 0.3, shape),
-        "moving_variance": lambda shape: rng.uniform(0.5, 2.0, shape),
-    }
-    for variable in layer.weights:
-        variable.assign(draws[variable.path.rsplit("/")[-1]](tuple(variable.shape)))
-    return read_weights(layer)
-
-
-def read_weights(layer):
-    """Values by path below the layer, in float64."""
-    return {v.path.split("/", 1)[1]: np.asarray(v, "float64") for v in layer.weights}
 
 
 def windows(x, size, strides, fill):
@@ -63,28 +44,8 @@ def space_to_depth(x, block):
     return np.concatenate([x[:, i::t, j::h, k::w] for i, j, k in places], axis=-1)
 
 
-class PlainS3D:
-    """A forward pass; ``after`` holds the moving statistics that a training step leaves.
-
-    Args:
-        weights: Values by path, as :func:`read_weights` gives them.
-        training: Whether the norms use the statistics of the batch.
-    """
-
-    def __init__(self, weights, training=False):
-        self.weights, self.training, self.after = weights, training, {}
-
-    def norm_relu(self, x, name):
-        gamma, beta, mean, variance = (
-            self.weights[f"{name}/{part}"]
-            for part in ("gamma", "beta", "moving_mean", "moving_variance")
-        )
-        if self.training:
-            old_mean, old_variance = mean, variance
-            mean, variance = x.mean((0, 1, 2, 3)), x.var((0, 1, 2, 3))
-            self.after[f"{name}/moving_mean"] = 0.9 * old_mean + 0.1 * mean
-            self.after[f"{name}/moving_variance"] = 0.9 * old_variance + 0.1 * variance
-        return np.maximum((x - mean) / np.sqrt(variance + 1e-5) * gamma + beta, 0.0)
+class PlainS3D(PlainNetwork):
+    """A forward pass."""
 
     def gate(self, x, name):
         """Self-gating where the weights have it."""

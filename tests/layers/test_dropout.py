@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import ops
 
 from tests.layers.layer_test_case import LayerTestCase
-from vatt_tf.layers.dropout import Dropout, DropToken, keep_mask, kept_tokens
-from vatt_tf.layers.random import SeedStream, seed_scope
+from vatt_tf.layers.dropout import Dropout, DropToken, kept_tokens
+from vatt_tf.layers.random import seed_scope
 
 KEY = np.array([1, 2], "int32")
 
@@ -46,6 +45,21 @@ class TestDropout(LayerTestCase):
         gradient = tape.gradient(outputs, values, output_gradients=tf.constant(2 * inputs))
         np.testing.assert_allclose(gradient, 2 * outputs, rtol=1e-6)
 
+    def test_added_to_other_values(self):
+        layer, random = self.make(), np.random.default_rng(0)
+        inputs, values = random.normal(size=(2, 3, 5, 4)).astype("float32")
+        with seed_scope(KEY):
+            expected = inputs + np.asarray(layer(values, training=True))
+        with tf.GradientTape() as tape, seed_scope(KEY):
+            tensors = [tf.constant(inputs), tf.constant(values)]
+            tape.watch(tensors)
+            found = layer.add_to(*tensors, training=True)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        of_inputs, of_values = tape.gradient(found, tensors, output_gradients=tf.constant(values))
+        np.testing.assert_array_equal(of_inputs, values)
+        np.testing.assert_allclose(of_values, expected - inputs, atol=1e-6)
+        np.testing.assert_allclose(layer.add_to(inputs, values, training=False), inputs + values)
+
     def test_same_key_same_mask(self):
         layer, inputs = self.make(), self.inputs()
         with seed_scope(KEY):
@@ -64,46 +78,6 @@ class TestDropout(LayerTestCase):
     def test_bad_rate(self, rate):
         with pytest.raises(ValueError, match=r"rate must be in \[0, 1\)"):
             Dropout(rate)
-
-
-class TestKeepMask:
-    """An independent coin for every element, as far as statistics can tell."""
-
-    def draw(self, shape, rate):
-        with seed_scope(KEY):
-            return np.asarray(keep_mask(shape, rate, SeedStream()))
-
-    @pytest.mark.parametrize("rate", [0.001, 0.1, 0.25, 0.5, 0.9, 0.999])
-    def test_rate_in_every_quarter_of_a_row(self, rate):
-        dropped = 1.0 - self.draw((2000, 2000), rate)
-        error = (rate * (1 - rate)) ** 0.5 / 1000  # standard error of a quarter
-        assert np.abs(dropped.reshape(2000, 4, 500).mean(axis=(0, 2)) - rate).max() < 4 * error
-
-    def test_counts_of_rows_and_columns_are_binomial(self):
-        dropped = ~self.draw((2000, 1600), 0.1)
-        for axis, size in ((0, 2000), (1, 1600)):
-            variance = dropped.sum(axis=axis).var() / (size * 0.1 * 0.9)
-            # Standard error 0.03; the bytes between the limits add 0.016 in a row.
-            assert abs(variance - 1) < 0.15
-
-    def test_the_four_elements_of_a_word_are_independent(self):
-        quarters = self.draw((2000, 2000), 0.1).reshape(2000, 4, 500).swapaxes(0, 1).reshape(4, -1)
-        correlation = np.corrcoef(quarters) - np.eye(4)
-        assert np.abs(correlation).max() < 0.005  # Standard error 0.001.
-
-    @pytest.mark.parametrize("shape", [(1,), (3,), (5, 6), (2, 3, 4, 7)])
-    def test_any_shape(self, shape):
-        assert self.draw(shape, 0.3).shape == shape
-
-    def test_rows_whose_number_is_known_only_in_the_graph(self):
-        stream = SeedStream()
-
-        @tf.function(input_signature=[tf.TensorSpec((None, 6))])
-        def masks(values):
-            with seed_scope(KEY):
-                return keep_mask(ops.shape(values), 0.3, stream)
-
-        np.testing.assert_array_equal(masks(np.zeros((9, 6), "float32")), self.draw((9, 6), 0.3))
 
 
 class TestDropToken(LayerTestCase):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tests.layers.layer_test_case import LayerTestCase
-from tests.layers.plain_resnet import PlainResNet, assert_statistics_equal, set_weights
+from tests.layers.plain_network import set_weights
+from tests.layers.plain_resnet import PlainResNet, assert_statistics_equal
 from vatt_tf.layers.residual import BottleneckBlock
 
 

@@ -9,7 +9,8 @@ import tensorflow as tf
 from keras import ops
 
 from tests.layers.layer_test_case import LayerTestCase
-from tests.layers.plain_s3d import PlainS3D, convolve, read_weights, set_weights
+from tests.layers.plain_network import read_weights, set_weights
+from tests.layers.plain_s3d import PlainS3D, convolve
 from tests.layers.plain_s3d import max_pool as plain_max_pool
 from tests.layers.plain_s3d import space_to_depth as plain_space_to_depth
 from vatt_tf.layers.separable_convolution import ConvolutionUnit, SelfGating, SeparableUnit

@@ -275,33 +275,6 @@ def test_weights_start_a_run(checkpoints, read_config, tmp_path):
         run(config, word_vectors="vectors.txt")
 
 
-def test_pickles_run_no_code(tmp_path):
-    from vatt_tf.data import safe_pickle
-
-    class Evil:
-        def __reduce__(self):
-            return (os.system, (f"touch {tmp_path}/run",))
-
-    path = tmp_path / "evil.pkl"
-    path.write_bytes(pickle.dumps({"word_embeddings": Evil()}))
-    with pytest.raises(UserError, match="asks for posix.system; only NumPy arrays"):
-        safe_pickle.load(path)
-    assert not (tmp_path / "run").exists()
-    content = {"a": np.arange(3), "b": [1.5, "x"], "c": np.float32(2), "d": np.ones((2, 2), ">f4")}
-    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        path.write_bytes(pickle.dumps(content, protocol=protocol))
-        read = safe_pickle.load(path)
-        np.testing.assert_array_equal(read["a"], content["a"])
-        np.testing.assert_array_equal(read["d"], content["d"])
-    # As Python 2 wrote it with NumPy 1.
-    text = pickle.dumps(np.arange(4.0), protocol=2).replace(b"numpy._core", b"numpy.core")
-    path.write_bytes(text)
-    np.testing.assert_array_equal(safe_pickle.load(path), np.arange(4.0))
-    path.write_bytes(text[: len(text) // 2])
-    with pytest.raises(UserError, match="not a readable pickle"):
-        safe_pickle.load(path)
-
-
 @pytest.mark.slow
 def test_command_leaves_nothing_behind(checkpoints, tmp_path):
     values = official.values_of("wat_finetune")

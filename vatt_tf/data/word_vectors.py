@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from vatt_tf.data import safe_pickle
+from vatt_tf.data import restricted_pickle
 from vatt_tf.data.vocabulary import WORD_SPECIALS
 from vatt_tf.errors import UserError
 
@@ -119,7 +119,7 @@ def _npy(path: str, words: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
 
 def _pickle(path: str, words: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
     """Words and vectors of the release's pickle."""
-    content = safe_pickle.load(path)
+    content = restricted_pickle.load(path)
     matrix = content.get("word_embeddings") if isinstance(content, dict) else content
     if not isinstance(matrix, np.ndarray):
         found = f"a dict with {sorted(content)}" if isinstance(content, dict) else type(content)

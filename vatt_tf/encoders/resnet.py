@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from vatt_tf.encoders.sizes import SizedByStrides
+from vatt_tf.encoders.convolutional import SizedByStrides
 from vatt_tf.layers.batch_norm import batch_norm
 from vatt_tf.layers.residual import BottleneckBlock, convolution, to_frames, to_images
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from vatt_tf.encoders.sizes import SizedByStrides
+from vatt_tf.encoders.convolutional import SizedByStrides, unit_range
 from vatt_tf.layers.inception import InceptionBlock
 from vatt_tf.layers.separable_convolution import ConvolutionUnit, SeparableUnit
 from vatt_tf.layers.space_time_convolution import max_pool, space_time_average, strided
@@ -157,7 +157,7 @@ class S3DGEncoder(SizedByStrides, keras.layers.Layer):
             shape = layer.compute_output_shape(shape)
 
     def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
-        x = ops.cast(_unit_range(inputs), self.compute_dtype)
+        x = ops.cast(unit_range(inputs), self.compute_dtype)
         if self.space_to_depth:
             x = space_to_depth(x, self._block())
         x = self.conv_1a(x, training=training)
@@ -193,14 +193,6 @@ class S3DGEncoder(SizedByStrides, keras.layers.Layer):
             "deflated": self.deflated,
         }
         return {**super().get_config(), **config}
-
-
-def _unit_range(inputs: Any) -> Any:
-    """Pixels, or floats in [-1, 1], to float32 in [0, 1]."""
-    pixels = ops.cast(inputs, "float32")
-    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(inputs.dtype)):
-        return pixels * 0.5 + 0.5
-    return pixels / 255.0
 
 
 def deflate_weights(video_encoder: S3DGEncoder, image_encoder: S3DGEncoder) -> None:

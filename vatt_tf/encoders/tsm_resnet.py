@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from vatt_tf.encoders.convolutional import unit_range
 from vatt_tf.encoders.resnet import ResNetEncoder
 
 
@@ -57,11 +58,8 @@ class TSMResNetEncoder(ResNetEncoder):
         self.shift = shift
 
     def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
-        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(inputs.dtype)):
-            pixels = ops.cast(inputs, "float32") * 0.5 + 0.5
-        else:
-            pixels = ops.cast(inputs, "float32") / 255.0
-        features = self._features(ops.cast(pixels, self.compute_dtype), training)
+        pixels = ops.cast(unit_range(inputs), self.compute_dtype)
+        features = self._features(pixels, training)
         return {"features": features, "features_pooled": ops.mean(features, axis=(1, 2, 3))}
 
     def get_config(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from vatt_tf.evaluation.sections import (
     tables,
 )
 from vatt_tf.evaluation.style import CSS
+from vatt_tf.models.config import ONE_SPACE_HEADS
 
 # (task, metric) -> name of its tile.
 SHOWN_FIRST = {
@@ -201,7 +202,7 @@ def _facts(run: RunInfo) -> str:
     description, settings = run.description, run.settings
     model, clip = description.get("model", {}), description.get("clip", {})
     head = model.get("head", {})
-    widths = ("vat_dim",) if head.get("kind") == "shared" else ("va_dim", "vt_dim")
+    widths = ("vat_dim",) if head.get("kind") in ONE_SPACE_HEADS else ("va_dim", "vt_dim")
     audio = clip.get("audio")
     seconds = clip["samples"] / clip["sample_rate"] if audio and audio != "none" else None
     facts = [

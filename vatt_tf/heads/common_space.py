@@ -242,11 +242,8 @@ class DisjointHead(CommonSpace):
         return {**super().get_config(), **config}
 
 
-@keras.saving.register_keras_serializable("vatt_tf")
-class SharedHead(CommonSpace):
-    """One space for all modalities (``mlp_joint`` of the released code, facts section 5).
-
-    Every modality has its own :class:`ReluProjection`.
+class OneSpaceHead(CommonSpace):
+    """Base of heads with one space, ``vat``, and a branch ``<modality>_to_vat`` per modality.
 
     Args:
         dim: Width of the space ``vat``.
@@ -259,10 +256,13 @@ class SharedHead(CommonSpace):
         self.dim = dim
 
         # === Layers ===
-        policy = self.dtype_policy
-        self.video_to_vat = ReluProjection(dim, dtype=policy, name="video_to_vat")
-        self.audio_to_vat = ReluProjection(dim, dtype=policy, name="audio_to_vat")
-        self.text_to_vat = ReluProjection(dim, dtype=policy, name="text_to_vat")
+        self.video_to_vat = self._branch("video_to_vat")
+        self.audio_to_vat = self._branch("audio_to_vat")
+        self.text_to_vat = self._branch("text_to_vat")
+
+    def _branch(self, name: str) -> keras.layers.Layer:
+        """Makes the layer of that name."""
+        raise NotImplementedError
 
     def branches(self) -> dict[str, tuple[keras.layers.Layer, ...]]:
         return {
@@ -285,6 +285,17 @@ class SharedHead(CommonSpace):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "dim": self.dim}
+
+
+@keras.saving.register_keras_serializable("vatt_tf")
+class SharedHead(OneSpaceHead):
+    """One space for all modalities (``mlp_joint`` of the released code, facts section 5).
+
+    Every modality has its own :class:`ReluProjection`.
+    """
+
+    def _branch(self, name: str) -> keras.layers.Layer:
+        return ReluProjection(self.dim, dtype=self.dtype_policy, name=name)
 
 
 def _two_space_shapes(shape: Mapping[str, Any], va_dim: int, vt_dim: int) -> dict[str, Any]:

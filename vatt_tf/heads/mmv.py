@@ -10,7 +10,13 @@ from typing import Any
 
 import keras
 
-from vatt_tf.heads.common_space import CommonSpace, ReluProjection, VideoProjection, linear
+from vatt_tf.heads.common_space import (
+    CommonSpace,
+    OneSpaceHead,
+    ReluProjection,
+    VideoProjection,
+    linear,
+)
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -82,68 +88,23 @@ class MMVFACHead(CommonSpace):
         return {**super().get_config(), "va_dim": self.va_dim, "vat_dim": self.vat_dim}
 
 
-class _OneSpace(CommonSpace):
-    """Base of heads with one space, ``vat``, and a branch ``<modality>_to_vat`` per modality."""
-
-    def __init__(self, dim: int = 512, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-
-        # === Config ===
-        self.dim = dim
-
-        # === Layers ===
-        policy = self.dtype_policy
-        self.video_to_vat = self._video_branch()
-        self.audio_to_vat = linear(dim, policy, "audio_to_vat", use_bias=True)
-        self.text_to_vat = linear(dim, policy, "text_to_vat", use_bias=True)
-
-    def _video_branch(self) -> keras.layers.Layer:
-        raise NotImplementedError
-
-    def branches(self) -> dict[str, tuple[keras.layers.Layer, ...]]:
-        return {
-            "video": (self.video_to_vat,),
-            "audio": (self.audio_to_vat,),
-            "text": (self.text_to_vat,),
-        }
-
-    def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        embeddings = {}
-        for modality, (branch,) in self.branches().items():
-            if modality in features:
-                flag = {"training": training} if isinstance(branch, VideoProjection) else {}
-                embeddings[modality] = branch(features[modality], **flag)
-        return {"vat": embeddings}
-
-    def compute_output_shape(self, shape: Mapping[str, Any]) -> dict[str, Any]:
-        return {"vat": {name: (*of_one[:-1], self.dim) for name, of_one in shape.items()}}
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "dim": self.dim}
-
-
 @keras.saving.register_keras_serializable("vatt_tf")
-class MMVSharedHead(_OneSpace):
+class MMVSharedHead(OneSpaceHead):
     """MMV's one space for all modalities, in which audio and text can be compared as well.
 
     The video, which both losses read, has one :class:`VideoProjection` for them; audio and text
     have one Dense each; all with biases.
-
-    Args:
-        dim: Width of the space ``vat``.
     """
 
-    def _video_branch(self) -> keras.layers.Layer:
-        return VideoProjection(self.dim, True, dtype=self.dtype_policy, name="video_to_vat")
+    def _branch(self, name: str) -> keras.layers.Layer:
+        if name == "video_to_vat":
+            return VideoProjection(self.dim, True, dtype=self.dtype_policy, name=name)
+        return linear(self.dim, self.dtype_policy, name, use_bias=True)
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
-class LinearHead(_OneSpace):
-    """One Dense per modality into one space, as MIL-NCE has it for video and text.
+class LinearHead(OneSpaceHead):
+    """One Dense per modality into one space, as MIL-NCE has it for video and text."""
 
-    Args:
-        dim: Width of the space ``vat``.
-    """
-
-    def _video_branch(self) -> keras.layers.Layer:
-        return linear(self.dim, self.dtype_policy, "video_to_vat", use_bias=True)
+    def _branch(self, name: str) -> keras.layers.Layer:
+        return linear(self.dim, self.dtype_policy, name, use_bias=True)

@@ -11,7 +11,8 @@ from keras import ops
 
 from vatt_tf.layers.dropout import Dropout
 from vatt_tf.layers.fusion import fused
-from vatt_tf.layers.lean_dense import lean_dense, masked
+from vatt_tf.layers.lean_dense import lean_dense
+from vatt_tf.layers.masks import Kept, masked
 from vatt_tf.layers.recompute import once_there, with_backward
 
 
@@ -91,7 +92,7 @@ class SelfAttention(keras.layers.Layer):
             outputs = attend(heads, bias, kept, self._query_scale, self.dropout.scale)
         else:
             query, key, value = ops.unstack(heads, 3, axis=0)
-            weights = _softmax_weights(query * self._query_scale, key, bias)
+            weights = self._weights(query, key, bias)
             outputs = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
         outputs = ops.reshape(outputs, (-1, ops.shape(outputs)[1], self.num_heads * self.d_kv))
         dense = self.output_projection
@@ -100,6 +101,9 @@ class SelfAttention(keras.layers.Layer):
     def attention_weights(self, inputs: Any, bias: Any = None) -> Any:
         """Attention weights [B, heads, N, N] without dropout, to look at."""
         query, key, _ = ops.unstack(self._heads(self.qkv(inputs)), 3, axis=0)
+        return self._weights(query, key, bias)
+
+    def _weights(self, query: Any, key: Any, bias: Any) -> Any:
         return _softmax_weights(query * self._query_scale, key, bias)
 
     @property
@@ -128,21 +132,21 @@ class SelfAttention(keras.layers.Layer):
 def attend(
     heads: Any,
     bias: Any = None,
-    kept: Any = None,
+    kept: Kept = None,
     query_scale: float = 1.0,
     scale: float = 1.0,
 ) -> Any:
     """``scale * (softmax(query_scale * query keyᵀ + bias) * kept) value`` of all heads.
 
     The weights, [B, heads, N, N], are most of what a Transformer would keep for its backward
-    pass. Nothing of their size is kept here but the mask, a byte a weight: the backward pass
+    pass. Nothing of their size is kept here but the mask, where it is drawn: the backward pass
     computes them once more, which costs a few percent of its time. The softmax is float32 under
     every policy.
 
     Args:
         heads: Query, key and value, [3, B, heads, N, d_kv].
         bias: Broadcastable to [B, heads, N, N], or None.
-        kept: bool [B, heads, N, N], the weights that dropout keeps, or None for all.
+        kept: What dropout keeps of the weights, [B, heads, N, N].
         query_scale: Factor of the scores.
         scale: Factor of the outputs: what dropout multiplies the kept weights by.
 
@@ -152,19 +156,21 @@ def attend(
 
     def forward(heads: Any, *bias: Any) -> Any:
         query, key, value = ops.unstack(heads, 3, axis=0)
-        weights = _kept_weights(_softmax_weights(query * query_scale, key, *bias), kept)
-        return ops.transpose(scale * ops.matmul(weights, value), (0, 2, 1, 3))
+        weights = _softmax_weights(query * query_scale, key, *bias)
+        weights = _kept_weights(weights, kept, scale)
+        return ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
 
     def backward(upstream: Any, outputs: Any, heads: Any, *bias: Any) -> tuple[Any, ...]:
         # Softmax: w * (dw - sum of w * dw), a sum that is also that of upstream * outputs.
         sums = ops.sum(_float32(upstream) * _float32(outputs), axis=-1, keepdims=True)
         sums = ops.transpose(sums, (0, 2, 1, 3))
-        upstream = scale * ops.transpose(upstream, (0, 2, 1, 3))
+        upstream = ops.transpose(upstream, (0, 2, 1, 3))
         query, key, value = ops.unstack(heads, 3, axis=0)
-        query = once_there(upstream, query) * query_scale
+        query = _scaled(query, query_scale, ops.reshape(upstream, (-1,))[:1])
         weights = _softmax_weights(query, key, *bias)
-        of_value = ops.matmul(_swap(_kept_weights(weights, kept)), upstream)
-        of_scores = _of_scores(weights, kept, ops.matmul(upstream, _swap(value)), sums)
+        of_value = ops.matmul(_swap(_kept_weights(weights, kept, scale)), upstream)
+        of_weights = ops.matmul(upstream, _swap(value))
+        of_scores = _of_scores(weights, kept, scale, of_weights, sums)
         of_bias = [_reduced_to(one, of_scores) for one in bias]
         of_scores = ops.cast(of_scores, query.dtype)
         of_query = query_scale * ops.matmul(of_scores, key)
@@ -176,14 +182,19 @@ def attend(
 
 
 @fused
-def _kept_weights(weights: Any, kept: Any) -> Any:
-    return masked(weights, kept)
+def _scaled(query: Any, scale: float, first: Any) -> Any:
+    return once_there(first, query) * scale
 
 
 @fused
-def _of_scores(weights: Any, kept: Any, of_weights: Any, sums: Any) -> Any:
+def _kept_weights(weights: Any, kept: Kept, scale: float) -> Any:
+    return scale * masked(weights, kept)
+
+
+@fused
+def _of_scores(weights: Any, kept: Kept, scale: float, of_weights: Any, sums: Any) -> Any:
     """Gradient of the scores, float32, through dropout and softmax."""
-    return _float32(weights) * (masked(_float32(of_weights), kept) - sums)
+    return _float32(weights) * (scale * masked(_float32(of_weights), kept) - sums)
 
 
 def _softmax_weights(query: Any, key: Any, bias: Any = None) -> Any:

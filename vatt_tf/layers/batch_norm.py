@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 from keras import ops
 
-_held = False
+_ACTIVE = threading.local()  # Replica threads of one strategy each trace their own step.
 
 
 @contextlib.contextmanager
@@ -20,12 +21,16 @@ def held_statistics() -> Iterator[None]:
     The two-pass step calls the towers twice on the same clips; they count once. What is traced in
     it stays as it was traced.
     """
-    global _held
-    before, _held = _held, True
+    before = _is_held()
+    _ACTIVE.held = True
     try:
         yield
     finally:
-        _held = before
+        _ACTIVE.held = before
+
+
+def _is_held() -> bool:
+    return getattr(_ACTIVE, "held", False)
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -44,7 +49,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         super().__init__(**kwargs)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if not (training and _held):
+        if not (training and _is_held()):
             return super().call(inputs, training=training, mask=mask)
         with keras.StatelessScope():  # Assignments end with it.
             return super().call(inputs, training=training, mask=mask)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,15 +9,16 @@ import keras
 from keras import ops
 
 from vatt_tf.layers.fusion import fused
+from vatt_tf.layers.masks import Kept, keep_mask, masked
 from vatt_tf.layers.random import SeedStream
-from vatt_tf.layers.recompute import once_there, with_backward
+from vatt_tf.layers.recompute import with_backward
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class Dropout(keras.layers.Layer):
     """Inverted dropout whose masks obey :func:`vatt_tf.layers.random.seed_scope`.
 
-    What the backward pass keeps is the mask, a byte an element, drawn by :func:`keep_mask`.
+    What the backward pass keeps is the mask (:mod:`vatt_tf.layers.masks`).
 
     Args:
         rate: Share of the elements set to zero in training, 0 <= rate < 1.
@@ -50,8 +50,18 @@ class Dropout(keras.layers.Layer):
             lambda upstream, *_: _dropped(upstream, kept, self.scale),
         )(inputs)
 
-    def keep_mask(self, shape: Sequence[Any], training: bool) -> Any:
-        """Bool of the given shape, true for what is kept; None when everything is."""
+    def add_to(self, inputs: Any, values: Any, training: bool) -> Any:
+        """``inputs + dropout(values)``, tensors of one shape, in one pass over memory."""
+        kept = self.keep_mask(ops.shape(values), training)
+        if kept is None:
+            return inputs + values
+        return with_backward(
+            lambda inputs, values: _added(inputs, values, kept, self.scale),
+            lambda upstream, *_: (upstream, _dropped(upstream, kept, self.scale)),
+        )(inputs, values)
+
+    def keep_mask(self, shape: Sequence[Any], training: bool) -> Kept:
+        """What of a tensor of the given shape is kept."""
         if not training or self.rate == 0.0:
             return None
         return keep_mask(shape, self.rate, self.seed_stream)
@@ -69,39 +79,13 @@ class Dropout(keras.layers.Layer):
 
 
 @fused
-def _dropped(values: Any, kept: Any, scale: float) -> Any:
-    # The backward pass makes a mask of floats of its own.
-    return values * ops.cast(once_there(values, kept), values.dtype) * scale
+def _dropped(values: Any, kept: Kept, scale: float) -> Any:
+    return masked(values, kept) * scale
 
 
-def keep_mask(shape: Sequence[Any], rate: float, seed: SeedStream) -> Any:
-    """Draws which elements dropout keeps: each with probability 1 - rate.
-
-    A random word of 32 bits serves four elements of the last axis, a byte each: bytes below
-    256 * rate are dropped. The fraction of that limit is made up for by coins, one for each row and
-    quarter of it, which raise it by one: the probability is exact, and only those elements of a
-    quarter whose byte lies between both limits (one in 256) are dropped or kept together.
-
-    Args:
-        shape: Shape of the mask, the last axis static.
-        rate: Share that is dropped, 0 < rate < 1.
-        seed: Where the random numbers come from.
-
-    Returns:
-        bool of the given shape.
-    """
-    rows, width = tuple(shape[:-1]), shape[-1]
-    quarter = -(-width // 4)
-    words = keras.random.randint((*rows, quarter), -(2**31), 2**31 - 1, dtype="int32", seed=seed)
-    draws = ops.reshape(ops.view(words, "uint8"), (*rows, 4, quarter))
-    level = math.floor(256 * rate)
-    # No byte holds 256, the largest limit: the last byte that is dropped, where there is one.
-    limit: Any = ops.cast(max(level - 1, 0), "uint8")
-    if level < 256 * rate:
-        coins = keras.random.uniform((*rows, 4, 1), dtype="float32", seed=seed)
-        limit = limit + ops.cast(coins < 256 * rate - level, "uint8")
-    kept = draws > limit if level else draws >= limit
-    return ops.reshape(kept, (*rows, 4 * quarter))[..., :width]
+@fused
+def _added(inputs: Any, values: Any, kept: Kept, scale: float) -> Any:
+    return inputs + masked(values, kept) * scale
 
 
 @keras.saving.register_keras_serializable("vatt_tf")

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
 from keras import ops
 
 Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -28,7 +29,7 @@ def fusion(compiler: Compiler | None) -> Iterator[None]:
         compiler: Makes a function of tensors to one that computes the same in few passes; it should
             give the same for the same function. None for none.
     """
-    before = getattr(_ACTIVE, "compiler", None)
+    before = _compiler()
     _ACTIVE.compiler = compiler
     try:
         yield
@@ -36,20 +37,33 @@ def fusion(compiler: Compiler | None) -> Iterator[None]:
         _ACTIVE.compiler = before
 
 
-def fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Marks a function of tensors (and Nones and numbers) that should be computed in one pass.
+def is_fusing() -> bool:
+    """Whether chains of operations are compiled here."""
+    return _compiler() is not None
 
-    It must be called where its gradient is not asked for, inside of a
-    :func:`vatt_tf.layers.recompute.with_backward`: compiled, it has none.
+
+def fused(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks a function that should be computed in one pass.
+
+    Its arguments are tensors, numbers, None, and tuples of these. It must be called where its
+    gradient is not asked for, inside of a :func:`vatt_tf.layers.recompute.with_backward`:
+    compiled, it has none.
     """
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
-        compiler = getattr(_ACTIVE, "compiler", None)
+        compiler = _compiler()
         if compiler is None:
             return function(*arguments)
         # What is watched would make the compiled function keep its steps for a gradient.
-        held = [ops.stop_gradient(x) if hasattr(x, "dtype") else x for x in arguments]
-        return compiler(function)(*held)
+        return compiler(function)(*keras.tree.map_structure(_held, arguments))
 
     return call
+
+
+def _compiler() -> Compiler | None:
+    return getattr(_ACTIVE, "compiler", None)
+
+
+def _held(value: Any) -> Any:
+    return ops.stop_gradient(value) if hasattr(value, "dtype") else value

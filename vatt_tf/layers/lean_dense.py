@@ -16,6 +16,7 @@ from typing import Any
 from keras import ops
 
 from vatt_tf.layers.fusion import fused
+from vatt_tf.layers.masks import Kept, masked
 from vatt_tf.layers.recompute import once_there, with_backward
 
 
@@ -77,7 +78,7 @@ def norm_dense(
 
 
 def gelu_dense(
-    inputs: Any, kernel: Any, bias: Any = None, kept: Any = None, scale: float = 1.0
+    inputs: Any, kernel: Any, bias: Any = None, kept: Kept = None, scale: float = 1.0
 ) -> Any:
     """``(gelu(inputs) * kept * scale) kernel + bias``; keeps the inputs and the mask.
 
@@ -87,7 +88,7 @@ def gelu_dense(
         inputs: [B, N, e].
         kernel: [e, d].
         bias: [d], or None for none.
-        kept: bool [B, N, e], what dropout keeps, or None for all.
+        kept: What dropout keeps of [B, N, e].
         scale: Factor of what is kept.
 
     Returns:
@@ -95,17 +96,15 @@ def gelu_dense(
     """
 
     def forward(inputs: Any, kernel: Any, *bias: Any) -> Any:
-        hidden = _hidden(inputs, kept)
-        # The factor goes to the narrow side of the product.
-        return _plus(scale * ops.matmul(hidden, kernel), *bias)
+        return _product(_hidden(inputs, kept, scale), kernel, *bias)
 
     def backward(upstream: Any, outputs: Any, inputs: Any, *weights: Any) -> tuple[Any, ...]:
         del outputs
-        scaled = scale * upstream
-        hidden = _hidden(inputs, kept, _one_of(upstream))
-        of_weights = (_of_kernel(hidden, scaled), *_of_bias(upstream, weights))
-        of_hidden = _of_inputs(once_there(of_weights, scaled), weights)
-        return _of_gelu(of_hidden, inputs, kept), *of_weights
+        hidden = _hidden(inputs, kept, scale, _one_of(upstream))
+        of_weights = _of_weights(hidden, upstream, weights)
+        of_hidden = _of_inputs(upstream, weights)
+        first = tuple(_one_of(one) for one in of_weights)
+        return _of_gelu(of_hidden, inputs, kept, scale, first), *of_weights
 
     return with_backward(forward, backward)(inputs, *_weights(kernel, bias, inputs.dtype))
 
@@ -141,29 +140,21 @@ def _normed(inputs: Any, epsilon: float) -> tuple[Any, Any]:
 
 
 @fused
-def _hidden(inputs: Any, kept: Any, first: Any = None) -> Any:
-    """GELU and dropout's mask."""
+def _hidden(inputs: Any, kept: Kept, scale: float, first: Any = None) -> Any:
+    """GELU and dropout."""
     inputs = inputs if first is None else once_there(first, inputs)
-    return masked(ops.gelu(inputs, approximate=False), kept)
+    return scale * masked(ops.gelu(inputs, approximate=False), kept)
 
 
 @fused
-def _of_gelu(of_hidden: Any, inputs: Any, kept: Any) -> Any:
+def _of_gelu(of_hidden: Any, inputs: Any, kept: Kept, scale: float, first: tuple[Any, ...]) -> Any:
     """Gradient of the inputs of :func:`_hidden`."""
-    inputs = once_there(of_hidden, inputs)
+    inputs = once_there([of_hidden, *first], inputs)
     part = inputs * math.sqrt(0.5)
     distribution = 0.5 * ops.erf(part) + 0.5
     # The density times x: x * exp(-x^2 / 2) / sqrt(2 pi).
     slope = part * ops.exp(-ops.square(part)) * (1.0 / math.sqrt(math.pi))
-    return masked(of_hidden, kept) * (distribution + slope)
-
-
-def masked(values: Any, kept: Any) -> Any:
-    """The values that are kept, zero for the others; all where there is no mask."""
-    if kept is None:
-        return values
-    # A mask of floats is made when it is needed; the backward pass makes its own.
-    return values * ops.cast(once_there(values, kept), values.dtype)
+    return masked(of_hidden, kept) * (scale * (distribution + slope))
 
 
 def _one_of(values: Any) -> Any:
@@ -176,11 +167,10 @@ def _weights(kernel: Any, bias: Any, dtype: Any) -> tuple[Any, ...]:
 
 
 def _product(inputs: Any, kernel: Any, *bias: Any) -> Any:
-    return _plus(ops.matmul(inputs, kernel), *bias)
-
-
-def _plus(outputs: Any, *bias: Any) -> Any:
-    return outputs + bias[0] if bias else outputs
+    # On rows, so that a graph makes one operation of the product and the bias.
+    outputs = ops.matmul(_rows(inputs), kernel)
+    outputs = outputs + bias[0] if bias else outputs
+    return ops.reshape(outputs, (*ops.shape(inputs)[:-1], kernel.shape[-1]))
 
 
 def _of_inputs(upstream: Any, weights: tuple[Any, ...]) -> Any:

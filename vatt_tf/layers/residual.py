@@ -8,29 +8,21 @@ import keras
 from keras import ops
 
 from vatt_tf.layers.batch_norm import batch_norm
+from vatt_tf.layers.space_time_convolution import kernel_initializer
 from vatt_tf.layers.temporal_shift import TemporalShift
-
-# Standard deviation of a normal distribution that is cut at two standard deviations.
-_TRUNCATED = 0.87962566
 
 
 def convolution(
     filters: int, kernel_size: int, strides: int, policy: Any, name: str
 ) -> keras.layers.Conv2D:
-    """A convolution of MMV's residual networks: SAME padding, no bias.
-
-    Its initial kernel is a normal distribution of deviation 1 / sqrt(fan in) that is cut at two
-    deviations and, unlike Keras's, not widened to make up for the cut.
-    """
+    """A convolution of MMV's residual networks: SAME padding, no bias."""
     return keras.layers.Conv2D(
         filters,
         kernel_size,
         strides=strides,
         padding="same",
         use_bias=False,
-        kernel_initializer=keras.initializers.VarianceScaling(
-            _TRUNCATED**2, "fan_in", "truncated_normal"
-        ),
+        kernel_initializer=kernel_initializer(),
         dtype=policy,
         name=name,
     )

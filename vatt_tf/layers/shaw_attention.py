@@ -86,11 +86,6 @@ class ShawAttention(SelfAttention):
         outputs = ops.reshape(outputs, (-1, fused.shape[1], self.num_heads * self.d_kv))
         return self.output_projection(outputs)
 
-    def attention_weights(self, inputs: Any, bias: Any = None) -> Any:
-        """Attention weights [B, heads, N, N] without dropout, to look at."""
-        query, key, _ = ops.unstack(self._heads(self.qkv(inputs)), 3, axis=0)
-        return self._weights(query, key, bias)
-
     def _weights(self, query: Any, key: Any, bias: Any) -> Any:
         query = query * self._query_scale
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))

@@ -120,7 +120,7 @@ class TransformerBlock(keras.layers.Layer):
     def call(self, inputs: Any, bias: Any = None, training: bool = False) -> Any:
         hidden = _of_normed(self.attention_norm, self.attention.qkv, inputs, training)
         hidden = self.attention.from_projected(hidden, bias, training)
-        inputs = inputs + self.attention_dropout(hidden, training=training)
+        inputs = self.attention_dropout.add_to(inputs, hidden, training)
         hidden = _of_normed(self.mlp_norm, self.mlp_hidden, inputs, training)
         if training:
             dropout, dense = self.mlp_hidden_dropout, self.mlp_output
@@ -128,7 +128,7 @@ class TransformerBlock(keras.layers.Layer):
             hidden = gelu_dense(hidden, dense.kernel, dense.bias, kept, dropout.scale)
         else:
             hidden = self.mlp_output(ops.gelu(hidden, approximate=False))
-        return inputs + self.mlp_dropout(hidden, training=training)
+        return self.mlp_dropout.add_to(inputs, hidden, training)
 
     def draw_key(self) -> Any:
         """A random key for all draws of one call, integer [2]; None when there are none."""

@@ -33,7 +33,8 @@ from vatt_tf.models.sizes import SIZE_FIELDS
 from vatt_tf.models.text_config import TextTowerConfig
 from vatt_tf.models.transformer_config import AudioTowerConfig, VideoTowerConfig
 
-HEADS = ("fac", "shared", "disjoint", "mmv_fac", "mmv_shared", "mmv_disjoint", "linear")
+ONE_SPACE_HEADS = ("shared", "mmv_shared", "linear")
+HEADS = ("fac", "disjoint", "mmv_fac", "mmv_disjoint", *ONE_SPACE_HEADS)
 
 
 @gin.configurable("common_space")
@@ -48,7 +49,7 @@ class HeadConfig:
             layer per modality into one space, as MIL-NCE has it).
         va_dim: Width of the video-audio space (fac, disjoint).
         vt_dim: Width of the video-text space (fac, disjoint), in mmv_fac of the space of all three.
-        vat_dim: Width of the one space (shared, linear).
+        vat_dim: Width of the one space (shared, mmv_shared, linear).
     """
 
     kind: str = "fac"
@@ -120,15 +121,14 @@ def tower_from_dict(modality: str, values: Any, where: str) -> Any:
         values: The JSON object.
         where: What to call it in messages.
     """
-    keys = set(values) if isinstance(values, Mapping) else set()
-    for kind in TOWERS[modality]:
-        fields = {field.name: field.default for field in dataclasses.fields(kind)}
-        same_kind = values.get("kind") == fields.get("kind") if keys else False
-        if modality == "text":
-            same_kind = ("kind" in keys) == ("kind" in fields)
-        if same_kind:
-            return made_from(kind, values, where)
-    return made_from(TOWERS[modality][0], values, where)
+    default, *others = TOWERS[modality]
+    if modality == "text":
+        # The agnostic model's has the shared Transformer, hence no kind of its own.
+        made = others[0] if isinstance(values, Mapping) and "kind" not in values else default
+    else:
+        kind = values.get("kind") if isinstance(values, Mapping) else None
+        made = next((other for other in others if other.kind == kind), default)
+    return made_from(made, values, where)
 
 
 @gin.configurable("vatt")

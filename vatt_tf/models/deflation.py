@@ -57,14 +57,15 @@ def deflate(model: Any) -> Any:
         image = build_classifier(dataclasses.replace(config, tower=deflated_tower(config.tower)))
     else:
         raise UserError("a classifier of several modalities cannot be deflated; deflate its source")
-    source, target = model.towers["video"], image.towers["video"]
-    if isinstance(source, S3DGEncoder):
-        deflate_weights(source, target)
-    own = {id(weight) for weight in target.weights} if isinstance(source, S3DGEncoder) else set()
+    video = model.towers["video"]
+    rest = image.weights
+    if isinstance(video, S3DGEncoder):
+        deflate_weights(video, image.towers["video"])
+        done = {weight.path for weight in image.towers["video"].weights}
+        rest = [weight for weight in rest if weight.path not in done]
     values = {weight.path: weight for weight in model.weights}
-    for weight in image.weights:
-        if id(weight) not in own:
-            weight.assign(_over_time(weight, ops.convert_to_numpy(values[weight.path])))
+    for weight in rest:
+        weight.assign(_over_time(weight, ops.convert_to_numpy(values[weight.path])))
     return image
 
 

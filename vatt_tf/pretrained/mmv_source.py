@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from vatt_tf.data import restricted_pickle
 from vatt_tf.errors import UserError
 from vatt_tf.pretrained import official_mmv_names as names
-from vatt_tf.pretrained import restricted_pickle
 
 
 def is_mmv_file(path: str) -> bool:

@@ -21,8 +21,14 @@ def compiler_of(jit_compile: bool) -> Compiler | None:
     Args:
         jit_compile: Whether XLA compiles the whole towers: then it finds the chains itself.
     """
+    if jit_compile:
+        return _as_it_is
     others = tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
-    return None if jit_compile or others else _compiled
+    return None if others else _compiled
+
+
+def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
 
 
 @functools.cache

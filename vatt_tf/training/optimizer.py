@@ -32,11 +32,35 @@ class _OneByOne:
         self._updated[variable.device] = tf.identity(variable)
 
 
-class _Adam(_OneByOne, keras.optimizers.Adam):
+class _OneOperation:
+    """Adam's update as TensorFlow's one operation: Keras's formula in a third of the passes."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Changes one variable."""
+        index = self._get_variable_index(variable)  # type: ignore[attr-defined]
+        step = tf.cast(self.iterations + 1, variable.dtype)  # type: ignore[attr-defined]
+        beta_1 = tf.constant(self.beta_1, variable.dtype)  # type: ignore[attr-defined]
+        beta_2 = tf.constant(self.beta_2, variable.dtype)  # type: ignore[attr-defined]
+        # Sparse gradients were made dense by the step.
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,  # type: ignore[attr-defined]
+            v=self._velocities[index].value.handle,  # type: ignore[attr-defined]
+            beta1_power=beta_1**step,
+            beta2_power=beta_2**step,
+            lr=tf.cast(learning_rate, variable.dtype),
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=tf.constant(self.epsilon, variable.dtype),  # type: ignore[attr-defined]
+            grad=tf.cast(gradient, variable.dtype),
+        )
+
+
+class _Adam(_OneByOne, _OneOperation, keras.optimizers.Adam):
     pass
 
 
-class _AdamW(_OneByOne, keras.optimizers.AdamW):
+class _AdamW(_OneByOne, _OneOperation, keras.optimizers.AdamW):
     pass
 
 

@@ -85,7 +85,11 @@ class PretrainStep:
         self.config = config
         self.micro_batch_size = micro_batch_size
         self.gather = gather
-        self._inputs = tuple(model.towers)
+        # The trainable variables of each tower; those of a shared Transformer belong to all.
+        self._trained = {
+            name: {id(variable) for variable in tower.trainable_variables}
+            for name, tower in model.towers.items()
+        }
         self.variables = list(model.tower_variables) + list(model.head_variables)
         self.clipped = len(self.variables)
         self._compiler = compiler_of(jit_compile)
@@ -122,7 +126,7 @@ class PretrainStep:
         return [dense(gradient) for gradient in gradients], metrics
 
     def _two_pass(self, batch, key, row_offset, count, size):
-        inputs = {name: _split(batch[name], count, size) for name in self._inputs if name in batch}
+        inputs = {name: _split(batch[name], count, size) for name in self._trained if name in batch}
 
         def embed(index):
             parts = {name: value[index] for name, value in inputs.items()}
@@ -144,35 +148,45 @@ class PretrainStep:
         head_gradients, feature_gradients = tape.gradient(
             loss, (heads, features), unconnected_gradients="zero"
         )
-        feature_gradients = {
-            name: _split(value, count, size) for name, value in feature_gradients.items()
-        }
 
         # Second pass: the same features again (same key, same masks), now pulled back, one tower
-        # after the other: the activations of one are gone before those of the next are made.
-        towers = [variable.value for variable in self.model.tower_variables]
+        # after the other: neither their activations nor their sums are there before they must be.
+        variables = self.model.tower_variables
+        sums: dict[int, tf.Tensor] = {}
+
+        def sum_of(variable):
+            return sums.get(id(variable), tf.zeros_like(variable.value))
+
+        for name, value in inputs.items():
+            upstream = _split(feature_gradients[name], count, size)
+            own = [one for one in variables if id(one) in self._trained[name]]
+            with tf.control_dependencies([tf.group(*feature_gradients.values(), *sums.values())]):
+                before = [sum_of(one) for one in own]
+                after = self._pulled_back(name, value, upstream, key, own, before)
+            sums |= {id(one): total for one, total in zip(own, after, strict=True)}
+        tower_gradients = [sum_of(one) for one in variables]
+        return tower_gradients + [dense(gradient) for gradient in head_gradients], metrics
+
+    def _pulled_back(self, name, inputs, upstream, key, variables, sums):
+        """Adds a tower's gradients to ``sums``, micro-batch by micro-batch."""
+        weights = [variable.value for variable in variables]
 
         def accumulate(index, *sums):
-            totals = list(sums)
-            for name, value in inputs.items():
-                # One operation in between: an edge to every operation of the tower, not hundreds.
-                with tf.control_dependencies([tf.group(*totals)]):
-                    with tf.GradientTape() as tape:
-                        features = self._embed({name: value[index]}, key, index)[name]
-                        target = tf.reduce_sum(features * feature_gradients[name][index])
-                    gradients = tape.gradient(target, towers)
-                    for place, gradient in enumerate(gradients):
-                        if gradient is not None:
-                            totals[place] += dense(gradient)
-            return (index + 1, *totals)
+            with tf.GradientTape() as tape:
+                features = self._embed({name: inputs[index]}, key, index)[name]
+                target = tf.reduce_sum(features * upstream[index])
+            gradients = tape.gradient(target, weights, unconnected_gradients="zero")
+            added = [total + dense(one) for total, one in zip(sums, gradients, strict=True)]
+            return (index + 1, *added)
 
-        _, *tower_gradients = tf.while_loop(
+        count = inputs.shape[0]
+        _, *sums = tf.while_loop(
             lambda index, *_: index < count,
             accumulate,
-            (tf.constant(0), *(tf.zeros_like(tower) for tower in towers)),
+            (tf.constant(0), *sums),
             parallel_iterations=1,
         )
-        return tower_gradients + [dense(gradient) for gradient in head_gradients], metrics
+        return sums
 
     def _embed(self, inputs, key, index, hold=False):
         """Pooled features in float32; ``index`` is that of the micro-batch.
@@ -181,7 +195,7 @@ class PretrainStep:
         """
         features: dict[str, tf.Tensor] = {}
         for number, name in enumerate(MODALITIES):
-            if name in inputs and name in self._inputs:
+            if name in inputs and name in self._trained:
                 own_key = fold(fold(key, index), number)
                 features |= self._encode(own_key, {name: inputs[name]}, hold)
         return {name: tf.cast(value, tf.float32) for name, value in features.items()}

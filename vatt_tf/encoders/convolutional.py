@@ -1,17 +1,29 @@
-"""What a convolutional tower says of the sizes of its input, in the words of the patch towers."""
+"""What the convolutional towers share: the sizes of their input, and the range of its pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import keras
+from keras import ops
+
+
+def unit_range(inputs: Any) -> Any:
+    """Pixels, or floats in [-1, 1], to float32 in [0, 1]."""
+    pixels = ops.cast(inputs, "float32")
+    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(inputs.dtype)):
+        return pixels * 0.5 + 0.5
+    return pixels / 255.0
+
 
 class SizedByStrides:
-    """Mix-in: a patch is what one position of the features stands for.
+    """Mix-in with the words of the patch towers for the sizes of an input.
 
     Attributes:
         any_size: Whether a graph takes inputs whose size is known only when it runs.
-        patch: Input positions of one position of the features along each axis; the smallest input.
+        patch: Input positions that one position of the features stands for, along each axis; no
+            input is smaller.
         configured_grid: Positions of the features of an input of the size that it was built for.
     """
 

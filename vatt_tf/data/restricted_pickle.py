@@ -33,6 +33,8 @@ _OTHER_FORMATS = {
     b"\x93NUM": "a NumPy .npy file",
     b"<": "a web page or XML",
 }
+# First opcodes of protocols 0 and 1: a container or a name.
+_OLD_STARTS = (b"(", b"c", b"}", b"]")
 _ERRORS = (
     pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError,
     AttributeError, ImportError, OverflowError, MemoryError, RecursionError,
@@ -56,7 +58,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     the detours of dill; none of these packages is needed or imported.
 
     Args:
-        path: The file, protocol 2 or later.
+        path: The file; text written by Python 2 is read as latin-1.
 
     Returns:
         The containers as dict, list and tuple; arrays are read-only.
@@ -81,6 +83,8 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 def _check_start(start: bytes) -> None:
     if start[:1] == b"\x80" and 2 <= start[1] <= pickle.HIGHEST_PROTOCOL:
+        return
+    if start[:1] in _OLD_STARTS:
         return
     found = next((what for magic, what in _OTHER_FORMATS.items() if start.startswith(magic)), "")
     raise ValueError(f"it is {found}" if found else f"it begins with the bytes {start!r}")
@@ -177,13 +181,16 @@ class _Dtype:
 class _Array:
     """An array that NumPy's ``_reconstruct`` makes first and fills afterwards."""
 
-    __slots__ = ("value",)
+    __slots__ = ("_encode", "value")
 
-    def __init__(self) -> None:
+    def __init__(self, encode: Callable[[str, str], bytes]) -> None:
         self.value: np.ndarray | None = None
+        self._encode = encode
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
+        if type(data) is str:  # Python 2 had no bytes.
+            data = self._encode(data, "latin1")
         self.value = _known(dtype, _Dtype).array(data, shape, "F" if fortran is True else "C")
 
 
@@ -195,7 +202,7 @@ def _known(value: Any, kind: type) -> Any:
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, content: mmap.mmap) -> None:
-        super().__init__(content)
+        super().__init__(content, encoding="latin1")
         self._text_left = len(content)  # Text that may become bytes: no more than the file holds.
         self._ndarray = _Global("numpy.ndarray", _not_callable)
         self._reconstruct = _Global("numpy _reconstruct", self._new_array)
@@ -242,7 +249,7 @@ class _Unpickler(pickle.Unpickler):
         # The values given here are those of an empty array; the state that follows has the real.
         if kind is not self._ndarray:
             raise pickle.UnpicklingError("it holds an array of another class than numpy.ndarray")
-        return _Array()
+        return _Array(self._latin1)
 
     def _array_of(self, function: Any, arguments: Any, state: Any, extra: Any = None) -> _Array:
         # ``extra`` tells dill of attributes that an array has not, and JAX that a type is weak.

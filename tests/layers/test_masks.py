@@ -1,0 +1,122 @@
+"""Dropout's masks, drawn or computed of a key: independent coins, as far as statistics can tell."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from vatt_tf.layers.fusion import fusion
+from vatt_tf.layers.masks import MaskKey, keep_mask, masked, random_bits
+from vatt_tf.layers.random import SeedStream, seed_scope
+
+KEY = np.array([1, 2], "int32")
+
+
+def drawn(shape, rate, key=KEY):
+    with seed_scope(key):
+        kept = keep_mask(shape, rate, SeedStream())
+    assert not isinstance(kept, MaskKey)
+    return np.asarray(kept)
+
+
+def computed(shape, rate, key=KEY):
+    with seed_scope(key), fusion(lambda function: function):
+        kept = keep_mask(shape, rate, SeedStream())
+    assert isinstance(kept, MaskKey)
+    return np.asarray(kept.mask(shape))
+
+
+both = pytest.mark.parametrize("mask", [drawn, computed])
+
+
+@both
+@pytest.mark.parametrize("rate", [0.001, 0.1, 0.25, 0.5, 0.9, 0.999])
+def test_rate_in_every_quarter_of_a_row(mask, rate):
+    dropped = 1.0 - mask((2000, 2000), rate)
+    error = (rate * (1 - rate)) ** 0.5 / 1000  # standard error of a quarter
+    assert np.abs(dropped.reshape(2000, 4, 500).mean(axis=(0, 2)) - rate).max() < 4 * error
+
+
+@both
+def test_counts_of_rows_and_columns_are_binomial(mask):
+    dropped = ~mask((2000, 1600), 0.1)
+    for axis, size in ((0, 2000), (1, 1600)):
+        variance = dropped.sum(axis=axis).var() / (size * 0.1 * 0.9)
+        # Standard error 0.03; the bytes between the limits of a drawn mask add 0.016 in a row.
+        assert abs(variance - 1) < 0.15
+
+
+@both
+def test_the_four_quarters_of_a_row_are_independent(mask):
+    """Those of a drawn mask come from the same random words."""
+    quarters = mask((2000, 2000), 0.1).reshape(2000, 4, 500).swapaxes(0, 1).reshape(4, -1)
+    correlation = np.corrcoef(quarters) - np.eye(4)
+    assert np.abs(correlation).max() < 0.005  # Standard error 0.001.
+
+
+@both
+def test_neighbours_and_keys_are_independent(mask):
+    """Elements next to each other, in one column, and at the same place under similar keys."""
+    kept = mask((1000, 1024), 0.3)
+    pairs = [(kept[:, :-1], kept[:, 1:]), (kept[:-1], kept[1:]), (kept[:-1, :-1], kept[1:, 1:])]
+    pairs += [(kept[:, :-size], kept[:, size:]) for size in (2, 16, 256)]
+    for key in ((1, 3), (2, 2), (2, 1), (1, 2 + 2**16), (1 + 2**16, 2), (-1, -2)):
+        pairs.append((kept, mask((1000, 1024), 0.3, np.array(key, "int32"))))
+    for left, right in pairs:
+        # Standard error 0.001.
+        assert abs(np.corrcoef(left.ravel(), right.ravel())[0, 1]) < 0.005
+
+
+@both
+@pytest.mark.parametrize("shape", [(1,), (3,), (5, 6), (2, 3, 4, 7)])
+def test_any_shape(mask, shape):
+    assert mask(shape, 0.3).shape == shape
+
+
+def test_rows_whose_number_is_known_only_in_the_graph():
+    stream = SeedStream()
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 6))])
+    def masks(values):
+        # Drawn all the same.
+        with seed_scope(KEY), fusion(lambda function: function):
+            return keep_mask(ops.shape(values), 0.3, stream)
+
+    np.testing.assert_array_equal(masks(np.zeros((9, 6), "float32")), drawn((9, 6), 0.3))
+
+
+def test_the_hash_is_pcg3d():
+    """Against the published code in NumPy, whose unsigned numbers overflow as those of C do."""
+    position = np.arange(4096, dtype="uint32")
+    x, y, z = (
+        v * np.uint32(1664525) + np.uint32(1013904223)
+        for v in (position, np.full(4096, 7, "uint32"), np.full(4096, 2**32 - 5, "uint32"))
+    )
+    x = x + y * z
+    y = y + z * x
+    z = z + x * y
+    x, y, z = (v ^ (v >> np.uint32(16)) for v in (x, y, z))
+    expected = x + y * z
+    key = np.array([7, -5], "int32")
+    np.testing.assert_array_equal(random_bits(key, (64, 64)), expected.reshape(64, 64))
+
+
+def test_bytes_of_the_hash_are_uniform():
+    bits = np.asarray(random_bits(KEY, (2**20,)))
+    for shift in (0, 8, 16, 24):
+        counts = np.bincount((bits >> np.uint32(shift)) & np.uint32(255), minlength=256)
+        chi_squared = np.sum((counts - 4096.0) ** 2) / 4096.0
+        assert 150 < chi_squared < 380  # 255 expected, standard deviation 23.
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_masked_takes_both_kinds(dtype):
+    key = MaskKey(ops.convert_to_tensor(KEY), 0.3)
+    values = ops.cast(np.random.default_rng(0).normal(size=(5, 8)), dtype)
+    by_key, by_mask = masked(values, key), masked(values, key.mask((5, 8)))
+    assert keras.backend.standardize_dtype(by_key.dtype) == dtype
+    np.testing.assert_array_equal(ops.cast(by_key, "float32"), ops.cast(by_mask, "float32"))
+    assert masked(values, None) is values
