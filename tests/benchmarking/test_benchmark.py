@@ -56,8 +56,7 @@ def test_everything_beside_the_reference(gin_file, tmp_path):
     assert results["output_difference"]["float32"] < 1e-5
     step = rows["step", "float32"]
     assert step["clips_per_second"] == pytest.approx(4 / step["seconds"])
-    mfu = step["flops"] / step["seconds"] / results["peaks"]["float32"]
-    assert step["mfu"] == pytest.approx(mfu)
+    assert 0 < step["mfu"] < 1.5 and results["peaks"]["float32"] > 1e9
     assert step["peak_bytes"] > 1e8
     assert 0 <= rows["run", "float32"]["waiting"] <= 1
     estimate = results["estimates"]["float32"]
@@ -112,6 +111,12 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
+def test_share_of_the_peak_is_taken_round_by_round():
+    timing = Timing("step", "float32", [2.0, 1.0, 4.0], flops=10.0, peaks=[10.0, 20.0, 10.0])
+    assert timing.row()["mfu"] == pytest.approx(0.5)
+    assert Timing("step", "float32", [2.0], flops=10.0).row()["mfu"] is None
+
+
 def test_the_report_says_when_nothing_fits():
     memory = [{"micro_batch_size": 1, "bytes": 9.5e9}]
     results = {
@@ -129,7 +134,7 @@ def test_the_report_says_when_nothing_fits():
             "data": "x",
         },
         "peaks": {},
-        "rows": [Timing("step", "float32", [1.0]).row(0.0)],
+        "rows": [Timing("step", "float32", [1.0]).row()],
         "ratios": [],
         "estimates": {"float32": {"steps": 10, "seconds": 10.0, "memory": memory}},
     }

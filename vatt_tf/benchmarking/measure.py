@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import pathlib
 import platform
+import statistics
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -28,6 +30,7 @@ from vatt_tf.training.estimate import memory_bytes
 from vatt_tf.training.kinds import count_parameters
 
 REFERENCE = "reference"
+_WORKER = "vatt_tf.benchmarking.worker"
 
 
 def measure(flags: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
@@ -64,24 +67,28 @@ def measure(flags: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
         "ratios": [],
         "estimates": {},
     }
-    reference = None
-    with tqdm(total=rounds, desc="measuring", unit="part", file=sys.stderr) as bar:
-        try:
-            if flags.compare:
-                reference = Subject("tests.reference.plain_worker", arguments)
-            for precision in precisions:
-                own = [*arguments, f"--precision={precision}", *(["--data"] if has_data else [])]
-                with Subject("vatt_tf.benchmarking.worker", own) as subject:
-                    if reference is not None:
-                        difference = _same_outputs(subject, reference)
-                        results.setdefault("output_difference", {})[precision] = difference
-                    timings = _rounds(
-                        config, subject, reference, names, precision, has_data, flags, bar
-                    )
-                _add(results, timings, precision, config, flags.price_per_hour)
-        finally:
-            if reference is not None:
-                reference.close()
+    with (
+        tqdm(total=rounds, desc="measuring", unit="part", file=sys.stderr) as bar,
+        contextlib.ExitStack() as stack,
+    ):
+        reference = None
+        if flags.compare:
+            reference = stack.enter_context(Subject("tests.reference.plain_worker", arguments))
+        yardsticks: dict[str, Subject] = {}
+        for precision in precisions:
+            own = [*arguments, f"--precision={precision}", *(["--data"] if has_data else [])]
+            if "peak" in names:
+                # In a process of its own: its matrices are no part of the others' memory.
+                yardsticks[precision] = stack.enter_context(Subject(_WORKER, own))
+                yardsticks[precision].prepare("peak")
+            with Subject(_WORKER, own) as subject:
+                if reference is not None:
+                    difference = _same_outputs(subject, reference)
+                    results.setdefault("output_difference", {})[precision] = difference
+                timings = _rounds(
+                    config, subject, reference, yardsticks, names, precision, has_data, flags, bar
+                )
+            _add(results, timings, precision, config, flags.price_per_hour)
     return results
 
 
@@ -107,12 +114,14 @@ def _in_reference(name: str, has_data: bool) -> bool:
     return part in ("forward", "train", "step", "export") or (part == "input" and not has_data)
 
 
-def _rounds(config, subject, reference, names, precision, has_data, flags, bar) -> list[Timing]:
-    """Ours and the reference's, in turn, part by part."""
+def _rounds(
+    config, subject, reference, yardsticks, names, precision, has_data, flags, bar
+) -> list[Timing]:
+    """Ours, the reference's and the machine's peak, in turn, part by part."""
     timings: list[Timing] = []
     for name in names:
         bar.set_postfix_str(f"{name}, {precision}")
-        places = [(precision, subject)]
+        places = [(precision, subject if name != "peak" else yardsticks[precision])]
         if reference is not None and _in_reference(name, has_data):
             places.append((REFERENCE, reference))
         found = {}
@@ -128,9 +137,19 @@ def _rounds(config, subject, reference, names, precision, has_data, flags, bar) 
                 timing.peak_bytes = max(timing.peak_bytes, answer["peak_bytes"])
                 timing.held_bytes = answer["held_bytes"]
                 timing.waiting = answer.get("waiting") if name == "run" else None
+                # The reference computes in float32.
+                yardstick = yardsticks.get("float32" if variant == REFERENCE else precision)
+                if yardstick is not None and timing.flops:
+                    timing.peaks.append(_peak(yardstick, answer["seconds"]))
             bar.update()
         timings += found.values()
     return timings
+
+
+def _peak(yardstick: Subject, seconds: float) -> float:
+    """The machine's FLOP/s now: over as long as what it is compared with, two seconds at most."""
+    answer = yardstick.measure("peak", least_seconds=min(seconds, 2.0))
+    return answer["flops"] / answer["seconds"]
 
 
 def _work(config: RunConfig, name: str) -> tuple[float, int]:
@@ -166,14 +185,11 @@ def _same_outputs(subject: Subject, reference: Subject) -> float:
 def _add(results, timings, precision, config, price_per_hour) -> None:
     """Adds the rows of one precision, the ratios and what follows for the whole run."""
     by_part = {(timing.part, timing.variant): timing for timing in timings}
-    peak = by_part.get(("peak", precision))
-    if peak is not None:
-        results["peaks"][precision] = peak.flops / min(peak.seconds)
-    own_peak = results["peaks"].get(precision, 0.0)
+    peaks = [peak for timing in timings if timing.variant == precision for peak in timing.peaks]
+    if peaks:
+        results["peaks"][precision] = statistics.median(peaks)
     for timing in timings:
-        # The reference computes in float32.
-        scale = results["peaks"].get("float32", 0.0) if timing.variant == REFERENCE else own_peak
-        results["rows"].append(timing.row(scale))
+        results["rows"].append(timing.row())
         compared = by_part.get((timing.part, REFERENCE))
         if compared is not None and timing is not compared:
             values = ratios(timing, compared)

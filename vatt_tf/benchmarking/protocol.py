@@ -84,12 +84,12 @@ class Subject:
         """Builds a part and runs it once or twice, so that nothing is compiled when it counts."""
         return self.ask(do="prepare", part=part)
 
-    def measure(self, part: str) -> dict[str, Any]:
+    def measure(self, part: str, least_seconds: float = _LEAST_SECONDS) -> dict[str, Any]:
         """What one run of a part took, and what the part reports.
 
         ``seconds``, ``peak_bytes``, and ``held_bytes``: what was there before its first run.
         """
-        return self.ask(do="measure", part=part)
+        return self.ask(do="measure", part=part, least_seconds=least_seconds)
 
 
 def serve(parts: Mapping[str, Callable[[], Part]], others: Mapping[str, Callable[..., Any]]) -> int:
@@ -118,7 +118,8 @@ def serve(parts: Mapping[str, Callable[[], Part]], others: Mapping[str, Callable
                 answer: Any = {}
             elif what == "measure":
                 name = request["part"]
-                answer = {**_measure(ready[name]), "held_bytes": held[name]}
+                found = _measure(ready[name], request["least_seconds"])
+                answer = {**found, "held_bytes": held[name]}
             else:
                 answer = others[what](**request)
         except UserError as error:
@@ -127,13 +128,13 @@ def serve(parts: Mapping[str, Callable[[], Part]], others: Mapping[str, Callable
     return 0
 
 
-def _measure(part: Part) -> dict[str, Any]:
+def _measure(part: Part, least_seconds: float) -> dict[str, Any]:
     reset_peak()
     count, start = 0, time.perf_counter()
     while True:
         report = part()
         count += 1
         seconds = time.perf_counter() - start
-        if seconds >= _LEAST_SECONDS:
+        if seconds >= least_seconds:
             break
     return {**(report or {}), "seconds": seconds / count, "peak_bytes": peak_bytes()}

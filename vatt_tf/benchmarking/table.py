@@ -22,6 +22,7 @@ class Timing:
         peak_bytes: Largest peak memory.
         held_bytes: Memory before the first run: the program, weights, optimizer.
         waiting: Share of the time spent waiting for input; None where there is no input.
+        peaks: The machine's FLOP/s right after every round.
     """
 
     part: str
@@ -32,14 +33,22 @@ class Timing:
     peak_bytes: int = 0
     held_bytes: int = 0
     waiting: float | None = None
+    peaks: list[float] = dataclasses.field(default_factory=list)
 
     @property
     def median(self) -> float:
         """Seconds."""
         return statistics.median(self.seconds)
 
-    def row(self, peak_flops: float) -> dict[str, Any]:
-        """What is printed and written; ``peak_flops`` is the machine's FLOP/s."""
+    @property
+    def mfu(self) -> float | None:
+        """Share of the machine's peak, round by round, the median; None where it is not known."""
+        pairs = zip(self.seconds, self.peaks, strict=False)
+        shares = [self.flops / seconds / peak for seconds, peak in pairs]
+        return statistics.median(shares) if self.flops and shares else None
+
+    def row(self) -> dict[str, Any]:
+        """What is printed and written."""
         rate = self.flops / self.median
         return {
             "part": self.part,
@@ -50,7 +59,7 @@ class Timing:
             "clips_per_second": self.clips / self.median,
             "flops": self.flops,
             "flops_per_second": rate,
-            "mfu": rate / peak_flops if self.flops and peak_flops else None,
+            "mfu": self.mfu,
             "peak_bytes": self.peak_bytes,
             "passing_bytes": self.peak_bytes - self.held_bytes,
             "waiting": self.waiting,

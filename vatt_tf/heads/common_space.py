@@ -292,6 +292,9 @@ class SharedHead(OneSpaceHead):
     """One space for all modalities (``mlp_joint`` of the released code, facts section 5).
 
     Every modality has its own :class:`ReluProjection`.
+
+    Args:
+        dim: Width of the space ``vat``.
     """
 
     def _branch(self, name: str) -> keras.layers.Layer:

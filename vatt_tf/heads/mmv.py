@@ -94,6 +94,9 @@ class MMVSharedHead(OneSpaceHead):
 
     The video, which both losses read, has one :class:`VideoProjection` for them; audio and text
     have one Dense each; all with biases.
+
+    Args:
+        dim: Width of the space ``vat``.
     """
 
     def _branch(self, name: str) -> keras.layers.Layer:
@@ -104,7 +107,11 @@ class MMVSharedHead(OneSpaceHead):
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class LinearHead(OneSpaceHead):
-    """One Dense per modality into one space, as MIL-NCE has it for video and text."""
+    """One Dense per modality into one space, as MIL-NCE has it for video and text.
+
+    Args:
+        dim: Width of the space ``vat``.
+    """
 
     def _branch(self, name: str) -> keras.layers.Layer:
         return linear(self.dim, self.dtype_policy, name, use_bias=True)

@@ -14,9 +14,9 @@ from vatt_tf.training.config import RunConfig, TrainConfig
 from vatt_tf.training.kinds import count_parameters
 
 # What a Transformer block keeps for its backward pass, in float32 numbers as multiples of tokens x
-# width, counted in vatt_tf.layers: the tokens before both halves and two masks; query, key, value
-# and the mixed values; the MLP before the GELU and its mask; the mask of the attention.
-_KEPT_MODEL, _KEPT_INNER, _KEPT_MLP, _KEPT_SCORES = 2.5, 4, 1.25, 0.25
+# width, counted in vatt_tf.layers: the tokens before both halves; query, key, value and the mixed
+# values; the MLP before the GELU. Masks of dropout are not kept where chains are compiled.
+_KEPT_MODEL, _KEPT_INNER, _KEPT_MLP = 2, 4, 1
 # What comes on top while one block runs: scores, weights and their gradient, or the MLP's hidden
 # layer and its gradient.
 _PASSING_SCORES, _PASSING_MLP = 3, 5
@@ -45,7 +45,7 @@ def activation_values(
         inner = size.num_heads * size.d_kv
         per_token = _KEPT_MODEL * size.d_model + _KEPT_INNER * inner + _KEPT_MLP * size.d_ff
         scores = size.num_heads * tokens * tokens
-        block = tokens * per_token + _KEPT_SCORES * scores
+        block = tokens * per_token
         layers = size.num_layers
         kept = layers * tokens * size.d_model + block if remat else layers * block
         passing = max(_PASSING_SCORES * scores, _PASSING_MLP * tokens * size.d_ff)
@@ -57,27 +57,33 @@ def memory_bytes(config: RunConfig, parameters: dict[str, int], replicas: int) -
     """Bytes of a replica at the peak of a step (an estimate).
 
     Returns:
-        ``state`` (weights, gradients, the optimizer's moments, the sums over micro-batches),
-        ``activations`` (of one micro-batch), ``batch`` (clips, two batches ahead) and ``total``.
+        ``state`` (weights and the optimizer's moments), ``gradients``, ``activations`` (of one
+        micro-batch), ``batch`` (clips, two batches ahead), ``peak`` (the largest sum of activations
+        and gradients) and ``total``.
     """
     batch, micro = config.sizes(replicas)
     clip, model = config.clip, config.model_config
     in_parts = micro < batch // replicas
     moments = 1 if _optimizer(config).name == "sgd" else 2
-    state = 4.0 * (parameters["total"] + (1 + moments + in_parts) * parameters["trainable"])
+    state = 4.0 * (parameters["total"] + moments * parameters["trainable"])
+    gradients = 4.0 * parameters["trainable"]
     width = 4 if config.precision == "float32" else 2
     values = activation_values(model.towers, clip.texts, config.remat).values()
-    # The two-pass step takes one tower after the other.
-    kept = max(values) if in_parts and isinstance(config, TrainConfig) else sum(values)
-    activations = float(width * micro * kept)
+    # The two-pass step takes one tower after the other, and has its sums beside the activations.
+    # Else gradients come as activations go.
+    two_pass = in_parts and isinstance(config, TrainConfig)
+    activations = float(width * micro * (max(values) if two_pass else sum(values)))
+    peak = gradients + activations if in_parts else max(gradients, activations)
     pixels = clip.frames * clip.height * clip.width * 3
     sound = {"waveform": clip.samples, "log_mel": clip.mel_frames * clip.mel_bins, "none": 0}
     clips = 3.0 * batch / replicas * (pixels + 4 * sound[clip.audio])
     return {
         "state": state,
+        "gradients": gradients,
         "activations": activations,
         "batch": clips,
-        "total": state + activations + clips,
+        "peak": peak,
+        "total": state + peak + clips,
     }
 
 
@@ -102,7 +108,7 @@ def describe(config: RunConfig, replicas: int) -> str:
             f"step        {_si(full['total'])}FLOP ({parts}){extra}",
             f"            {_si(paper['total'])}FLOP in the paper's convention",
             f"memory      about {memory['total'] / 1e9:.1f} GB a replica (state "
-            f"{memory['state'] / 1e9:.1f}, activations {memory['activations'] / 1e9:.1f}, "
+            f"{memory['state'] / 1e9:.1f}, activations and gradients {memory['peak'] / 1e9:.1f}, "
             f"clips {memory['batch'] / 1e9:.1f})",
             f"optimizer   {updates.name}, {rate.shape} {rate.peak:g} -> {rate.final:g} after "
             f"{rate.warmup_steps:,} steps of warm-up",
