@@ -11,7 +11,7 @@ from keras import ops
 
 from vatt_tf.layers.dropout import Dropout
 from vatt_tf.layers.fusion import fused
-from vatt_tf.layers.lean_dense import lean_dense
+from vatt_tf.layers.lean_dense import lean_dense, on_rows
 from vatt_tf.layers.masks import Kept, masked
 from vatt_tf.layers.recompute import once_there, with_backward
 
@@ -96,7 +96,9 @@ class SelfAttention(keras.layers.Layer):
             outputs = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
         outputs = ops.reshape(outputs, (-1, ops.shape(outputs)[1], self.num_heads * self.d_kv))
         dense = self.output_projection
-        return lean_dense(outputs, dense.kernel, dense.bias) if training else dense(outputs)
+        if training:
+            return lean_dense(outputs, dense.kernel, dense.bias)
+        return on_rows(dense, outputs)
 
     def attention_weights(self, inputs: Any, bias: Any = None) -> Any:
         """Attention weights [B, heads, N, N] without dropout, to look at."""

@@ -11,6 +11,7 @@ later, with all that they are computed from: the gradient of the inputs waits fo
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from keras import ops
@@ -109,6 +110,15 @@ def gelu_dense(
     return with_backward(forward, backward)(inputs, *_weights(kernel, bias, inputs.dtype))
 
 
+def on_rows(function: Callable[[Any], Any], values: Any) -> Any:
+    """Applies a function of [rows, d] to [..., d].
+
+    A graph makes one operation of a product, its bias and a GELU, if no reshaping is in between.
+    """
+    outputs = function(_rows(values))
+    return ops.reshape(outputs, (*ops.shape(values)[:-1], outputs.shape[-1]))
+
+
 # Each of these waits for what it is called with, not only for what it computes with: where they are
 # not compiled, once_there has to see to it.
 
@@ -167,10 +177,11 @@ def _weights(kernel: Any, bias: Any, dtype: Any) -> tuple[Any, ...]:
 
 
 def _product(inputs: Any, kernel: Any, *bias: Any) -> Any:
-    # On rows, so that a graph makes one operation of the product and the bias.
-    outputs = ops.matmul(_rows(inputs), kernel)
-    outputs = outputs + bias[0] if bias else outputs
-    return ops.reshape(outputs, (*ops.shape(inputs)[:-1], kernel.shape[-1]))
+    def product(rows: Any) -> Any:
+        outputs = ops.matmul(rows, kernel)
+        return outputs + bias[0] if bias else outputs
+
+    return on_rows(product, inputs)
 
 
 def _of_inputs(upstream: Any, weights: tuple[Any, ...]) -> Any:

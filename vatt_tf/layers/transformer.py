@@ -10,7 +10,7 @@ from keras import ops
 
 from vatt_tf.layers.attention import RelativePositionBias, SelfAttention
 from vatt_tf.layers.dropout import Dropout
-from vatt_tf.layers.lean_dense import gelu_dense, norm_dense
+from vatt_tf.layers.lean_dense import gelu_dense, norm_dense, on_rows
 from vatt_tf.layers.random import seed_scope
 from vatt_tf.layers.recompute import once_there
 from vatt_tf.layers.shaw_attention import ShawAttention
@@ -30,10 +30,10 @@ def _make_norm(kind: str, policy: keras.DTypePolicy, name: str) -> keras.layers.
 def _of_normed(
     norm: keras.layers.Layer, dense: keras.layers.Dense, inputs: Any, training: bool
 ) -> Any:
-    """``dense(norm(inputs))``; outside training from stock layers, which a graph can fuse."""
+    """``dense(norm(inputs))``; outside training from stock layers."""
     if training and isinstance(norm, keras.layers.LayerNormalization):
         return norm_dense(inputs, norm.gamma, norm.beta, dense.kernel, dense.bias, norm.epsilon)
-    return dense(norm(inputs))
+    return on_rows(dense, norm(inputs))
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -121,14 +121,16 @@ class TransformerBlock(keras.layers.Layer):
         hidden = _of_normed(self.attention_norm, self.attention.qkv, inputs, training)
         hidden = self.attention.from_projected(hidden, bias, training)
         inputs = self.attention_dropout.add_to(inputs, hidden, training)
+        if not training:
+            return inputs + on_rows(self._mlp, self.mlp_norm(inputs))
         hidden = _of_normed(self.mlp_norm, self.mlp_hidden, inputs, training)
-        if training:
-            dropout, dense = self.mlp_hidden_dropout, self.mlp_output
-            kept = dropout.keep_mask(ops.shape(hidden), training)
-            hidden = gelu_dense(hidden, dense.kernel, dense.bias, kept, dropout.scale)
-        else:
-            hidden = self.mlp_output(ops.gelu(hidden, approximate=False))
+        dropout, dense = self.mlp_hidden_dropout, self.mlp_output
+        kept = dropout.keep_mask(ops.shape(hidden), training)
+        hidden = gelu_dense(hidden, dense.kernel, dense.bias, kept, dropout.scale)
         return self.mlp_dropout.add_to(inputs, hidden, training)
+
+    def _mlp(self, rows: Any) -> Any:
+        return self.mlp_output(ops.gelu(self.mlp_hidden(rows), approximate=False))
 
     def draw_key(self) -> Any:
         """A random key for all draws of one call, integer [2]; None when there are none."""

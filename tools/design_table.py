@@ -1,0 +1,183 @@
+"""The design table: spaces and towers of MMV beside VATT, on the small data sets, over some seeds.
+
+    python tools/design_table.py --data=narrated_digits --out=runs/design
+
+Trains and evaluates every design with the commands that one types, two at a time, each on a
+processor of its own. VATT is trained twice: with as many parameters as the TSM networks for as many
+steps, and for as long as they took. Goes on where it was interrupted. Prints a table of means and
+standard deviations over the seeds, and writes ``table.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import queue
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+TOWERS = {"TSM": "vatt.video=@tsm_resnet_tower()", "S3D-G": "vatt.video=@s3d_tower()"}
+SPACES = {"Shared": "mmv_shared", "Disjoint": "mmv_disjoint", "FAC": "mmv_fac"}
+NARROW = (
+    "video_tower.d_model=64",
+    "video_tower.num_heads=2",
+    "video_tower.d_kv=32",
+    "video_tower.d_ff=256",
+    "audio_tower.d_model=64",
+    "audio_tower.num_heads=2",
+    "audio_tower.d_kv=32",
+    "audio_tower.d_ff=256",
+    "text_tower.d_model=64",
+    "text_tower.num_heads=2",
+    "text_tower.d_kv=32",
+    "text_tower.d_ff=256",
+)
+METRICS = {
+    "narrated_digits": {
+        "audio to video, class": ("by_class", "audio_to_video", "precision@1"),
+        "video to audio, class": ("by_class", "video_to_audio", "precision@1"),
+        "video to text, class": ("by_class", "video_to_text", "precision@1"),
+    },
+    "grid_lips": {
+        "audio to video, R@10": ("audio_to_video", "R@10"),
+        "video to audio, R@10": ("video_to_audio", "R@10"),
+        "video to text, R@10": ("video_to_text", "R@10"),
+    },
+}
+
+
+def designs(data: str) -> Iterator[tuple[str, list[str]]]:
+    """Names and flags of the rows that are trained for the configured number of steps."""
+    for tower, video in TOWERS.items():
+        for space, kind in SPACES.items():
+            bindings = [video, f"common_space.kind='{kind}'"]
+            yield f"MMV {tower}, {space}", [f"mmv_{data}.gin", *bindings]
+    yield "VATT, equal parameters", [f"{data}.gin", *NARROW]
+
+
+class Lanes:
+    """Runs commands, at most one on each processor.
+
+    Args:
+        count: Processors.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free: queue.Queue[int] = queue.Queue()
+        for processor in range(count):
+            self._free.put(processor)
+
+    def run(self, module: str, arguments: Sequence[str], log: pathlib.Path) -> float:
+        """Runs ``python -m vatt_tf.MODULE`` and returns its seconds."""
+        processor = self._free.get()
+        command = [sys.executable, "-m", f"vatt_tf.{module}", *arguments]
+        if shutil.which("taskset"):
+            command = ["taskset", "--cpu-list", str(processor), *command]
+        start = time.perf_counter()
+        try:
+            with open(log, "a", encoding="utf-8") as output:
+                subprocess.run(command, check=True, stdout=output, stderr=subprocess.STDOUT)
+        finally:
+            self._free.put(processor)
+        return time.perf_counter() - start
+
+
+def trained(
+    lanes: Lanes,
+    folder: pathlib.Path,
+    data: str,
+    flags: Sequence[str],
+    seed: int,
+    steps: int | None,
+) -> dict[str, float]:
+    """Trains and evaluates one design with one seed, unless it is done already."""
+    done = folder / "row.json"
+    if done.exists():
+        return json.loads(done.read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    gin_file, *bindings = flags
+    bindings = [*bindings, f"SEED={seed}", "train.evaluate_every=0"]
+    bindings += [f"STEPS={steps}"] if steps else []
+    arguments = [f"--gin_file=examples/{gin_file}", f"--run_dir={folder}/run"]
+    arguments += [f"--gin_bindings={binding}" for binding in bindings]
+    seconds = lanes.run("train", arguments, folder / "log.txt")
+    arguments = [f"--run_dir={folder}/run", f"--data=shards/{data}/val", "--task=retrieval"]
+    lanes.run("evaluate", arguments, folder / "log.txt")
+    results = json.loads((folder / "run" / "results.json").read_text())["retrieval"]
+    row = {"seconds": seconds, "parameters": parameters(folder / "run")}
+    for name, path in METRICS[data].items():
+        value = results
+        for key in path:
+            value = value[key]
+        row[name] = 100 * value
+    temporary = done.with_suffix(".tmp")
+    temporary.write_text(json.dumps(row))
+    os.replace(temporary, done)
+    return row
+
+
+def parameters(run: pathlib.Path) -> int:
+    """Trainable parameters of a run."""
+    from vatt_tf.models.config import VattConfig
+    from vatt_tf.models.vatt import abstract_vatt, parameter_counts
+
+    config = VattConfig.from_dict(json.loads((run / "model.json").read_text())["model"])
+    return parameter_counts(abstract_vatt(config))["trainable"]
+
+
+def main() -> None:
+    """Trains what is missing and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, choices=METRICS, help="data set, in shards/")
+    parser.add_argument("--out", default="runs/design", help="folder of the runs")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each design")
+    parser.add_argument("--steps", type=int, help="in place of the configured ones")
+    parser.add_argument("--lanes", type=int, default=os.cpu_count(), help="runs at a time")
+    flags = parser.parse_args()
+    out = pathlib.Path(flags.out) / flags.data
+    lanes, rows = Lanes(flags.lanes), {}
+
+    def table(entries: Sequence[tuple[str, list[str], int | None]]) -> None:
+        with concurrent.futures.ThreadPoolExecutor(flags.lanes) as pool:
+            futures = {}
+            for seed in range(flags.seeds):
+                for name, arguments, steps in entries:
+                    folder = out / f"{name.lower().replace(', ', '_').replace(' ', '_')}_{seed}"
+                    task = (lanes, folder, flags.data, arguments, seed, steps)
+                    futures[name, seed] = pool.submit(trained, *task)
+            for (name, _), future in futures.items():
+                rows.setdefault(name, []).append(future.result())
+
+    table([(name, arguments, flags.steps) for name, arguments in designs(flags.data)])
+    seconds = {
+        name: statistics.median(row["seconds"] for row in found) for name, found in rows.items()
+    }
+    _, narrow = list(designs(flags.data))[-1]
+    steps = flags.steps or {"narrated_digits": 2500, "grid_lips": 1400}[flags.data]
+    longest = max(value for name, value in seconds.items() if name.startswith("MMV TSM"))
+    longer = round(steps * longest / seconds["VATT, equal parameters"])
+    table([("VATT, equal time", narrow, longer)])
+
+    names = list(METRICS[flags.data])
+    print(f"| design | parameters | training | {' | '.join(names)} |\n|{'---|' * (3 + len(names))}")
+    for name, found in rows.items():
+        cells = [
+            f"{statistics.mean(row[metric] for row in found):.1f} ± "
+            f"{statistics.pstdev(row[metric] for row in found):.1f}"
+            for metric in names
+        ]
+        middle = statistics.median(row["seconds"] for row in found)
+        millions = found[0]["parameters"] / 1e6
+        print(f"| {name} | {millions:.2f} M | {middle:.0f} s | {' | '.join(cells)} |")
+    (out / "table.json").write_text(json.dumps(rows, indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
