@@ -15,13 +15,10 @@ import concurrent.futures
 import json
 import os
 import pathlib
-import queue
-import shutil
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
+
+from lanes import Lanes
 
 TOWERS = {"TSM": "vatt.video=@tsm_resnet_tower()", "S3D-G": "vatt.video=@s3d_tower()"}
 SPACES = {"Shared": "mmv_shared", "Disjoint": "mmv_disjoint", "FAC": "mmv_fac"}
@@ -60,33 +57,6 @@ def designs(data: str) -> Iterator[tuple[str, list[str]]]:
             bindings = [video, f"common_space.kind='{kind}'"]
             yield f"MMV {tower}, {space}", [f"mmv_{data}.gin", *bindings]
     yield "VATT, equal parameters", [f"{data}.gin", *NARROW]
-
-
-class Lanes:
-    """Runs commands, at most one on each processor.
-
-    Args:
-        count: Processors.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._free: queue.Queue[int] = queue.Queue()
-        for processor in range(count):
-            self._free.put(processor)
-
-    def run(self, module: str, arguments: Sequence[str], log: pathlib.Path) -> float:
-        """Runs ``python -m vatt_tf.MODULE`` and returns its seconds."""
-        processor = self._free.get()
-        command = [sys.executable, "-m", f"vatt_tf.{module}", *arguments]
-        if shutil.which("taskset"):
-            command = ["taskset", "--cpu-list", str(processor), *command]
-        start = time.perf_counter()
-        try:
-            with open(log, "a", encoding="utf-8") as output:
-                subprocess.run(command, check=True, stdout=output, stderr=subprocess.STDOUT)
-        finally:
-            self._free.put(processor)
-        return time.perf_counter() - start
 
 
 def trained(
