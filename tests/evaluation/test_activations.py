@@ -105,12 +105,15 @@ def test_nodes_are_the_means_of_the_mlp_outputs(looked, monkeypatch):
         clips = np.flatnonzero(found.clips.masks[modality])
         for v in range(VIEWS):
             model.tower(modality)(batch[modality][clips, v])
-        expected = np.mean([value.numpy().mean(axis=(0, 1)) for value in seen], axis=0)
+        # The layer sees the tokens of all clips as rows.
+        expected = np.mean([value.numpy().reshape(-1, 16).mean(axis=0) for value in seen], axis=0)
         np.testing.assert_allclose(found.nodes[modality][1], expected, atol=1e-5)
         assert found.nodes[modality].shape == (2, 16)
     seen.clear()
     model.tower("text")(batch["text"][:1, 0])
-    assert not np.allclose(found.nodes["text"][1], seen[0].numpy().mean(axis=(0, 1)), atol=1e-5)
+    assert not np.allclose(
+        found.nodes["text"][1], seen[0].numpy().reshape(-1, 16).mean(axis=0), atol=1e-5
+    )
 
 
 def test_report_of_the_nodes(looked, tmp_path):
