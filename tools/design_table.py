@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="in place of the configured ones")
     parser.add_argument("--lanes", type=int, default=os.cpu_count(), help="runs at a time")
     flags = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     out = pathlib.Path(flags.out) / flags.data
     lanes, rows = Lanes(flags.lanes), {}
 
