@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import queue
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 
 
@@ -24,15 +24,23 @@ class Lanes:
             self._free.put(processor)
 
     def run(self, module: str, arguments: Sequence[str], log: pathlib.Path) -> float:
-        """Runs ``python -m vatt_tf.MODULE`` and returns its seconds."""
+        """Runs ``python -m vatt_tf.MODULE``; returns the processor seconds that it took.
+
+        These do not depend on what else the machine does.
+        """
         processor = self._free.get()
         command = [sys.executable, "-m", f"vatt_tf.{module}", *arguments]
         if shutil.which("taskset"):
             command = ["taskset", "--cpu-list", str(processor), *command]
-        start = time.perf_counter()
         try:
-            with open(log, "a", encoding="utf-8") as output:
-                subprocess.run(command, check=True, stdout=output, stderr=subprocess.STDOUT)
+            with (
+                open(log, "a", encoding="utf-8") as output,
+                subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process,
+            ):
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
         finally:
             self._free.put(processor)
-        return time.perf_counter() - start
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+        return usage.ru_utime + usage.ru_stime

@@ -106,6 +106,10 @@ def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
             "inflated": deflation.seconds_per_image(video, images, clip.frames),
             "deflated": deflation.seconds_per_image(tower, images, 1),
         },
+        "seconds_alone": {
+            "inflated": deflation.seconds_per_image(video, images, clip.frames, together=1),
+            "deflated": deflation.seconds_per_image(tower, images, 1, together=1),
+        },
     }
     extra = {name: description[name] for name in ("step", "labels") if name in description}
     with io.new_folder(arguments.out) as folder:
@@ -176,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _print(out: str, result: dict[str, Any]) -> None:
-    distance, seconds = result["l1"], result["seconds_per_image"]
+    distance, seconds, alone = (result[k] for k in ("l1", "seconds_per_image", "seconds_alone"))
     print(f"{out}: {result['images']} images, {result['held_out']} of them held out")
     print("| network | L1 distance to the video network | seconds an image |")
     print("|---|---|---|")
@@ -188,7 +192,8 @@ def _print(out: str, result: dict[str, Any]) -> None:
         print("nothing was fitted: the network has no BatchNorm, or --steps=0")
     print(
         f"(features are {distance['scale']:.4f} on average; "
-        f"{seconds['inflated'] / seconds['deflated']:.1f} times faster)"
+        f"{seconds['inflated'] / seconds['deflated']:.1f} times faster in batches of 16, "
+        f"{alone['inflated'] / alone['deflated']:.1f} times one image at a time)"
     )
 
 
