@@ -8,12 +8,16 @@ import pytest
 import tensorflow as tf
 
 from tests.layers.layer_test_case import LayerTestCase
+from vatt_tf.layers import attention
 from vatt_tf.layers.attention import (
     RelativePositionBias,
     SelfAttention,
     attend,
     relative_buckets,
 )
+from vatt_tf.layers.fusion import fusion
+from vatt_tf.layers.masks import MaskKey
+from vatt_tf.training.compilation import compiler_of
 
 
 def random(*shape):
@@ -80,7 +84,9 @@ class TestAttend:
 
     @pytest.mark.parametrize("bias_shape", [None, (1, 3, 5, 5), (2, 1, 1, 5), (2, 3, 5, 5)])
     @pytest.mark.parametrize("with_mask", [True, False])
-    def test_outputs_and_gradients(self, bias_shape, with_mask):
+    @pytest.mark.parametrize("most_weights", [50, 10_000])  # 50 is one head.
+    def test_outputs_and_gradients(self, bias_shape, with_mask, most_weights, monkeypatch):
+        monkeypatch.setattr(attention, "_MOST_WEIGHTS", most_weights)
         operands, kept = self.operands(bias_shape, with_mask)
 
         def plain(heads, bias=0.0):
@@ -109,6 +115,35 @@ class TestAttend:
         assert outputs.dtype == tf.bfloat16
         expected = attend(*operands, kept)
         np.testing.assert_allclose(tf.cast(outputs, tf.float32), expected, atol=0.03)
+
+
+    def test_as_many_heads_together_as_fit(self, monkeypatch):
+        monkeypatch.setattr(attention, "_MOST_WEIGHTS", 5 * 2 * 100)
+        parts = attention._parts((3, 2, 12, 10, 4))  # 200 weights a head: five fit, four divide.
+        assert parts == [slice(0, 4), slice(4, 8), slice(8, 12)]
+        assert attention._parts((3, 2, 5, 10, 4)) == [slice(None)]
+        assert attention._parts((3, None, 12, 10, 4)) == [slice(None)]
+
+    def test_gradient_sees_the_mask_of_its_part(self, monkeypatch):
+        """Compiled, each part has other mask positions, the same in both passes."""
+        monkeypatch.setattr(attention, "_MOST_WEIGHTS", 50)
+        heads = tf.constant(np.random.default_rng(0).normal(size=(3, 2, 3, 5, 4)), tf.float32)
+        key = MaskKey(tf.constant([3, 4]), 0.5)
+        masks = [key.behind(50 * head).mask((2, 1, 5, 5)) for head in range(3)]
+        mask = tf.concat(masks, axis=1)
+        assert 30 < np.sum(mask) < 120
+        assert not np.array_equal(mask[:, 0], mask[:, 1])
+
+        @tf.function
+        def gradients(kept):
+            with fusion(compiler_of(False)), tf.GradientTape() as tape:
+                tape.watch(heads)
+                outputs = attend(heads, None, kept)
+                target = tf.reduce_sum(outputs**2)
+            return outputs, tape.gradient(target, heads)
+
+        for found, expected in zip(gradients(key), gradients(mask), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 class TestRelativePositionBias(LayerTestCase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,8 +13,11 @@ from keras import ops
 from vatt_tf.layers.dropout import Dropout
 from vatt_tf.layers.fusion import fused
 from vatt_tf.layers.lean_dense import lean_dense, on_rows
-from vatt_tf.layers.masks import Kept, masked
+from vatt_tf.layers.masks import Kept, MaskKey, masked
 from vatt_tf.layers.recompute import once_there, with_backward
+
+# Attention weights that are there at a time, if one head has not more.
+_MOST_WEIGHTS = 2**24
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -142,8 +146,9 @@ def attend(
 
     The weights, [B, heads, N, N], are most of what a Transformer would keep for its backward
     pass. Nothing of their size is kept here but the mask, where it is drawn: the backward pass
-    computes them once more, which costs a few percent of its time. The softmax is float32 under
-    every policy.
+    computes them once more, which costs a few percent of its time. Long sequences are computed some
+    heads at a time, so that the weights of all are never there together. The softmax is float32
+    under every policy.
 
     Args:
         heads: Query, key and value, [3, B, heads, N, d_kv].
@@ -155,48 +160,95 @@ def attend(
     Returns:
         [B, N, heads, d_kv].
     """
+    parts = _parts(ops.shape(heads)) if bias is None else [slice(None)]
 
     def forward(heads: Any, *bias: Any) -> Any:
-        query, key, value = ops.unstack(heads, 3, axis=0)
-        weights = _softmax_weights(query * query_scale, key, *bias)
-        weights = _kept_weights(weights, kept, scale)
-        return ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+        outputs: list[Any] = []
+        for part in parts:
+            query, key, value = ops.unstack(_of_heads(heads, part, 2), 3, axis=0)
+            query = _scaled(query, query_scale, tuple(_one_of(one) for one in outputs[-1:]))
+            weights = _softmax_weights(query, key, *bias)
+            weights = _kept_weights(weights, _of_mask(kept, part, heads), scale)
+            outputs.append(ops.matmul(weights, value))
+        return ops.transpose(_joined(outputs, 1), (0, 2, 1, 3))
 
     def backward(upstream: Any, outputs: Any, heads: Any, *bias: Any) -> tuple[Any, ...]:
         # Softmax: w * (dw - sum of w * dw), a sum that is also that of upstream * outputs.
         sums = ops.sum(_float32(upstream) * _float32(outputs), axis=-1, keepdims=True)
         sums = ops.transpose(sums, (0, 2, 1, 3))
         upstream = ops.transpose(upstream, (0, 2, 1, 3))
-        query, key, value = ops.unstack(heads, 3, axis=0)
-        query = _scaled(query, query_scale, ops.reshape(upstream, (-1,))[:1])
-        weights = _softmax_weights(query, key, *bias)
-        of_value = ops.matmul(_swap(_kept_weights(weights, kept, scale)), upstream)
-        of_weights = ops.matmul(upstream, _swap(value))
-        of_scores = _of_scores(weights, kept, scale, of_weights, sums)
-        of_bias = [_reduced_to(one, of_scores) for one in bias]
-        of_scores = ops.cast(of_scores, query.dtype)
-        of_query = query_scale * ops.matmul(of_scores, key)
-        of_key = ops.matmul(_swap(of_scores), query)
-        return (ops.stack([of_query, of_key, of_value], axis=0), *of_bias)
+        of_heads: list[Any] = []
+        first: tuple[Any, ...] = (_one_of(upstream),)
+        for part in parts:
+            query, key, value = ops.unstack(_of_heads(heads, part, 2), 3, axis=0)
+            query = _scaled(query, query_scale, first)
+            of_outputs = _scaled(_of_heads(upstream, part, 1), scale, first)
+            mask = _of_mask(kept, part, heads)
+            weights = _softmax_weights(query, key, *bias)
+            of_value = ops.matmul(_swap(_kept_weights(weights, mask)), of_outputs)
+            of_weights = ops.matmul(of_outputs, _swap(value))
+            of_scores = _of_scores(weights, mask, of_weights, _of_heads(sums, part, 1))
+            of_bias = [_reduced_to(one, of_scores) for one in bias]
+            of_scores = ops.cast(of_scores, query.dtype)
+            of_query = query_scale * ops.matmul(of_scores, key)
+            of_key = ops.matmul(_swap(of_scores), query)
+            of_heads.append(ops.stack([of_query, of_key, of_value], axis=0))
+            first = (_one_of(of_query), _one_of(of_key))
+        return (_joined(of_heads, 2), *of_bias)
 
     operands = (heads,) if bias is None else (heads, bias)
     return with_backward(forward, backward)(*operands)
 
 
-@fused
-def _scaled(query: Any, scale: float, first: Any) -> Any:
-    return once_there(first, query) * scale
+def _parts(shape: Sequence[Any]) -> list[slice]:
+    """The heads that are computed together; all if they are few or their number is unknown."""
+    _, rows, count, length, _ = shape
+    if not all(isinstance(size, int) for size in shape):
+        return [slice(None)]
+    together = max(_MOST_WEIGHTS // (rows * length * length), 1)
+    while count % together:  # Equal parts, of which chains of operations are compiled once.
+        together -= 1
+    if together == count:
+        return [slice(None)]
+    return [slice(start, start + together) for start in range(0, count, together)]
+
+
+def _of_heads(values: Any, part: slice, axis: int) -> Any:
+    return values if part == slice(None) else values[(*[slice(None)] * axis, part)]
+
+
+def _of_mask(kept: Kept, part: slice, heads: Any) -> Kept:
+    if kept is None or part == slice(None):
+        return kept
+    if not isinstance(kept, MaskKey):
+        return _of_heads(kept, part, 1)
+    _, rows, _, length, _ = heads.shape
+    return kept.behind(part.start * rows * length * length)
+
+
+def _joined(parts: list[Any], axis: int) -> Any:
+    return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=axis)
+
+
+def _one_of(values: Any) -> Any:
+    """Something small that is there when the values are."""
+    return ops.reshape(values, (-1,))[:1]
 
 
 @fused
-def _kept_weights(weights: Any, kept: Kept, scale: float) -> Any:
+def _scaled(query: Any, scale: float, first: tuple[Any, ...]) -> Any:
+    return (once_there(first, query) if first else query) * scale
+
+
+@fused
+def _kept_weights(weights: Any, kept: Kept, scale: float = 1.0) -> Any:
     return scale * masked(weights, kept)
 
 
 @fused
-def _of_scores(weights: Any, kept: Kept, scale: float, of_weights: Any, sums: Any) -> Any:
+def _of_scores(weights: Any, kept: Kept, of_weights: Any, sums: Any) -> Any:
     """Gradient of the scores, float32, through dropout and softmax."""
-    return _float32(weights) * (scale * masked(_float32(of_weights), kept) - sums)
+    return _float32(weights) * (masked(_float32(of_weights), kept) - sums)
 
 
 def _softmax_weights(query: Any, key: Any, bias: Any = None) -> Any:

@@ -25,14 +25,22 @@ class MaskKey(NamedTuple):
     Attributes:
         key: Integer [2].
         rate: Share of the elements that are dropped.
+        first: Position of the first element, integer; None for 0.
     """
 
     key: Any
     rate: float
+    first: Any = None
+
+    def behind(self, position: int) -> MaskKey:
+        """The mask of what begins at ``position``."""
+        # A tensor: what is compiled for one position serves for all.
+        return self._replace(first=ops.convert_to_tensor(position, "int32"))
 
     def mask(self, shape: Sequence[int]) -> Any:
         """Bool of the given shape, true for what is kept."""
-        return random_bits(self.key, shape) >= ops.cast(round(self.rate * 2**32), "uint32")
+        bits = random_bits(self.key, shape, self.first)
+        return bits >= ops.cast(round(self.rate * 2**32), "uint32")
 
 
 Kept = MaskKey | Any | None  # A key, a bool tensor, or None where everything is kept.
@@ -68,7 +76,7 @@ def masked(values: Any, kept: Kept) -> Any:
     return values * ops.cast(kept, values.dtype)
 
 
-def random_bits(key: Any, shape: Sequence[int]) -> Any:
+def random_bits(key: Any, shape: Sequence[int], first: Any = None) -> Any:
     """The hash ``pcg3d`` of (position, key): as good as random, and a few multiplications.
 
     Jarzynski and Olano, Hash Functions for GPU Rendering, JCGT 9(3), 2020; its first output.
@@ -76,11 +84,13 @@ def random_bits(key: Any, shape: Sequence[int]) -> Any:
     Args:
         key: Integer [2].
         shape: Static shape of less than 2**31 elements.
+        first: Position of the first element, integer; None for 0.
 
     Returns:
         uint32 of the given shape.
     """
     position = ops.arange(math.prod(shape), dtype="int32")
+    position = position if first is None else position + first
     x = ops.reshape(ops.cast(position, "uint32"), shape)
     x, y, z = (
         value * ops.cast(1664525, "uint32") + ops.cast(1013904223, "uint32")
