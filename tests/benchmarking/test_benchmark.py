@@ -58,6 +58,7 @@ def test_everything_beside_the_reference(gin_file, tmp_path):
     assert step["clips_per_second"] == pytest.approx(4 / step["seconds"])
     assert 0 < step["mfu"] < 1.5 and results["peaks"]["float32"] > 1e9
     assert step["peak_bytes"] > 1e8
+    assert step["peak_bytes"] > step["passing_bytes"] > 1e5
     assert 0 <= rows["run", "float32"]["waiting"] <= 1
     estimate = results["estimates"]["float32"]
     assert estimate["seconds"] == pytest.approx(1000 * rows["run", "float32"]["seconds"])

@@ -1,8 +1,9 @@
 """Processes that measure: answers, mistakes, and what is said when one dies."""
 
 import pytest
+import tensorflow as tf
 
-from vatt_tf.benchmarking.memory import peak_bytes, reset_peak
+from vatt_tf.benchmarking.memory import peak_bytes, reset_peak, tensor_bytes
 from vatt_tf.benchmarking.protocol import Subject
 from vatt_tf.errors import UserError
 
@@ -33,3 +34,16 @@ def test_peak_memory_is_that_since_the_reset():
     again[::4096] = b"1" * len(again[::4096])
     assert low < high - 250_000_000
     assert low + 150_000_000 < peak_bytes() < high
+
+
+def test_tensors_are_counted_until_they_are_gone():
+    before = tensor_bytes()["current"]
+    kept = tf.ones([1000, 1000])
+    reset_peak()
+    passing = tf.ones([3000, 1000])
+    del passing
+    found = {name: value - before for name, value in tensor_bytes().items()}
+    # TensorFlow rounds what it allocates, up to a third of it here.
+    assert 4e6 <= found["current"] < 6e6
+    assert 16e6 <= found["peak"] < 24e6
+    del kept

@@ -135,7 +135,7 @@ def _rounds(
                 timing.seconds.append(answer["seconds"])
                 timing.flops = answer.get("flops", timing.flops)
                 timing.peak_bytes = max(timing.peak_bytes, answer["peak_bytes"])
-                timing.held_bytes = answer["held_bytes"]
+                timing.passing_bytes = max(timing.passing_bytes, answer["passing_bytes"])
                 timing.waiting = answer.get("waiting") if name == "run" else None
                 # The reference computes in float32.
                 yardstick = yardsticks.get("float32" if variant == REFERENCE else precision)

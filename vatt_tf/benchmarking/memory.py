@@ -1,4 +1,4 @@
-"""Peak memory of this process between two moments."""
+"""Peak memory of this process, and of the tensors in it, between two moments."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ _CLEAR = pathlib.Path("/proc/self/clear_refs")
 
 
 def reset_peak() -> None:
-    """Forgets the peak so far, of the host and, if there is one, of the first GPU."""
-    gpu = _gpu()
-    if gpu is not None:
+    """Forgets the peaks so far, those of the host and of the device that computes."""
+    if "tensorflow" in sys.modules:
         import tensorflow as tf
 
-        tf.config.experimental.reset_memory_stats(gpu)
-    elif _CLEAR.exists():
+        tf.config.experimental.reset_memory_stats(_gpu() or "CPU:0")
+    if _gpu() is None and _CLEAR.exists():
         _CLEAR.write_text("5", encoding="ascii")
 
 
@@ -27,23 +26,23 @@ def peak_bytes() -> int:
 
     Where the system cannot reset a process's peak (other than Linux), it is that of its whole life.
     """
-    gpu = _gpu()
-    if gpu is not None:
-        import tensorflow as tf
-
-        return int(tf.config.experimental.get_memory_info(gpu)["peak"])
+    if _gpu() is not None:
+        return tensor_bytes()["peak"]
     of_life = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return _of_status("VmHWM:") or of_life
 
 
-def resident_bytes() -> int:
-    """Memory that is held now: of the GPU, or of the process on Linux; 0 where nobody tells."""
-    gpu = _gpu()
-    if gpu is not None:
-        import tensorflow as tf
+def tensor_bytes() -> dict[str, int]:
+    """Tensors of the GPU or, if there is none, of the CPU: ``current``, and ``peak`` since reset.
 
-        return int(tf.config.experimental.get_memory_info(gpu)["current"])
-    return _of_status("VmRSS:") or 0
+    On a CPU that is less than the process holds: there are the program, too, and holes between
+    tensors. Zeros where TensorFlow has not been imported.
+    """
+    if "tensorflow" not in sys.modules:
+        return {"current": 0, "peak": 0}
+    import tensorflow as tf
+
+    return tf.config.experimental.get_memory_info(_gpu() or "CPU:0")
 
 
 def machine_bytes() -> int | None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vatt_tf.benchmarking.memory import peak_bytes, reset_peak, resident_bytes
+from vatt_tf.benchmarking.memory import peak_bytes, reset_peak, tensor_bytes
 from vatt_tf.errors import UserError
 
 # Something to be timed: a call does it once and returns what is to be reported besides the time.
@@ -87,7 +87,8 @@ class Subject:
     def measure(self, part: str, least_seconds: float = _LEAST_SECONDS) -> dict[str, Any]:
         """What one run of a part took, and what the part reports.
 
-        ``seconds``, ``peak_bytes``, and ``held_bytes``: what was there before its first run.
+        ``seconds``, ``peak_bytes``, and ``passing_bytes``: how much larger than before the run
+        all tensors were at its peak.
         """
         return self.ask(do="measure", part=part, least_seconds=least_seconds)
 
@@ -104,7 +105,6 @@ def serve(parts: Mapping[str, Callable[[], Part]], others: Mapping[str, Callable
         The exit code.
     """
     ready: dict[str, Part] = {}
-    held: dict[str, int] = {}
     for line in sys.stdin:
         request = json.loads(line)
         what = request.pop("do")
@@ -112,14 +112,11 @@ def serve(parts: Mapping[str, Callable[[], Part]], others: Mapping[str, Callable
             if what == "prepare":
                 name = request["part"]
                 ready[name] = parts[name]()
-                held[name] = resident_bytes()
                 for _ in range(2):
                     ready[name]()
                 answer: Any = {}
             elif what == "measure":
-                name = request["part"]
-                found = _measure(ready[name], request["least_seconds"])
-                answer = {**found, "held_bytes": held[name]}
+                answer = _measure(ready[request["part"]], request["least_seconds"])
             else:
                 answer = others[what](**request)
         except UserError as error:
@@ -130,6 +127,7 @@ def serve(parts: Mapping[str, Callable[[], Part]], others: Mapping[str, Callable
 
 def _measure(part: Part, least_seconds: float) -> dict[str, Any]:
     reset_peak()
+    before = tensor_bytes()["current"]
     count, start = 0, time.perf_counter()
     while True:
         report = part()
@@ -137,4 +135,9 @@ def _measure(part: Part, least_seconds: float) -> dict[str, Any]:
         seconds = time.perf_counter() - start
         if seconds >= least_seconds:
             break
-    return {**(report or {}), "seconds": seconds / count, "peak_bytes": peak_bytes()}
+    return {
+        **(report or {}),
+        "seconds": seconds / count,
+        "peak_bytes": peak_bytes(),
+        "passing_bytes": tensor_bytes()["peak"] - before,
+    }

@@ -20,7 +20,7 @@ class Timing:
             counting.
         clips: Clips of one run.
         peak_bytes: Largest peak memory.
-        held_bytes: Memory before the first run: the program, weights, optimizer.
+        passing_bytes: Largest size of the tensors above what was there before the run.
         waiting: Share of the time spent waiting for input; None where there is no input.
         peaks: The machine's FLOP/s right after every round.
     """
@@ -31,7 +31,7 @@ class Timing:
     flops: float = 0.0
     clips: int = 0
     peak_bytes: int = 0
-    held_bytes: int = 0
+    passing_bytes: int = 0
     waiting: float | None = None
     peaks: list[float] = dataclasses.field(default_factory=list)
 
@@ -61,7 +61,7 @@ class Timing:
             "flops_per_second": rate,
             "mfu": self.mfu,
             "peak_bytes": self.peak_bytes,
-            "passing_bytes": self.peak_bytes - self.held_bytes,
+            "passing_bytes": self.passing_bytes,
             "waiting": self.waiting,
         }
 

@@ -33,4 +33,13 @@ def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @functools.cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return tf.function(function, jit_compile=True, autograph=False)
+    compiled = tf.function(function, jit_compile=True, autograph=False)
+
+    def call(*arguments: Any) -> Any:
+        # TensorFlow's optimizer forgets the shape of what it does not see into, and complains of
+        # every softmax of which it does not know the size.
+        return tf.nest.map_structure(
+            lambda value: tf.ensure_shape(value, value.shape), compiled(*arguments)
+        )
+
+    return call
