@@ -116,7 +116,6 @@ class TestAttend:
         expected = attend(*operands, kept)
         np.testing.assert_allclose(tf.cast(outputs, tf.float32), expected, atol=0.03)
 
-
     def test_as_many_heads_together_as_fit(self, monkeypatch):
         monkeypatch.setattr(attention, "_MOST_WEIGHTS", 5 * 2 * 100)
         parts = attention._parts((3, 2, 12, 10, 4))  # 200 weights a head: five fit, four divide.

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.models.test_conv_config import mmv
+from vatt_tf.data.pipeline import DataSource
+from vatt_tf.errors import UserError
 from vatt_tf.losses.objective import ObjectiveConfig, objective
 from vatt_tf.models.vatt import build_vatt
+from vatt_tf.training.config import TrainConfig
 from vatt_tf.training.step import PretrainStep
 
 MODALITIES = ("video", "audio", "text")
@@ -67,6 +72,15 @@ def test_micro_batches_count_once_and_their_gradients_are_exact(jit_compile):
     # Each micro-batch was seen twice and counted once.
     for path, value in statistics(plain).items():
         np.testing.assert_allclose(statistics(two_pass)[path], value, atol=1e-5, err_msg=path)
+
+
+def test_micro_batches_of_several_replicas_are_refused():
+    """BatchNorm would have to average over replicas inside of a loop; TensorFlow cannot."""
+    config = TrainConfig(mmv(), (DataSource("none"),), 10, batch_size=8, micro_batch_size=2)
+    assert config.sizes(1) == (8, 2)
+    assert dataclasses.replace(config, micro_batch_size=None).sizes(2) == (8, 4)
+    with pytest.raises(UserError, match="micro_batch_size=2 .* BatchNorm .* over 2 replicas"):
+        config.sizes(2)
 
 
 @pytest.mark.parametrize("micro", [None, 2])

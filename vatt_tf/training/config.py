@@ -13,6 +13,7 @@ from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.losses.objective import ObjectiveConfig
 from vatt_tf.models.config import VattConfig
+from vatt_tf.models.conv_config import CONVOLUTIONAL
 from vatt_tf.training.guards import GuardConfig
 
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -124,7 +125,7 @@ class RunConfig:
         """Whole batch and micro-batch in clips.
 
         Raises:
-            UserError: If they do not divide evenly.
+            UserError: If they do not divide evenly, or a tower's BatchNorm cannot be computed so.
         """
         batch = self.batch_size or 8 * replicas
         if batch % replicas:
@@ -138,6 +139,14 @@ class RunConfig:
             raise UserError(
                 f"{self.name}.micro_batch_size={micro} (macro MICRO_BATCH_SIZE): expected a "
                 f"divisor of the {per_replica} clips of a replica"
+            )
+        has_norms = any(isinstance(t, CONVOLUTIONAL) for t in self.model_config.towers.values())
+        if has_norms and replicas > 1 and micro < per_replica:
+            # Replicas cannot meet inside of the loop over the micro-batches.
+            raise UserError(
+                f"{self.name}.micro_batch_size={micro} (macro MICRO_BATCH_SIZE): the BatchNorm of "
+                f"convolutional towers averages over {replicas} replicas, which it can over all "
+                f"{per_replica} clips of each only; leave it out (None), or train on one replica"
             )
         return batch, micro
 
