@@ -67,7 +67,7 @@ def deflate(*flags):
 @pytest.fixture(scope="module")
 def deflated(network, images, tmp_path_factory):
     out = tmp_path_factory.mktemp("deflated") / "images"
-    flags = ["--steps=40", "--batch_size=8", "--learning_rate=0.02"]
+    flags = ["--steps=60", "--batch_size=16", "--learning_rate=0.003"]
     found = deflate(f"--run_dir={network}", f"--images={images}", f"--out={out}", *flags)
     assert found.returncode == 0, found.stderr
     return out, found

@@ -2,7 +2,7 @@
 
     python tools/deflation_table.py --manifest=sign_digits/manifest.csv --out=runs/deflation
 
-Trains narrow MMV networks on the narrated digits (``shards/narrated_digits``, 32 frames),
+Trains narrow MMV networks on the narrated digits (``shards/narrated_digits``, eight frames),
 deflates them with the training images of the manifest, and asks each network which digit the hands
 of ``shards/sign_digits/val`` show (zero-shot, from ten captions): the video network on repeated
 images, naive and learned deflation. As many at a time as there are processors, each on one of its
@@ -22,14 +22,8 @@ import statistics
 from lanes import Lanes
 
 TOWERS = {"TSM": "vatt.video=@tsm_resnet_tower()", "S3D-G": "vatt.video=@s3d_tower()"}
-# As many frames as MMV has, of the same second and a third that the example sees four of: of a clip
-# of few frames the video network knows the ends above all, where there is nothing to be summed.
-FRAMES = (
-    "tsm_resnet_tower.frames=32",
-    "s3d_tower.frames=32",
-    "train.frame_rate=24.0",
-    "BATCH_SIZE=32",
-)
+# Eight frames of the same second and a third that the example sees four of.
+FRAMES = ("tsm_resnet_tower.frames=8", "s3d_tower.frames=8", "train.frame_rate=6.0")
 PROMPTS = "examples/prompts/narrated_digits.txt"
 
 
@@ -82,7 +76,7 @@ def main() -> None:
     parser.add_argument("--manifest", required=True, help="images to fit with, and their split")
     parser.add_argument("--out", default="runs/deflation", help="folder of the runs")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each network")
-    parser.add_argument("--steps", type=int, default=600, help="training steps of a network")
+    parser.add_argument("--steps", type=int, default=800, help="training steps of a network")
     parser.add_argument("--lanes", type=int, default=os.cpu_count(), help="runs at a time")
     flags = parser.parse_args()
     lanes, out = Lanes(flags.lanes), pathlib.Path(flags.out)

@@ -10,6 +10,7 @@ from keras import ops
 
 from vatt_tf.encoders.convolutional import unit_range
 from vatt_tf.encoders.resnet import ResNetEncoder
+from vatt_tf.layers.temporal_shift import still_channels
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -33,7 +34,8 @@ class TSMResNetEncoder(ResNetEncoder):
     Args:
         width: Multiplier of all channel counts; 1 gives 2048 features, 2 gives 4096.
         blocks: Number of blocks of each of the four units; (3, 4, 6, 3) is ResNet50.
-        shift: Whether frames exchange channels. Without it this is an image network (deflation).
+        shift: Whether frames exchange channels. Without it this is an image network, which
+            :func:`deflate_weights` fills.
         **kwargs: Of ``keras.layers.Layer``.
 
     Call arguments:
@@ -64,3 +66,33 @@ class TSMResNetEncoder(ResNetEncoder):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "shift": self.shift}
+
+
+def deflate_weights(video_encoder: TSMResNetEncoder, image_encoder: TSMResNetEncoder) -> None:
+    """Copies all weights of a video network to its image network (facts section F, deflation).
+
+    The shift of MMV's release also swaps channels: the kernels behind it are given the channels
+    that they have seen of a clip that stands still. The image network then gives what the video
+    network gives for the frames far from the ends of such a clip.
+
+    Args:
+        video_encoder: Built encoder.
+        image_encoder: Built encoder with ``shift=False`` and otherwise the same settings.
+
+    Raises:
+        ValueError: If the two do not belong together.
+    """
+    settings = [(e.width, e.blocks, e.shift) for e in (video_encoder, image_encoder)]
+    if not settings[0][-1] or settings[1] != (*settings[0][:-1], False):
+        raise ValueError(
+            "expected a video encoder and its image encoder, got (width, blocks, shift) = "
+            f"{settings[0]} and {settings[1]}"
+        )
+    for source, target in zip(video_encoder.weights, image_encoder.weights, strict=True):
+        target.assign(source)
+    blocks = zip(video_encoder.residual_blocks, image_encoder.residual_blocks, strict=True)
+    for video_block, image_block in blocks:
+        kernel = ops.convert_to_numpy(video_block.conv_0.kernel)
+        # The swap is its own inverse.
+        order = still_channels(kernel.shape[2], video_block.shift_fraction)
+        image_block.conv_0.kernel.assign(kernel[:, :, order])

@@ -24,7 +24,8 @@ class TemporalShift(keras.layers.Layer):
     last n            first n               the previous frame
     ================  ====================  ===================
 
-    Behind the ends of the clip there are zeros. The map is its own transpose, which is how its
+    Behind the ends of the clip there are zeros. Of a clip that stands still, the first and the last n
+    channels change places; :func:`still_channels` says so to a kernel behind the shift. The map is its own transpose, which is how its
     gradient is computed.
 
     Args:
@@ -59,6 +60,13 @@ class TemporalShift(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "fraction": self.fraction}
+
+
+def still_channels(channels: int, fraction: float) -> list[int]:
+    """Input channel of every output channel for a clip that stands still, but for its ends."""
+    shifted, numbers = int(channels * fraction), list(range(channels))
+    last = channels - shifted
+    return numbers[last:] + numbers[shifted:last] + numbers[:shifted]
 
 
 def _shift(values: Any, shifted: int) -> Any:

@@ -1,7 +1,7 @@
 """An image network from a video network (facts section F, deflation).
 
 A still image looks the same at every time, so every kernel may be summed over time and every shift
-over time left out. What is left of a difference comes from the ends of the clip, where the video
+over time be left out (but for the order of the channels behind it). What is left of a difference comes from the ends of the clip, where the video
 network sees zeros in place of frames; ``vatt_tf.training.deflation`` fits it away.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from vatt_tf.encoders.s3d import S3DGEncoder, deflate_weights
+from vatt_tf.encoders import s3d, tsm_resnet
 from vatt_tf.errors import UserError
 from vatt_tf.models.classifier import build_classifier
 from vatt_tf.models.classifier_config import ClassifierConfig
@@ -21,6 +21,11 @@ from vatt_tf.models.config import TowerConfig, VattConfig
 from vatt_tf.models.conv_config import S3DTowerConfig, TSMResNetTowerConfig
 from vatt_tf.models.transformer_config import VideoTowerConfig
 from vatt_tf.models.vatt import build_vatt
+
+_CONVOLUTIONAL: dict[type, Any] = {
+    s3d.S3DGEncoder: s3d.deflate_weights,
+    tsm_resnet.TSMResNetEncoder: tsm_resnet.deflate_weights,
+}
 
 
 def deflated_tower(tower: TowerConfig) -> TowerConfig:
@@ -59,10 +64,11 @@ def deflate(model: Any) -> Any:
         raise UserError("a classifier of several modalities cannot be deflated; deflate its source")
     video = model.towers["video"]
     rest = image.weights
-    if isinstance(video, S3DGEncoder):
-        deflate_weights(video, image.towers["video"])
-        done = {weight.path for weight in image.towers["video"].weights}
-        rest = [weight for weight in rest if weight.path not in done]
+    for encoder, deflate_weights in _CONVOLUTIONAL.items():
+        if isinstance(video, encoder):
+            deflate_weights(video, image.towers["video"])
+            done = {weight.path for weight in image.towers["video"].weights}
+            rest = [weight for weight in rest if weight.path not in done]
     values = {weight.path: weight for weight in model.weights}
     for weight in rest:
         weight.assign(_over_time(weight, ops.convert_to_numpy(values[weight.path])))
