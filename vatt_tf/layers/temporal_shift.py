@@ -24,9 +24,9 @@ class TemporalShift(keras.layers.Layer):
     last n            first n               the previous frame
     ================  ====================  ===================
 
-    Behind the ends of the clip there are zeros. Of a clip that stands still, the first and the last n
-    channels change places; :func:`still_channels` says so to a kernel behind the shift. The map is its own transpose, which is how its
-    gradient is computed.
+    Behind the ends of the clip there are zeros. Of a clip that stands still, the first and the last
+    n channels change places; :func:`still_channels` says so to a kernel behind the shift. The map
+    is its own transpose, which is how its gradient is computed.
 
     Args:
         fraction: Share of the channels that moves each way, 0 to 0.5; n is rounded down.

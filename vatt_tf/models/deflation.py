@@ -1,8 +1,9 @@
 """An image network from a video network (facts section F, deflation).
 
 A still image looks the same at every time, so every kernel may be summed over time and every shift
-over time be left out (but for the order of the channels behind it). What is left of a difference comes from the ends of the clip, where the video
-network sees zeros in place of frames; ``vatt_tf.training.deflation`` fits it away.
+over time be left out (but for the order of the channels behind it). What is left of a difference
+comes from the ends of the clip, where the video network sees zeros in place of frames;
+``vatt_tf.training.deflation`` fits it away.
 """
 
 from __future__ import annotations
