@@ -16,12 +16,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+import numpy as np
+from PIL import Image
+
 VIDEOS = 8
 
 
-def jobs(run: str, data: str, videos: str, out: str) -> Iterator[tuple[str, list[str]]]:
+def jobs(run: str, data: str, videos: str, out: str) -> Iterator[tuple[str, list[str] | None]]:
     """Every command and the arguments of a small job, in an order in which each has its input."""
-    bindings = [f"TRAIN_DATA='{data}/train'", "EVAL_DATA=None", "STEPS=1"]
+    bindings = [f"TRAIN_DATA='{data}/train'", "STEPS=1", "train.evaluate_every=0"]
     tiny = ["--gin_file=tiny.gin", *(f"--gin_bindings={binding}" for binding in bindings)]
     yield "prepare", [f"--videos={videos}", f"--out={out}/shards"]
     yield "train", [*tiny, f"--run_dir={out}/run"]
@@ -31,26 +34,37 @@ def jobs(run: str, data: str, videos: str, out: str) -> Iterator[tuple[str, list
     yield "serving", [f"--models={out}/models", "--port=0"]
     yield "embed", [f"--run_dir={run}", f"--videos={videos}", f"--out={out}/index"]
     yield "search", [f"--index={out}/index", "a red circle"]
-    yield "convert", ["--checkpoint=none", f"--out={out}/weights"]
-    yield "deflate", [f"--run_dir={run}", "--images=none", f"--out={out}/image"]
+    yield "deflate", [f"--run_dir={run}", f"--images={out}/images", f"--out={out}/image"]
+    yield "convert", None  # Needs a checkpoint of the papers' authors.
 
 
-def seconds_to_first_line(command: list[str]) -> float:
-    """Seconds until the command writes something; it is stopped then."""
+def seconds_of(command: list[str], code: int | None = 0) -> tuple[float, float]:
+    """Seconds until the command writes something, and until it ends with ``code``.
+
+    Without a code it is killed as soon as it has written something.
+    """
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
-        process.stdout.read(1)
-        seconds = time.perf_counter() - start
-        process.kill()
-    return seconds
+        written = process.stdout.read(1)
+        first = time.perf_counter() - start
+        if code is None:
+            process.kill()
+            return first, first
+        written += process.stdout.read()
+    if process.returncode != code:
+        text = written.decode()[-2000:]
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{text}")
+    return first, time.perf_counter() - start
 
 
-def seconds_of(command: list[str]) -> float:
-    """Seconds of the whole command."""
-    start = time.perf_counter()
-    subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - start
+def write_images(folder: pathlib.Path) -> None:
+    """Some images of noise."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(VIDEOS):
+        pixels = generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
 
 
 def main() -> None:
@@ -61,19 +75,16 @@ def main() -> None:
     flags = parser.parse_args()
     print("| command | `--help` | wrong flag | first line | whole job |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as out:
+        write_images(pathlib.Path(out, "images"))
         videos = pathlib.Path(out) / "videos"
         videos.mkdir()
         for path in sorted(pathlib.Path(flags.data).glob("videos/val/*.mp4"))[:VIDEOS]:
             (videos / path.name).symlink_to(path.resolve())
         for name, arguments in jobs(flags.run_dir, flags.data, str(videos), out):
             module = [sys.executable, "-m", f"vatt_tf.{name}"]
-            row = [
-                seconds_of([*module, "--help"]),
-                seconds_of([*module, "--no_such_flag=1"]),
-                seconds_to_first_line([*module, *arguments]),
-            ]
-            if name != "serving":  # It would serve for ever.
-                row.append(seconds_of([*module, *arguments]))
+            row = [seconds_of([*module, "--help"])[1], seconds_of([*module, "--no_such=1"], 2)[1]]
+            if arguments is not None:  # A server would serve for ever.
+                row += seconds_of([*module, *arguments], None if name == "serving" else 0)
             cells = " | ".join(f"{seconds:.2f} s" for seconds in row)
             print(f"| `vatt_tf.{name}` | {cells} |", flush=True)
 
