@@ -17,7 +17,7 @@ from vatt_tf.layers.masks import Kept, MaskKey, masked
 from vatt_tf.layers.recompute import once_there, with_backward
 
 # Attention weights that are there at a time, if one head has not more.
-_MOST_WEIGHTS = 2**24
+_MOST_WEIGHTS = 2**23
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
