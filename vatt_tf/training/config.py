@@ -140,8 +140,7 @@ class RunConfig:
                 f"{self.name}.micro_batch_size={micro} (macro MICRO_BATCH_SIZE): expected a "
                 f"divisor of the {per_replica} clips of a replica"
             )
-        has_norms = any(isinstance(t, CONVOLUTIONAL) for t in self.model_config.towers.values())
-        if has_norms and replicas > 1 and micro < per_replica:
+        if replicas > 1 and micro < per_replica and self._has_batch_norm_towers():
             # Replicas cannot meet inside of the loop over the micro-batches.
             raise UserError(
                 f"{self.name}.micro_batch_size={micro} (macro MICRO_BATCH_SIZE): the BatchNorm of "
@@ -149,6 +148,9 @@ class RunConfig:
                 f"{per_replica} clips of each only; leave it out (None), or train on one replica"
             )
         return batch, micro
+
+    def _has_batch_norm_towers(self) -> bool:
+        return any(isinstance(t, CONVOLUTIONAL) for t in self.model_config.towers.values())
 
     def check_whole(self, field: str, least: int) -> None:
         """Wants a whole number of at least ``least``."""
