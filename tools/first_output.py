@@ -83,7 +83,8 @@ def main() -> None:
         for name, arguments in jobs(flags.run_dir, flags.data, str(videos), out):
             module = [sys.executable, "-m", f"vatt_tf.{name}"]
             row = [seconds_of([*module, "--help"])[1], seconds_of([*module, "--no_such=1"], 2)[1]]
-            if arguments is not None:  # A server would serve for ever.
+            if arguments is not None:
+                # A server would serve for ever.
                 row += seconds_of([*module, *arguments], None if name == "serving" else 0)
             cells = " | ".join(f"{seconds:.2f} s" for seconds in row)
             print(f"| `vatt_tf.{name}` | {cells} |", flush=True)

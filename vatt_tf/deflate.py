@@ -96,6 +96,7 @@ def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
             on_step=on_step,
         )
     result = {
+        "batch_size": min(deflation.BATCH, len(images)),
         "from": os.path.abspath(arguments.run_dir),
         "images": len(images),
         "held_out": held_out,
@@ -192,8 +193,9 @@ def _print(out: str, result: dict[str, Any]) -> None:
         print("nothing was fitted: the network has no BatchNorm, or --steps=0")
     print(
         f"(features are {distance['scale']:.4f} on average; "
-        f"{seconds['inflated'] / seconds['deflated']:.1f} times faster in batches of 16, "
-        f"{alone['inflated'] / alone['deflated']:.1f} times one image at a time)"
+        f"{seconds['inflated'] / seconds['deflated']:.1f} times faster with "
+        f"{result['batch_size']} images at a time, "
+        f"{alone['inflated'] / alone['deflated']:.1f} times faster one at a time)"
     )
 
 

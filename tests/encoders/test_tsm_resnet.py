@@ -13,7 +13,7 @@ from tests.layers.plain_resnet import (
     assert_features_equal,
     assert_statistics_equal,
 )
-from vatt_tf.encoders.tsm_resnet import TSMResNetEncoder
+from vatt_tf.encoders.tsm_resnet import TSMResNetEncoder, deflate_weights
 
 BLOCKS = (1, 2, 1, 1)
 
@@ -178,3 +178,10 @@ def test_narrow_widths_are_multiples_of_eight(width, widths):
 def test_what_cannot_be_built(arguments):
     with pytest.raises(ValueError, match="4 positive numbers of blocks and a positive width"):
         TSMResNetEncoder(**arguments)
+
+
+@pytest.mark.parametrize("shifts", [(False, False), (True, True), (False, True)])
+def test_what_does_not_belong_together_is_not_deflated(shifts):
+    video, image = (make(shift=shift) for shift in shifts)
+    with pytest.raises(ValueError, match="expected a video encoder and its image encoder"):
+        deflate_weights(video, image)

@@ -14,7 +14,7 @@ from vatt_tf.layers.dropout import Dropout
 from vatt_tf.layers.fusion import fused
 from vatt_tf.layers.lean_dense import lean_dense, on_rows
 from vatt_tf.layers.masks import Kept, MaskKey, masked
-from vatt_tf.layers.recompute import once_there, with_backward
+from vatt_tf.layers.recompute import once_there, one_of, with_backward
 
 # Attention weights that are there at a time, if one head has not more.
 _MOST_WEIGHTS = 2**23
@@ -165,10 +165,10 @@ def attend(
     def forward(heads: Any, *bias: Any) -> Any:
         outputs: list[Any] = []
         for part in parts:
-            query, key, value = ops.unstack(_of_heads(heads, part, 2), 3, axis=0)
-            query = _scaled(query, query_scale, tuple(_one_of(one) for one in outputs[-1:]))
+            query, key, value = ops.unstack(_heads_of(heads, part, 2), 3, axis=0)
+            query = _scaled(query, query_scale, tuple(one_of(one) for one in outputs[-1:]))
             weights = _softmax_weights(query, key, *bias)
-            weights = _kept_weights(weights, _of_mask(kept, part, heads), scale)
+            weights = _kept_weights(weights, _mask_of(kept, part, heads), scale)
             outputs.append(ops.matmul(weights, value))
         return ops.transpose(_joined(outputs, 1), (0, 2, 1, 3))
 
@@ -178,22 +178,22 @@ def attend(
         sums = ops.transpose(sums, (0, 2, 1, 3))
         upstream = ops.transpose(upstream, (0, 2, 1, 3))
         of_heads: list[Any] = []
-        first: tuple[Any, ...] = (_one_of(upstream),)
+        first: tuple[Any, ...] = (one_of(upstream),)
         for part in parts:
-            query, key, value = ops.unstack(_of_heads(heads, part, 2), 3, axis=0)
+            query, key, value = ops.unstack(_heads_of(heads, part, 2), 3, axis=0)
             query = _scaled(query, query_scale, first)
-            of_outputs = _scaled(_of_heads(upstream, part, 1), scale, first)
-            mask = _of_mask(kept, part, heads)
+            of_outputs = _scaled(_heads_of(upstream, part, 1), scale, first)
+            mask = _mask_of(kept, part, heads)
             weights = _softmax_weights(query, key, *bias)
             of_value = ops.matmul(_swap(_kept_weights(weights, mask)), of_outputs)
             of_weights = ops.matmul(of_outputs, _swap(value))
-            of_scores = _of_scores(weights, mask, of_weights, _of_heads(sums, part, 1))
+            of_scores = _of_scores(weights, mask, of_weights, _heads_of(sums, part, 1))
             of_bias = [_reduced_to(one, of_scores) for one in bias]
             of_scores = ops.cast(of_scores, query.dtype)
             of_query = query_scale * ops.matmul(of_scores, key)
             of_key = ops.matmul(_swap(of_scores), query)
             of_heads.append(ops.stack([of_query, of_key, of_value], axis=0))
-            first = (_one_of(of_query), _one_of(of_key))
+            first = (one_of(of_query), one_of(of_key))
         return (_joined(of_heads, 2), *of_bias)
 
     operands = (heads,) if bias is None else (heads, bias)
@@ -213,26 +213,23 @@ def _parts(shape: Sequence[Any]) -> list[slice]:
     return [slice(start, start + together) for start in range(0, count, together)]
 
 
-def _of_heads(values: Any, part: slice, axis: int) -> Any:
+def _heads_of(values: Any, part: slice, axis: int) -> Any:
+    """The heads of a part, which lie along ``axis``."""
     return values if part == slice(None) else values[(*[slice(None)] * axis, part)]
 
 
-def _of_mask(kept: Kept, part: slice, heads: Any) -> Kept:
+def _mask_of(kept: Kept, part: slice, heads: Any) -> Kept:
+    """What dropout keeps of the weights of a part."""
     if kept is None or part == slice(None):
         return kept
     if not isinstance(kept, MaskKey):
-        return _of_heads(kept, part, 1)
+        return _heads_of(kept, part, 1)
     _, rows, _, length, _ = heads.shape
     return kept.behind(part.start * rows * length * length)
 
 
 def _joined(parts: list[Any], axis: int) -> Any:
     return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=axis)
-
-
-def _one_of(values: Any) -> Any:
-    """Something small that is there when the values are."""
-    return ops.reshape(values, (-1,))[:1]
 
 
 @fused

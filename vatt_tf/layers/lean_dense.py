@@ -18,7 +18,7 @@ from keras import ops
 
 from vatt_tf.layers.fusion import fused
 from vatt_tf.layers.masks import Kept, masked
-from vatt_tf.layers.recompute import once_there, with_backward
+from vatt_tf.layers.recompute import once_there, one_of, with_backward
 
 
 def lean_dense(inputs: Any, kernel: Any, bias: Any = None) -> Any:
@@ -66,7 +66,7 @@ def norm_dense(
         upstream: Any, outputs: Any, inputs: Any, gamma: Any, beta: Any, *weights: Any
     ) -> tuple[Any, ...]:
         del outputs
-        normed = _norm(inputs, gamma, beta, epsilon, _one_of(upstream))
+        normed = _norm(inputs, gamma, beta, epsilon, one_of(upstream))
         of_weights = _of_weights(normed, upstream, weights)
         of_normed = ops.cast(_of_inputs(upstream, weights), "float32")
         of_inputs, products = _of_norm(of_normed, inputs, gamma, epsilon)
@@ -101,10 +101,10 @@ def gelu_dense(
 
     def backward(upstream: Any, outputs: Any, inputs: Any, *weights: Any) -> tuple[Any, ...]:
         del outputs
-        hidden = _hidden(inputs, kept, scale, _one_of(upstream))
+        hidden = _hidden(inputs, kept, scale, one_of(upstream))
         of_weights = _of_weights(hidden, upstream, weights)
         of_hidden = _of_inputs(upstream, weights)
-        first = tuple(_one_of(one) for one in of_weights)
+        first = tuple(one_of(one) for one in of_weights)
         return _of_gelu(of_hidden, inputs, kept, scale, first), *of_weights
 
     return with_backward(forward, backward)(inputs, *_weights(kernel, bias, inputs.dtype))
@@ -165,11 +165,6 @@ def _of_gelu(of_hidden: Any, inputs: Any, kept: Kept, scale: float, first: tuple
     # The density times x: x * exp(-x^2 / 2) / sqrt(2 pi).
     slope = part * ops.exp(-ops.square(part)) * (1.0 / math.sqrt(math.pi))
     return masked(of_hidden, kept) * (scale * (distribution + slope))
-
-
-def _one_of(values: Any) -> Any:
-    """Something small that is there when the values are."""
-    return ops.reshape(values, (-1,))[:1]
 
 
 def _weights(kernel: Any, bias: Any, dtype: Any) -> tuple[Any, ...]:

@@ -48,8 +48,13 @@ def once_there(first: Any | Sequence[Any], values: Any) -> Any:
         The same values.
     """
     firsts = first if isinstance(first, list | tuple) else [first]
-    numbers = [ops.cast(ops.reshape(one, (-1,))[:1], "float32") for one in firsts]
+    numbers = [ops.cast(one_of(one), "float32") for one in firsts]
     zero = sum(ops.minimum(ops.abs(number), 0.0) for number in numbers)
     if values.dtype == "bool":
         return ops.logical_or(values, zero > 0.0)
     return values + ops.cast(zero, values.dtype)
+
+
+def one_of(values: Any) -> Any:
+    """Something small, [1], that is there when the values are."""
+    return ops.reshape(values, (-1,))[:1]

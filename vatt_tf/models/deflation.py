@@ -23,7 +23,7 @@ from vatt_tf.models.conv_config import S3DTowerConfig, TSMResNetTowerConfig
 from vatt_tf.models.transformer_config import VideoTowerConfig
 from vatt_tf.models.vatt import build_vatt
 
-_CONVOLUTIONAL: dict[type, Any] = {
+_DEFLATE_WEIGHTS: dict[type, Any] = {
     s3d.S3DGEncoder: s3d.deflate_weights,
     tsm_resnet.TSMResNetEncoder: tsm_resnet.deflate_weights,
 }
@@ -65,11 +65,10 @@ def deflate(model: Any) -> Any:
         raise UserError("a classifier of several modalities cannot be deflated; deflate its source")
     video = model.towers["video"]
     rest = image.weights
-    for encoder, deflate_weights in _CONVOLUTIONAL.items():
-        if isinstance(video, encoder):
-            deflate_weights(video, image.towers["video"])
-            done = {weight.path for weight in image.towers["video"].weights}
-            rest = [weight for weight in rest if weight.path not in done]
+    if type(video) in _DEFLATE_WEIGHTS:
+        _DEFLATE_WEIGHTS[type(video)](video, image.towers["video"])
+        done = {weight.path for weight in image.towers["video"].weights}
+        rest = [weight for weight in rest if weight.path not in done]
     values = {weight.path: weight for weight in model.weights}
     for weight in rest:
         weight.assign(_over_time(weight, ops.convert_to_numpy(values[weight.path])))

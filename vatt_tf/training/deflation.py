@@ -18,7 +18,7 @@ import tensorflow as tf
 from vatt_tf.models.deflation import normalisations
 
 # Images that pass through a network at a time when nothing is trained.
-_BATCH = 16
+BATCH = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def still_features(tower: Any, images: np.ndarray, frames: int) -> np.ndarray:
         clips = tf.repeat(batch[:, tf.newaxis], frames, axis=1)
         return tf.cast(tower(clips, training=False)["features_pooled"], tf.float32)
 
-    parts = [images[first : first + _BATCH] for first in range(0, len(images), _BATCH)]
+    parts = [images[first : first + BATCH] for first in range(0, len(images), BATCH)]
     return np.concatenate([features(tf.constant(part)).numpy() for part in parts])
 
 
@@ -114,7 +114,7 @@ def fit(
 
 
 def seconds_per_image(
-    tower: Any, images: np.ndarray, frames: int, together: int = _BATCH, rounds: int = 5
+    tower: Any, images: np.ndarray, frames: int, together: int = BATCH, rounds: int = 5
 ) -> float:
     """Shortest time of an image that is shown for ``frames`` frames, ``together`` at a time."""
 
