@@ -2,11 +2,11 @@
 
     python tools/deflation_table.py --manifest=sign_digits/manifest.csv --out=runs/deflation
 
-Trains narrow MMV networks on the narrated digits (``shards/narrated_digits``, eight frames),
-deflates them with the training images of the manifest, and asks each network which digit the hands
-of ``shards/sign_digits/val`` show (zero-shot, from ten captions): the video network on repeated
-images, naive and learned deflation. As many at a time as there are processors, each on one of its
-own; goes on where it was interrupted.
+Trains narrow MMV networks and a VATT on the narrated digits (``shards/narrated_digits``, eight
+frames), deflates them with the training images of the manifest, and asks each network which digit
+the hands of ``shards/sign_digits/val`` show (zero-shot, from ten captions): the video network on
+repeated images, naive and learned deflation. A Transformer has nothing to learn: both are one.
+As many at a time as there are processors, each on one of its own; goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -14,16 +14,25 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import csv
+import functools
 import json
 import os
 import pathlib
 import statistics
 
+import experiments
 from lanes import Lanes
 
-TOWERS = {"TSM": "vatt.video=@tsm_resnet_tower()", "S3D-G": "vatt.video=@s3d_tower()"}
-# Eight frames of the same second and a third that the example sees four of.
-FRAMES = ("tsm_resnet_tower.frames=8", "s3d_tower.frames=8", "train.frame_rate=6.0")
+# Eight frames of the same second and a third that the examples see four of.
+NETWORKS = {
+    "TSM": (
+        "mmv_narrated_digits.gin",
+        "vatt.video=@tsm_resnet_tower()",
+        "tsm_resnet_tower.frames=8",
+    ),
+    "S3D-G": ("mmv_narrated_digits.gin", "vatt.video=@s3d_tower()", "s3d_tower.frames=8"),
+    "Transformer": ("narrated_digits.gin", "video_tower.frames=8"),
+}
 PROMPTS = "examples/prompts/narrated_digits.txt"
 
 
@@ -40,33 +49,26 @@ def training_images(manifest: str, folder: pathlib.Path) -> str:
 
 
 def measured(
-    lanes: Lanes, out: pathlib.Path, images: str, tower: str, seed: int, steps: int
+    lanes: Lanes, folder: pathlib.Path, images: str, network: str, seed: int, steps: int
 ) -> dict[str, float]:
-    """Top-1 of the three networks, distances and times, unless they are there already."""
-    folder = out / f"{tower.lower()}_{seed}"
-    done, log, run = folder / "row.json", folder / "log.txt", folder / "run"
-    if done.exists():
-        return json.loads(done.read_text())
-    folder.mkdir(parents=True, exist_ok=True)
-    bindings = [TOWERS[tower], *FRAMES, f"SEED={seed}", f"STEPS={steps}", "train.evaluate_every=0"]
-    arguments = ["--gin_file=examples/mmv_narrated_digits.gin", f"--run_dir={run}"]
-    lanes.run("train", [*arguments, *(f"--gin_bindings={one}" for one in bindings)], log)
-    row = {}
+    """Top-1 of the three networks, distances and times."""
+    gin_file, *bindings = NETWORKS[network]
+    bindings += ["train.frame_rate=6.0", f"STEPS={steps}"]
+    experiments.train(lanes, folder, gin_file, bindings, seed)
+    run, row = folder / "run", {}
     networks = {"image repeated": run, "naive": folder / "naive", "learned": folder / "learned"}
-    for name, network in networks.items():
-        if network is not run and not network.exists():
-            flags = [f"--run_dir={run}", f"--images={images}", f"--out={network}", f"--seed={seed}"]
-            lanes.run("deflate", [*flags, *(["--steps=0"] if name == "naive" else [])], log)
-        flags = [f"--run_dir={network}", "--data=shards/sign_digits/val", "--task=zero_shot"]
-        lanes.run("evaluate", [*flags, f"--prompts={PROMPTS}"], log)
-        row[name] = 100 * json.loads((network / "results.json").read_text())["zero_shot"]["top1"]
+    for name, path in networks.items():
+        if path is not run and not path.exists():
+            flags = [f"--run_dir={run}", f"--images={images}", f"--out={path}", f"--seed={seed}"]
+            flags += ["--steps=0"] if name == "naive" else []
+            lanes.run("deflate", flags, folder / "log.txt")
+        flags = ["--data=shards/sign_digits/val", f"--prompts={PROMPTS}"]
+        results = experiments.evaluate(lanes, folder, path, "zero_shot", *flags)
+        row[name] = 100 * results["top1"]
     result = json.loads((networks["learned"] / "deflation.json").read_text())
     row |= {f"L1 {name}": value for name, value in result["l1"].items()}
     for kind in ("seconds_per_image", "seconds_alone"):
         row |= {f"{kind} {name}": value for name, value in result[kind].items()}
-    temporary = done.with_suffix(".tmp")
-    temporary.write_text(json.dumps(row))
-    os.replace(temporary, done)
     return row
 
 
@@ -82,23 +84,25 @@ def main() -> None:
     lanes, out = Lanes(flags.lanes), pathlib.Path(flags.out)
     images = training_images(flags.manifest, out / "images")
     with concurrent.futures.ThreadPoolExecutor(flags.lanes) as pool:
-        futures = {
-            (tower, seed): pool.submit(measured, lanes, out, images, tower, seed, flags.steps)
-            for tower in TOWERS
-            for seed in range(flags.seeds)
-        }
+        futures = {}
+        for network in NETWORKS:
+            for seed in range(flags.seeds):
+                folder = out / f"{network.lower()}_{seed}"
+                task = (lanes, folder, images, network, seed, flags.steps)
+                measure = functools.partial(measured, *task)
+                futures[network, seed] = pool.submit(experiments.kept, folder, measure)
         rows = {key: future.result() for key, future in futures.items()}
     names = ("image repeated", "learned", "naive")
-    print(f"| network | {' | '.join(names)} | faster | faster, one at a time |\n|{'---|' * 6}")
-    for tower in TOWERS:
-        found = [row for (name, _), row in rows.items() if name == tower]
+    print(experiments.head(["network", *names, "faster", "faster, one at a time"]))
+    for network in NETWORKS:
+        found = [row for (name, _), row in rows.items() if name == network]
         cells = [" / ".join(f"{row[name]:.1f}" for row in found) for name in names]
         for kind in ("seconds_per_image", "seconds_alone"):
             ratios = [row[f"{kind} inflated"] / row[f"{kind} deflated"] for row in found]
             cells.append(f"{statistics.median(ratios):.1f} x")
-        print(f"| {tower} | {' | '.join(cells)} |")
+        print(f"| {network} | {' | '.join(cells)} |")
     (out / "table.json").write_text(
-        json.dumps({f"{tower} {seed}": row for (tower, seed), row in rows.items()}, indent=2)
+        json.dumps({f"{network} {seed}": row for (network, seed), row in rows.items()}, indent=2)
     )
 
 

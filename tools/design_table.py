@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import functools
 import json
 import os
 import pathlib
 import statistics
 from collections.abc import Iterator, Sequence
 
+import experiments
 from lanes import Lanes
 
 TOWERS = {"TSM": "vatt.video=@tsm_resnet_tower()", "S3D-G": "vatt.video=@s3d_tower()"}
@@ -28,7 +30,7 @@ NARROW = tuple(
     for tower in ("video", "audio", "text")
     for field, value in {"d_model": 44, "num_heads": 2, "d_kv": 22, "d_ff": 176}.items()
 )
-METRICS = {
+METRICS: dict[str, dict[str, tuple[str, ...]]] = {
     "narrated_digits": {
         "audio to video, class": ("by_class", "audio_to_video", "precision@1"),
         "video to audio, class": ("by_class", "video_to_audio", "precision@1"),
@@ -51,7 +53,7 @@ def designs(data: str) -> Iterator[tuple[str, list[str]]]:
     yield "VATT, equal parameters", [f"{data}.gin", *NARROW]
 
 
-def trained(
+def measured(
     lanes: Lanes,
     folder: pathlib.Path,
     data: str,
@@ -59,30 +61,14 @@ def trained(
     seed: int,
     steps: int | None,
 ) -> dict[str, float]:
-    """Trains and evaluates one design with one seed, unless it is done already."""
-    done = folder / "row.json"
-    if done.exists():
-        return json.loads(done.read_text())
-    folder.mkdir(parents=True, exist_ok=True)
+    """Trains and evaluates one design with one seed."""
     gin_file, *bindings = flags
-    bindings = [*bindings, f"SEED={seed}", "train.evaluate_every=0"]
     bindings += [f"STEPS={steps}"] if steps else []
-    arguments = [f"--gin_file=examples/{gin_file}", f"--run_dir={folder}/run"]
-    arguments += [f"--gin_bindings={binding}" for binding in bindings]
-    seconds = lanes.run("train", arguments, folder / "log.txt")
-    arguments = [f"--run_dir={folder}/run", f"--data=shards/{data}/val", "--task=retrieval"]
-    lanes.run("evaluate", arguments, folder / "log.txt")
-    results = json.loads((folder / "run" / "results.json").read_text())["retrieval"]
-    row = {"seconds": seconds, "parameters": parameters(folder / "run")}
-    for name, path in METRICS[data].items():
-        value = results
-        for key in path:
-            value = value[key]
-        row[name] = 100 * value
-    temporary = done.with_suffix(".tmp")
-    temporary.write_text(json.dumps(row))
-    os.replace(temporary, done)
-    return row
+    row = {"seconds": experiments.train(lanes, folder, gin_file, bindings, seed)}
+    run = folder / "run"
+    results = experiments.evaluate(lanes, folder, run, "retrieval", f"--data=shards/{data}/val")
+    row["parameters"] = parameters(run)
+    return row | {name: experiments.percent(results, path) for name, path in METRICS[data].items()}
 
 
 def parameters(run: pathlib.Path) -> int:
@@ -105,7 +91,8 @@ def main() -> None:
     flags = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     out = pathlib.Path(flags.out) / flags.data
-    lanes, rows = Lanes(flags.lanes), {}
+    lanes = Lanes(flags.lanes)
+    rows: dict[str, list[dict[str, float]]] = {}
 
     def table(entries: Sequence[tuple[str, list[str], int | None]]) -> None:
         with concurrent.futures.ThreadPoolExecutor(flags.lanes) as pool:
@@ -114,7 +101,8 @@ def main() -> None:
                 for name, arguments, steps in entries:
                     folder = out / f"{name.lower().replace(', ', '_').replace(' ', '_')}_{seed}"
                     task = (lanes, folder, flags.data, arguments, seed, steps)
-                    futures[name, seed] = pool.submit(trained, *task)
+                    measure = functools.partial(measured, *task)
+                    futures[name, seed] = pool.submit(experiments.kept, folder, measure)
             for (name, _), future in futures.items():
                 rows.setdefault(name, []).append(future.result())
 
@@ -129,13 +117,9 @@ def main() -> None:
     table([("VATT, equal time", narrow, longer)])
 
     names = list(METRICS[flags.data])
-    print(f"| design | parameters | training | {' | '.join(names)} |\n|{'---|' * (3 + len(names))}")
+    print(experiments.head(["design", "parameters", "training", *names]))
     for name, found in rows.items():
-        cells = [
-            f"{statistics.mean(row[metric] for row in found):.1f} ± "
-            f"{statistics.pstdev(row[metric] for row in found):.1f}"
-            for metric in names
-        ]
+        cells = [experiments.over_seeds(found, metric) for metric in names]
         middle = statistics.median(row["seconds"] for row in found)
         millions = found[0]["parameters"] / 1e6
         print(f"| {name} | {millions:.2f} M | {middle:.0f} s | {' | '.join(cells)} |")

@@ -17,7 +17,7 @@ from vatt_tf.layers.masks import Kept, MaskKey, masked
 from vatt_tf.layers.recompute import once_there, one_of, with_backward
 
 # Attention weights that are there at a time, if one head has not more.
-_MOST_WEIGHTS = 2**23
+_MOST_WEIGHTS = 2**24
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -90,12 +90,13 @@ class SelfAttention(keras.layers.Layer):
 
     def from_projected(self, fused: Any, bias: Any = None, training: bool = False) -> Any:
         """The attention from the outputs of ``qkv``, [B, N, 3 * num_heads * d_kv]."""
-        heads, (rows, length, _) = self._heads(fused), ops.shape(fused)
+        rows, length, _ = ops.shape(fused)
         if training:
-            kept = self.dropout.keep_mask((rows, self.num_heads, length, length), training)
+            kept = self.dropout.keep_mask((self.num_heads, rows, length, length), training)
+            heads = ops.transpose(self._split(fused), (2, 3, 0, 1, 4))
             outputs = attend(heads, bias, kept, self._query_scale, self.dropout.scale)
         else:
-            query, key, value = ops.unstack(heads, 3, axis=0)
+            query, key, value = ops.unstack(self._heads(fused), 3, axis=0)
             weights = self._weights(query, key, bias)
             outputs = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
         outputs = ops.reshape(outputs, (-1, ops.shape(outputs)[1], self.num_heads * self.d_kv))
@@ -118,8 +119,11 @@ class SelfAttention(keras.layers.Layer):
 
     def _heads(self, fused: Any) -> Any:
         """Query, key and value, [3, B, heads, N, d_kv]."""
-        fused = ops.reshape(fused, (-1, ops.shape(fused)[1], 3, self.num_heads, self.d_kv))
-        return ops.transpose(fused, (2, 0, 3, 1, 4))
+        return ops.transpose(self._split(fused), (2, 0, 3, 1, 4))
+
+    def _split(self, fused: Any) -> Any:
+        """The outputs of ``qkv`` as [B, N, 3, heads, d_kv]."""
+        return ops.reshape(fused, (-1, ops.shape(fused)[1], 3, self.num_heads, self.d_kv))
 
     def compute_output_shape(self, inputs_shape: Any, bias_shape: Any = None) -> Any:
         return inputs_shape
@@ -147,13 +151,13 @@ def attend(
     The weights, [B, heads, N, N], are most of what a Transformer would keep for its backward
     pass. Nothing of their size is kept here but the mask, where it is drawn: the backward pass
     computes them once more, which costs a few percent of its time. Long sequences are computed some
-    heads at a time, so that the weights of all are never there together. The softmax is float32
-    under every policy.
+    heads at a time, so that the weights of all are never there together; heads come first, so that
+    some of them lie side by side. The softmax is float32 under every policy.
 
     Args:
-        heads: Query, key and value, [3, B, heads, N, d_kv].
+        heads: Query, key and value, [3, heads, B, N, d_kv].
         bias: Broadcastable to [B, heads, N, N], or None.
-        kept: What dropout keeps of the weights, [B, heads, N, N].
+        kept: What dropout keeps of the weights, [heads, B, N, N].
         query_scale: Factor of the scores.
         scale: Factor of the outputs: what dropout multiplies the kept weights by.
 
@@ -164,45 +168,50 @@ def attend(
 
     def forward(heads: Any, *bias: Any) -> Any:
         outputs: list[Any] = []
+        tensors = ops.unstack(heads, 3, axis=0)
         for part in parts:
-            query, key, value = ops.unstack(_heads_of(heads, part, 2), 3, axis=0)
+            query, key, value = (_part_of(tensor, part) for tensor in tensors)
             query = _scaled(query, query_scale, tuple(one_of(one) for one in outputs[-1:]))
             weights = _softmax_weights(query, key, *bias)
             weights = _kept_weights(weights, _mask_of(kept, part, heads), scale)
             outputs.append(ops.matmul(weights, value))
-        return ops.transpose(_joined(outputs, 1), (0, 2, 1, 3))
+        return ops.transpose(_joined(outputs), (1, 2, 0, 3))
 
     def backward(upstream: Any, outputs: Any, heads: Any, *bias: Any) -> tuple[Any, ...]:
         # Softmax: w * (dw - sum of w * dw), a sum that is also that of upstream * outputs.
         sums = ops.sum(_float32(upstream) * _float32(outputs), axis=-1, keepdims=True)
-        sums = ops.transpose(sums, (0, 2, 1, 3))
-        upstream = ops.transpose(upstream, (0, 2, 1, 3))
-        of_heads: list[Any] = []
+        sums = ops.transpose(sums, (2, 0, 1, 3))
+        upstream = ops.transpose(upstream, (2, 0, 1, 3))
+        tensors = ops.unstack(heads, 3, axis=0)
+        of_tensors: list[list[Any]] = [[], [], []]
         first: tuple[Any, ...] = (one_of(upstream),)
         for part in parts:
-            query, key, value = ops.unstack(_heads_of(heads, part, 2), 3, axis=0)
-            query = _scaled(query, query_scale, first)
-            of_outputs = _scaled(_heads_of(upstream, part, 1), scale, first)
+            query, key, value = (_part_of(tensor, part) for tensor in tensors)
+            of_outputs = _scaled(_part_of(upstream, part), scale, first)
             mask = _mask_of(kept, part, heads)
-            weights = _softmax_weights(query, key, *bias)
+            weights = _softmax_weights(_scaled(query, query_scale, first), key, *bias)
             of_value = ops.matmul(_swap(_kept_weights(weights, mask)), of_outputs)
             of_weights = ops.matmul(of_outputs, _swap(value))
-            of_scores = _of_scores(weights, mask, of_weights, _heads_of(sums, part, 1))
-            of_bias = [_reduced_to(one, of_scores) for one in bias]
+            part_sums = _part_of(sums, part)
+            of_scores = _of_scores(weights, mask, of_weights, part_sums, query_scale)
+            of_bias = [_reduced_to(one, of_scores / query_scale) for one in bias]
             of_scores = ops.cast(of_scores, query.dtype)
-            of_query = query_scale * ops.matmul(of_scores, key)
+            of_query = ops.matmul(of_scores, key)
             of_key = ops.matmul(_swap(of_scores), query)
-            of_heads.append(ops.stack([of_query, of_key, of_value], axis=0))
+            for found, one in zip(of_tensors, (of_query, of_key, of_value), strict=True):
+                found.append(one)
             first = (one_of(of_query), one_of(of_key))
-        return (_joined(of_heads, 2), *of_bias)
+        of_heads = ops.concatenate([one for found in of_tensors for one in found], axis=0)
+        return (ops.reshape(of_heads, ops.shape(heads)), *of_bias)
 
-    operands = (heads,) if bias is None else (heads, bias)
-    return with_backward(forward, backward)(*operands)
+    if bias is None:
+        return with_backward(forward, backward)(heads)
+    return with_backward(forward, backward)(heads, ops.transpose(bias, (1, 0, 2, 3)))
 
 
 def _parts(shape: Sequence[Any]) -> list[slice]:
     """The heads that are computed together; all if they are few or their number is unknown."""
-    _, rows, count, length, _ = shape
+    _, count, rows, length, _ = shape
     if not all(isinstance(size, int) for size in shape):
         return [slice(None)]
     together = max(_MOST_WEIGHTS // (rows * length * length), 1)
@@ -213,23 +222,23 @@ def _parts(shape: Sequence[Any]) -> list[slice]:
     return [slice(start, start + together) for start in range(0, count, together)]
 
 
-def _heads_of(values: Any, part: slice, axis: int) -> Any:
-    """The heads of a part, which lie along ``axis``."""
-    return values if part == slice(None) else values[(*[slice(None)] * axis, part)]
+def _part_of(values: Any, part: slice) -> Any:
+    """Some heads of [heads, ...]."""
+    return values if part == slice(None) else values[part]
 
 
 def _mask_of(kept: Kept, part: slice, heads: Any) -> Kept:
-    """What dropout keeps of the weights of a part."""
+    """What dropout keeps of the weights of some heads."""
     if kept is None or part == slice(None):
         return kept
     if not isinstance(kept, MaskKey):
-        return _heads_of(kept, part, 1)
-    _, rows, _, length, _ = heads.shape
+        return kept[part]
+    _, _, rows, length, _ = heads.shape
     return kept.behind(part.start * rows * length * length)
 
 
-def _joined(parts: list[Any], axis: int) -> Any:
-    return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=axis)
+def _joined(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=0)
 
 
 @fused
@@ -243,9 +252,9 @@ def _kept_weights(weights: Any, kept: Kept, scale: float = 1.0) -> Any:
 
 
 @fused
-def _of_scores(weights: Any, kept: Kept, of_weights: Any, sums: Any) -> Any:
-    """Gradient of the scores, float32, through dropout and softmax."""
-    return _float32(weights) * (masked(_float32(of_weights), kept) - sums)
+def _of_scores(weights: Any, kept: Kept, of_weights: Any, sums: Any, scale: float) -> Any:
+    """Gradient of the scores, float32, through dropout and softmax; times ``scale``."""
+    return scale * _float32(weights) * (masked(_float32(of_weights), kept) - sums)
 
 
 def _softmax_weights(query: Any, key: Any, bias: Any = None) -> Any:

@@ -1,0 +1,62 @@
+"""What the tables of docs/results.md share: runs that are trained and evaluated once, and kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lanes import Lanes
+
+
+def kept(folder: pathlib.Path, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """The figures of a folder: from its ``row.json``, or measured and then written there."""
+    file = folder / "row.json"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(measure()))
+        os.replace(temporary, file)
+    return json.loads(file.read_text())
+
+
+def train(
+    lanes: Lanes, folder: pathlib.Path, gin_file: str, bindings: Sequence[str], seed: int
+) -> float:
+    """Trains ``folder/run`` on a small data set; returns the processor seconds."""
+    bindings = [*bindings, f"SEED={seed}", "train.evaluate_every=0"]
+    arguments = [f"--gin_file=examples/{gin_file}", f"--run_dir={folder}/run"]
+    arguments += [f"--gin_bindings={binding}" for binding in bindings]
+    return lanes.run("train", arguments, folder / "log.txt")
+
+
+def evaluate(
+    lanes: Lanes, folder: pathlib.Path, run: pathlib.Path, task: str, *flags: str
+) -> dict[str, Any]:
+    """Results of ``vatt_tf.evaluate``."""
+    arguments = [f"--run_dir={run}", f"--task={task}", *flags]
+    lanes.run("evaluate", arguments, folder / "log.txt")
+    return json.loads((run / "results.json").read_text())[task]
+
+
+def percent(results: Mapping[str, Any], path: Sequence[str]) -> float:
+    """The share that lies in nested results under these keys."""
+    value: Any = results
+    for key in path:
+        value = value[key]
+    return 100 * value
+
+
+def over_seeds(rows: Sequence[Mapping[str, float]], name: str, digits: int = 1) -> str:
+    """Mean and standard deviation, for a cell of a table."""
+    values = [row[name] for row in rows]
+    mean, deviation = statistics.mean(values), statistics.pstdev(values)
+    return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+
+
+def head(columns: Sequence[str]) -> str:
+    """First two lines of a Markdown table."""
+    return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"

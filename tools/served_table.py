@@ -1,0 +1,110 @@
+"""Every design of the design table exported, served and loaded in a Keras app, by the commands.
+
+    python tools/served_table.py runs/design/narrated_digits/*_0/run
+
+For each run: ``vatt_tf.export``; ``vatt_tf.serving`` in a process of its own, asked over gRPC;
+``keras.layers.TFSMLayer`` of each SavedModel. Prints by how much their embeddings of the same
+clips, sounds and sentences differ from those of the trained model, and the seconds of an export.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import experiments
+import keras
+import numpy as np
+import tensorflow as tf
+
+import vatt_tf
+from vatt_tf.export import examples
+from vatt_tf.serving.benchmark_tools import ServerProcess
+from vatt_tf.serving.client import Client
+
+INPUTS = {"video": "frames", "audio": "waveform", "text": "text"}
+Embeddings = dict[str, dict[str, np.ndarray]]
+
+
+def embeddings(embedder: Any, inputs: Mapping[str, Any]) -> Embeddings:
+    """By modality and space, of a trained model or of a client."""
+    methods = {name: getattr(embedder, f"embed_{name}") for name in inputs}
+    return {name: methods[name](inputs[name], space="all") for name in inputs}
+
+
+def in_keras(models: pathlib.Path, inputs: Mapping[str, Any], spaces: Embeddings) -> Embeddings:
+    """The same from Keras layers of the SavedModels."""
+    found = {}
+    for name, values in inputs.items():
+        (folder,) = (models / name).glob("[0-9]*")
+        layer = keras.layers.TFSMLayer(str(folder), call_endpoint="serving_default")
+        shape = np.shape(values)[1:]
+        dtype = "string" if name == "text" else values.dtype.name
+        source = keras.Input(shape, dtype=dtype)
+        answers = keras.Model(source, layer(source))(tf.constant(values))
+        one = len(spaces[name]) == 1
+        found[name] = {
+            space: answers["embedding" if one else f"embedding_{space}"].numpy()
+            for space in spaces[name]
+        }
+    return found
+
+
+def difference(first: Embeddings, second: Embeddings) -> float:
+    """Largest difference of two sets of embeddings."""
+    return max(
+        float(np.abs(first[name][space] - second[name][space]).max())
+        for name in first
+        for space in first[name]
+    )
+
+
+def measured(run: str, models: pathlib.Path) -> dict[str, float]:
+    """Seconds of the export and differences from the trained model."""
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "vatt_tf.export", f"--run_dir={run}", f"--out={models}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    row = {"export": time.perf_counter() - start}
+    trained = vatt_tf.load(run)
+    inputs: dict[str, Any] = {
+        name: examples.request(alias, trained.clip, 4)
+        for name, alias in INPUTS.items()
+        if (models / name).exists()
+    }
+    inputs["text"] = [text.decode() for text in inputs["text"]]
+    expected = embeddings(trained, inputs)
+    start = time.perf_counter()
+    with ServerProcess(models) as server, Client(server.address) as client:
+        row["start of the server"] = time.perf_counter() - start
+        row["over gRPC"] = difference(expected, embeddings(client, inputs))
+    row["in a Keras app"] = difference(expected, in_keras(models, inputs, expected))
+    return row
+
+
+def main() -> None:
+    """Prints a line for each run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", help="run directories")
+    flags = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    columns = ["run", "export", "start of the server", "over gRPC", "in a Keras app"]
+    print(experiments.head(columns), flush=True)
+    for run in flags.runs:
+        with tempfile.TemporaryDirectory() as folder:
+            row = measured(run, pathlib.Path(folder))
+        name = pathlib.Path(run)
+        cells = [f"{row['export']:.0f} s", f"{row['start of the server']:.0f} s"]
+        cells += [f"{row['over gRPC']:.1e}", f"{row['in a Keras app']:.1e}"]
+        shown = name.parent.name if name.name == "run" else name.name
+        print(f"| {shown} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

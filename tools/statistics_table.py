@@ -1,0 +1,82 @@
+"""Statistical regularisation: what it does to the places of the modalities, and to retrieval.
+
+    python tools/statistics_table.py --out=runs/statistics
+
+Trains the agnostic model on the narrated digits (``shards/narrated_digits``) without and with
+``contrastive_loss.statistics_weight`` and measures the silhouette by modality (features behind the
+towers, common spaces) and retrieval by class. Two at a time, each on a processor of its own; goes
+on where it was interrupted. The reports of the runs have the t-SNE maps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import functools
+import json
+import os
+import pathlib
+
+import experiments
+from lanes import Lanes
+
+WEIGHTS = {
+    "none": (),
+    "moments, weight 0.1": ("moments", 0.1),
+    "moments, weight 1": ("moments", 1.0),
+    "mixture, weight 0.1": ("mixture", 0.1),
+}
+SILHOUETTES = {"features": "features", "video-audio space": "va", "video-text space": "vt"}
+METRICS = {
+    "audio to video, class": ("by_class", "audio_to_video", "precision@1"),
+    "video to audio, class": ("by_class", "video_to_audio", "precision@1"),
+    "video to text, class": ("by_class", "video_to_text", "precision@1"),
+}
+
+
+def measured(
+    lanes: Lanes, folder: pathlib.Path, weights: tuple, seed: int, steps: int
+) -> dict[str, float]:
+    """Silhouettes and retrieval of one run."""
+    bindings = [f"STEPS={steps}"]
+    if weights:
+        kind, weight = weights
+        bindings += [f"contrastive_loss.statistics='{kind}'"]
+        bindings += [f"contrastive_loss.statistics_weight={weight}"]
+    experiments.train(lanes, folder, "narrated_digits_agnostic.gin", bindings, seed)
+    flags = ("--data=shards/narrated_digits/val", "--report")
+    results = experiments.evaluate(lanes, folder, folder / "run", "retrieval", *flags)
+    row = {name: results["silhouette"][space]["mean"] for name, space in SILHOUETTES.items()}
+    return row | {name: experiments.percent(results, path) for name, path in METRICS.items()}
+
+
+def main() -> None:
+    """Trains what is missing and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", default="runs/statistics", help="folder of the runs")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each row")
+    parser.add_argument("--steps", type=int, default=800, help="training steps of a run")
+    parser.add_argument("--lanes", type=int, default=os.cpu_count(), help="runs at a time")
+    flags = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    lanes, out = Lanes(flags.lanes), pathlib.Path(flags.out)
+    futures = {}
+    with concurrent.futures.ThreadPoolExecutor(flags.lanes) as pool:
+        for seed in range(flags.seeds):
+            for name, weights in WEIGHTS.items():
+                folder = out / f"{name.replace(', weight ', '_')}_{seed}"
+                measure = functools.partial(measured, lanes, folder, weights, seed, flags.steps)
+                futures[name, seed] = pool.submit(experiments.kept, folder, measure)
+    rows: dict[str, list] = {name: [] for name in WEIGHTS}
+    for (name, _), future in futures.items():
+        rows[name].append(future.result())
+    print(experiments.head(["regularisation", *SILHOUETTES, *METRICS]))
+    for name, found in rows.items():
+        cells = [experiments.over_seeds(found, place, digits=3) for place in SILHOUETTES]
+        cells += [experiments.over_seeds(found, metric) for metric in METRICS]
+        print(f"| {name} | {' | '.join(cells)} |")
+    (out / "table.json").write_text(json.dumps(rows, indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
