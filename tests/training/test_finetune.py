@@ -8,6 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tests.data.records import example, jpeg
+from tests.export import tiny
+from tests.models import test_conv_config as conv
 from tests.training.conftest import GIN, SIZES
 from tests.training.test_run import (
     assert_same_checkpoints,
@@ -16,7 +18,10 @@ from tests.training.test_run import (
     lines,
 )
 from vatt_tf import config
-from vatt_tf.models.io import load_classifier, load_pretrained
+from vatt_tf.data.tokenizer import WordTokenizer
+from vatt_tf.models.deflation import deflate
+from vatt_tf.models.io import load_classifier, load_pretrained, save_pretrained
+from vatt_tf.models.vatt import build_vatt
 
 RUN = """
 include 'runs/finetune.gin'
@@ -142,6 +147,23 @@ def test_from_pretraining_and_from_another_classifier(gin_file, shards, tmp_path
     bindings = [f"INITIAL_WEIGHTS='{tuned}'", "video_tower.frames=8", *frozen]
     assert command(gin_file, again, *bindings) == 0
     assert "temporal_embeddings" in capsys.readouterr().out
+
+
+def test_from_a_deflated_network(gin_file, tmp_path):
+    """The image network of a convolutional video network is fine-tuned like any other."""
+    model = build_vatt(conv.mmv(conv.TSM))
+    network, image = str(tmp_path / "network"), deflate(model)
+    clip = image.config.clip(frame_rate=5.0, sample_rate=800)
+    save_pretrained(network, image, clip, WordTokenizer(tiny.WORDS, conv.TEXT.max_tokens), step=1)
+    run_dir = str(tmp_path / "run")
+    bindings = [f"INITIAL_WEIGHTS='{network}'", "STEPS=2", "finetune.freeze_steps=2"]
+    assert command(gin_file, run_dir, *bindings) == 0
+    tuned = load_classifier(run_dir)
+    assert tuned.clip.frames == 1 and tuned.model.config.tower.shift is False
+    expected = image.tower("video").trainable_weights
+    actual = tuned.model.towers["video"].trainable_weights
+    for a, b in zip(expected, actual, strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=a.path)
 
 
 def test_several_labels_a_clip(gin_file, tmp_path):
