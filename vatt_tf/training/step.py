@@ -27,8 +27,8 @@ MODALITIES = ("video", "audio", "text")
 
 Gather = Callable[[tf.Tensor], tf.Tensor]
 
-# Share of a tower's gradients, those of its last layers, behind which the next tower's backward pass
-# begins: room for what both compute in between, and two processors find enough to do.
+# The next tower's backward pass begins behind this share of a tower's gradients, those of its last
+# layers: there is room then for what both compute in between, and the processors are never idle.
 _AHEAD = 0.15
 
 
