@@ -27,10 +27,6 @@ MODALITIES = ("video", "audio", "text")
 
 Gather = Callable[[tf.Tensor], tf.Tensor]
 
-# The next tower's backward pass begins behind this share of a tower's gradients, those of its last
-# layers: there is room then for what both compute in between, and the processors are never idle.
-_AHEAD = 0.15
-
 
 def step_key(seed: int, step: tf.Tensor, replica: tf.Tensor) -> tf.Tensor:
     """Random key of one replica at one step: uint32-like int32 ``[2]``, a function of all three."""
@@ -179,11 +175,10 @@ class PretrainStep:
         return [dense(gradient) for gradient in of_heads], of_features, metrics
 
     def _tower_by_tower(self, gradients_of, feature_gradients):
-        """Gradients of the towers' variables, one tower behind the other.
+        """Gradients of the towers' variables, one tower after the other.
 
-        So neither a tower's gradients nor what its backward pass computes in between are there long
-        before they must be. In two passes, whose loops end with all gradients, this is one after
-        the other.
+        So neither a tower's gradients nor what its backward pass computes in between are there
+        before they must be.
 
         Args:
             gradients_of: Function of a tower's name, its variables, and the sum of the gradients of
@@ -192,12 +187,10 @@ class PretrainStep:
         """
         variables = self.model.tower_variables
         sums: dict[int, tf.Tensor] = {}
-        first = list(feature_gradients.values())
         for name in feature_gradients:
             own = [one for one in variables if id(one) in self._trained[name]]
-            with tf.control_dependencies([tf.group(*first)]):
+            with tf.control_dependencies([tf.group(*feature_gradients.values(), *sums.values())]):
                 after = gradients_of(name, own, [sums.get(id(one)) for one in own])
-            first = after[-max(round(_AHEAD * len(after)), 1) :]
             sums |= {id(one): total for one, total in zip(own, after, strict=True)}
         return [sums.get(id(one), tf.zeros_like(one.value)) for one in variables]
 
