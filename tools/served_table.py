@@ -33,10 +33,13 @@ INPUTS = {"video": "frames", "audio": "waveform", "text": "text"}
 Embeddings = dict[str, dict[str, np.ndarray]]
 
 
-def embeddings(embedder: Any, inputs: Mapping[str, Any]) -> Embeddings:
+def embeddings(embedder: Any, inputs: Mapping[str, Any], sample_rate: int) -> Embeddings:
     """By modality and space, of a trained model or of a client."""
-    methods = {name: getattr(embedder, f"embed_{name}") for name in inputs}
-    return {name: methods[name](inputs[name], space="all") for name in inputs}
+    found = {}
+    for name, values in inputs.items():
+        options = {"sample_rate": sample_rate} if name == "audio" else {}
+        found[name] = getattr(embedder, f"embed_{name}")(values, space="all", **options)
+    return found
 
 
 def in_keras(models: pathlib.Path, inputs: Mapping[str, Any], spaces: Embeddings) -> Embeddings:
@@ -79,11 +82,12 @@ def measured(run: str, models: pathlib.Path) -> dict[str, float]:
         if (models / name).exists()
     }
     inputs["text"] = [text.decode() for text in inputs["text"]]
-    expected = embeddings(trained, inputs)
+    rate = trained.clip.sample_rate
+    expected = embeddings(trained, inputs, rate)
     start = time.perf_counter()
     with ServerProcess(models) as server, Client(server.address) as client:
         row["start of the server"] = time.perf_counter() - start
-        row["over gRPC"] = difference(expected, embeddings(client, inputs))
+        row["over gRPC"] = difference(expected, embeddings(client, inputs, rate))
     row["in a Keras app"] = difference(expected, in_keras(models, inputs, expected))
     return row
 
