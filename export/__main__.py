@@ -13,7 +13,6 @@ a difference of more than 1e-5 fails the export and leaves nothing behind.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from vatt_tf import cli
@@ -50,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Entry point: parses the flags before TensorFlow is imported; returns the exit code."""
     args = build_parser().parse_args(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    cli.before_tensorflow()
 
     def command() -> int:
         from vatt_tf.export import versions, writer

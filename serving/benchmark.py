@@ -239,7 +239,7 @@ def _batching_parameters(clients: int) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Entry point: parses the flags before TensorFlow is imported; returns the exit code."""
     args = build_parser().parse_args(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    cli.before_tensorflow()
 
     def command() -> int:
         from vatt_tf.serving import benchmark_load

@@ -7,8 +7,10 @@ import pathlib
 
 import pytest
 
+from vatt_tf import cli
+
 # Quiet and reproducible: set before TensorFlow is imported anywhere.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+cli.before_tensorflow()
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent

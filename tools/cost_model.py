@@ -95,7 +95,6 @@ def main() -> None:
     parser.add_argument("--out", default="runs/cost_model", help="folder of the figures")
     parser.add_argument("--rounds", type=int, default=3, help="measured steps")
     flags = parser.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     folder = pathlib.Path(flags.out)
     folder.mkdir(parents=True, exist_ok=True)
 

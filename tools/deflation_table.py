@@ -12,7 +12,6 @@ As many at a time as there are processors, each on one of its own; goes on where
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import csv
 import functools
 import json
@@ -49,8 +48,8 @@ def training_images(manifest: str, folder: pathlib.Path) -> str:
 
 
 def measured(
-    lanes: Lanes, folder: pathlib.Path, images: str, network: str, seed: int, steps: int
-) -> dict[str, float]:
+    lanes: Lanes, images: str, network: str, steps: int, folder: pathlib.Path, seed: int
+) -> experiments.Row:
     """Top-1 of the three networks, distances and times."""
     gin_file, *bindings = NETWORKS[network]
     bindings += ["train.frame_rate=6.0", f"STEPS={steps}"]
@@ -83,27 +82,20 @@ def main() -> None:
     flags = parser.parse_args()
     lanes, out = Lanes(flags.lanes), pathlib.Path(flags.out)
     images = training_images(flags.manifest, out / "images")
-    with concurrent.futures.ThreadPoolExecutor(flags.lanes) as pool:
-        futures = {}
-        for network in NETWORKS:
-            for seed in range(flags.seeds):
-                folder = out / f"{network.lower()}_{seed}"
-                task = (lanes, folder, images, network, seed, flags.steps)
-                measure = functools.partial(measured, *task)
-                futures[network, seed] = pool.submit(experiments.kept, folder, measure)
-        rows = {key: future.result() for key, future in futures.items()}
+    measures = {
+        network: functools.partial(measured, lanes, images, network, flags.steps)
+        for network in NETWORKS
+    }
+    rows = experiments.measured(measures, out, flags.seeds, flags.lanes)
     names = ("image repeated", "learned", "naive")
     print(experiments.head(["network", *names, "faster", "faster, one at a time"]))
-    for network in NETWORKS:
-        found = [row for (name, _), row in rows.items() if name == network]
+    for network, found in rows.items():
         cells = [" / ".join(f"{row[name]:.1f}" for row in found) for name in names]
         for kind in ("seconds_per_image", "seconds_alone"):
             ratios = [row[f"{kind} inflated"] / row[f"{kind} deflated"] for row in found]
             cells.append(f"{statistics.median(ratios):.1f} x")
         print(f"| {network} | {' | '.join(cells)} |")
-    (out / "table.json").write_text(
-        json.dumps({f"{network} {seed}": row for (network, seed), row in rows.items()}, indent=2)
-    )
+    (out / "table.json").write_text(json.dumps(rows, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

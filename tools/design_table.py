@@ -11,13 +11,12 @@ standard deviations over the seeds, and writes ``table.json``.
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import functools
 import json
 import os
 import pathlib
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import experiments
 from lanes import Lanes
@@ -31,11 +30,7 @@ NARROW = tuple(
     for field, value in {"d_model": 44, "num_heads": 2, "d_kv": 22, "d_ff": 176}.items()
 )
 METRICS: dict[str, dict[str, tuple[str, ...]]] = {
-    "narrated_digits": {
-        "audio to video, class": ("by_class", "audio_to_video", "precision@1"),
-        "video to audio, class": ("by_class", "video_to_audio", "precision@1"),
-        "video to text, class": ("by_class", "video_to_text", "precision@1"),
-    },
+    "narrated_digits": experiments.BY_CLASS,
     "grid_lips": {
         "audio to video, R@10": ("audio_to_video", "R@10"),
         "video to audio, R@10": ("video_to_audio", "R@10"),
@@ -55,12 +50,12 @@ def designs(data: str) -> Iterator[tuple[str, list[str]]]:
 
 def measured(
     lanes: Lanes,
-    folder: pathlib.Path,
     data: str,
     flags: Sequence[str],
-    seed: int,
     steps: int | None,
-) -> dict[str, float]:
+    folder: pathlib.Path,
+    seed: int,
+) -> experiments.Row:
     """Trains and evaluates one design with one seed."""
     gin_file, *bindings = flags
     bindings += [f"STEPS={steps}"] if steps else []
@@ -89,24 +84,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="in place of the configured ones")
     parser.add_argument("--lanes", type=int, default=os.cpu_count(), help="runs at a time")
     flags = parser.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     out = pathlib.Path(flags.out) / flags.data
     lanes = Lanes(flags.lanes)
-    rows: dict[str, list[dict[str, float]]] = {}
 
-    def table(entries: Sequence[tuple[str, list[str], int | None]]) -> None:
-        with concurrent.futures.ThreadPoolExecutor(flags.lanes) as pool:
-            futures = {}
-            for seed in range(flags.seeds):
-                for name, arguments, steps in entries:
-                    folder = out / f"{name.lower().replace(', ', '_').replace(' ', '_')}_{seed}"
-                    task = (lanes, folder, flags.data, arguments, seed, steps)
-                    measure = functools.partial(measured, *task)
-                    futures[name, seed] = pool.submit(experiments.kept, folder, measure)
-            for (name, _), future in futures.items():
-                rows.setdefault(name, []).append(future.result())
+    def rows_of(entries: Iterable[tuple[str, list[str]]], steps: int | None) -> dict:
+        measures = {
+            name: functools.partial(measured, lanes, flags.data, arguments, steps)
+            for name, arguments in entries
+        }
+        return experiments.measured(measures, out, flags.seeds, flags.lanes)
 
-    table([(name, arguments, flags.steps) for name, arguments in designs(flags.data)])
+    rows = rows_of(designs(flags.data), flags.steps)
     seconds = {
         name: statistics.median(row["seconds"] for row in found) for name, found in rows.items()
     }
@@ -114,7 +102,7 @@ def main() -> None:
     steps = flags.steps or {"narrated_digits": 2500, "grid_lips": 1400}[flags.data]
     longest = max(value for name, value in seconds.items() if name.startswith("MMV TSM"))
     longer = round(steps * longest / seconds["VATT, equal parameters"])
-    table([("VATT, equal time", narrow, longer)])
+    rows |= rows_of([("VATT, equal time", narrow)], longer)
 
     names = list(METRICS[flags.data])
     print(experiments.head(["design", "parameters", "training", *names]))

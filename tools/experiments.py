@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -11,14 +12,46 @@ from typing import Any
 
 from lanes import Lanes
 
+Row = dict[str, float]
 
-def kept(folder: pathlib.Path, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """The figures of a folder: from its ``row.json``, or measured and then written there."""
+# Of the narrated digits: the share of clips whose first hit shows the same digit.
+BY_CLASS: dict[str, tuple[str, ...]] = {
+    "audio to video, class": ("by_class", "audio_to_video", "precision@1"),
+    "video to audio, class": ("by_class", "video_to_audio", "precision@1"),
+    "video to text, class": ("by_class", "video_to_text", "precision@1"),
+}
+
+
+def measured(
+    designs: Mapping[str, Callable[[pathlib.Path, int], Row]],
+    out: pathlib.Path,
+    seeds: int,
+    together: int,
+) -> dict[str, list[Row]]:
+    """Rows of each design, one for each seed.
+
+    Args:
+        designs: What measures each, given a folder of its own and a seed.
+        out: Where the folders are; a row that is there already is taken as it is.
+        seeds: Number of seeds, from 0.
+        together: How many are measured at a time.
+    """
+    with concurrent.futures.ThreadPoolExecutor(together) as pool:
+        futures = {}
+        for seed in range(seeds):
+            for name, measure in designs.items():
+                folder = out / f"{name.lower().replace(', ', '_').replace(' ', '_')}_{seed}"
+                futures[name, seed] = pool.submit(_kept, folder, measure, seed)
+        return {name: [futures[name, seed].result() for seed in range(seeds)] for name in designs}
+
+
+def _kept(folder: pathlib.Path, measure: Callable[[pathlib.Path, int], Row], seed: int) -> Row:
+    """The row of a folder: from its ``row.json``, or measured and then written there."""
     file = folder / "row.json"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         temporary = file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(measure()))
+        temporary.write_text(json.dumps(measure(folder, seed)))
         os.replace(temporary, file)
     return json.loads(file.read_text())
 

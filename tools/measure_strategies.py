@@ -44,7 +44,7 @@ def main() -> int:
     )
     flags.add_argument("--weights", help="run directory to start from (default: random weights)")
     arguments = flags.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    cli.before_tensorflow()
     bindings = [
         *NO_CHANCE,
         f"TRAIN_DATA={arguments.data + '/train'!r}",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import sys
 
 from vatt_tf import cli
@@ -62,7 +61,7 @@ def main() -> int:
 
 
 def _print(flags) -> int:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    cli.before_tensorflow()
     from vatt_tf import config
     from vatt_tf.models.vatt import abstract, build_vatt, parameter_counts
     from vatt_tf.training.config import TrainConfig

@@ -10,7 +10,6 @@ clips, sounds and sentences differ from those of the trained model, and the seco
 from __future__ import annotations
 
 import argparse
-import os
 import pathlib
 import subprocess
 import sys
@@ -97,7 +96,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", help="run directories")
     flags = parser.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     columns = ["run", "export", "start of the server", "over gRPC", "in a Keras app"]
     print(experiments.head(columns), flush=True)
     for run in flags.runs:

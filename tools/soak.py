@@ -171,7 +171,6 @@ def main() -> int:
     flags.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/soak"))
     flags.add_argument("--seed", type=int, default=0, help="of the moments")
     arguments = flags.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     out, rng = arguments.out.resolve(), random.Random(arguments.seed)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)

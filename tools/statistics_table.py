@@ -11,7 +11,6 @@ on where it was interrupted. The reports of the runs have the t-SNE maps.
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import functools
 import json
 import os
@@ -27,16 +26,11 @@ WEIGHTS = {
     "mixture, weight 0.1": ("mixture", 0.1),
 }
 SILHOUETTES = {"features": "features", "video-audio space": "va", "video-text space": "vt"}
-METRICS = {
-    "audio to video, class": ("by_class", "audio_to_video", "precision@1"),
-    "video to audio, class": ("by_class", "video_to_audio", "precision@1"),
-    "video to text, class": ("by_class", "video_to_text", "precision@1"),
-}
 
 
 def measured(
-    lanes: Lanes, folder: pathlib.Path, weights: tuple, seed: int, steps: int
-) -> dict[str, float]:
+    lanes: Lanes, weights: tuple, steps: int, folder: pathlib.Path, seed: int
+) -> experiments.Row:
     """Silhouettes and retrieval of one run."""
     bindings = [f"STEPS={steps}"]
     if weights:
@@ -47,7 +41,9 @@ def measured(
     flags = ("--data=shards/narrated_digits/val", "--report")
     results = experiments.evaluate(lanes, folder, folder / "run", "retrieval", *flags)
     row = {name: results["silhouette"][space]["mean"] for name, space in SILHOUETTES.items()}
-    return row | {name: experiments.percent(results, path) for name, path in METRICS.items()}
+    return row | {
+        name: experiments.percent(results, path) for name, path in experiments.BY_CLASS.items()
+    }
 
 
 def main() -> None:
@@ -58,22 +54,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800, help="training steps of a run")
     parser.add_argument("--lanes", type=int, default=os.cpu_count(), help="runs at a time")
     flags = parser.parse_args()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     lanes, out = Lanes(flags.lanes), pathlib.Path(flags.out)
-    futures = {}
-    with concurrent.futures.ThreadPoolExecutor(flags.lanes) as pool:
-        for seed in range(flags.seeds):
-            for name, weights in WEIGHTS.items():
-                folder = out / f"{name.replace(', weight ', '_')}_{seed}"
-                measure = functools.partial(measured, lanes, folder, weights, seed, flags.steps)
-                futures[name, seed] = pool.submit(experiments.kept, folder, measure)
-    rows: dict[str, list] = {name: [] for name in WEIGHTS}
-    for (name, _), future in futures.items():
-        rows[name].append(future.result())
-    print(experiments.head(["regularisation", *SILHOUETTES, *METRICS]))
+    measures = {
+        name: functools.partial(measured, lanes, weights, flags.steps)
+        for name, weights in WEIGHTS.items()
+    }
+    rows = experiments.measured(measures, out, flags.seeds, flags.lanes)
+    print(experiments.head(["regularisation", *SILHOUETTES, *experiments.BY_CLASS]))
     for name, found in rows.items():
         cells = [experiments.over_seeds(found, place, digits=3) for place in SILHOUETTES]
-        cells += [experiments.over_seeds(found, metric) for metric in METRICS]
+        cells += [experiments.over_seeds(found, metric) for metric in experiments.BY_CLASS]
         print(f"| {name} | {' | '.join(cells)} |")
     (out / "table.json").write_text(json.dumps(rows, indent=2), encoding="utf-8")
 

@@ -74,7 +74,7 @@ def _benchmark(flags: argparse.Namespace) -> int:
         _chosen(flags.precision, PRECISIONS, "precision")
     if flags.compare and not os.path.exists(os.path.join("tests", "reference", "plain_worker.py")):
         raise UserError("--compare=reference: run it in the top folder of a source checkout")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    cli.before_tensorflow()
     from vatt_tf.benchmarking.measure import measure
     from vatt_tf.benchmarking.report import report
     from vatt_tf.data.manifest import write_json

@@ -171,7 +171,7 @@ def _read(paths: list[str], size: tuple[int, int]) -> tuple[Any, list[str]]:
 def main(argv: list[str] | None = None) -> int:
     """Entry point: parses the flags before TensorFlow is imported; returns the exit code."""
     arguments = build_parser().parse_args(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    cli.before_tensorflow()
 
     def command() -> int:
         _print(arguments.out, deflate(arguments))

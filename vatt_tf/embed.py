@@ -176,7 +176,7 @@ def _print_summary(manifest: dict[str, Any], out: str | os.PathLike) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Entry point: parses the flags before TensorFlow is imported; returns the exit code."""
     args = build_parser().parse_args(argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    cli.before_tensorflow()
 
     def command() -> int:
         embed(**vars(args))

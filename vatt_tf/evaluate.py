@@ -14,7 +14,6 @@ Prints the numbers beside chance with their protocol, merges them into RUN/resul
 from __future__ import annotations
 
 import argparse
-import os
 import pathlib
 import sys
 import time
@@ -216,7 +215,7 @@ def compare(
 def main(argv: list[str] | None = None) -> int:
     """Entry point: parses the flags before TensorFlow is imported; returns the exit code."""
     args = vars(build_parser().parse_args(argv))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    cli.before_tensorflow()
     run_dirs, comparison = args.pop("run_dir"), args.pop("comparison")
 
     def command() -> int:

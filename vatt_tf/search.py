@@ -187,7 +187,7 @@ def clock(seconds: float) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Entry point: parses the flags before TensorFlow is imported; returns the exit code."""
     args = vars(build_parser().parse_args(argv))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    cli.before_tensorflow()
     page = args.pop("html")
 
     def command() -> int:

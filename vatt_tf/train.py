@@ -100,7 +100,7 @@ def _run_dir(flags: argparse.Namespace) -> str:
 
 
 def _train(flags: argparse.Namespace) -> int:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    cli.before_tensorflow()
     from vatt_tf import config
 
     config.import_configurables()

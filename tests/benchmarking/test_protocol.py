@@ -3,6 +3,7 @@
 import pytest
 import tensorflow as tf
 
+from vatt_tf.benchmarking import memory
 from vatt_tf.benchmarking.memory import peak_bytes, reset_peak, tensor_bytes
 from vatt_tf.benchmarking.protocol import Subject
 from vatt_tf.errors import UserError
@@ -47,3 +48,19 @@ def test_tensors_are_counted_until_they_are_gone():
     assert 4e6 <= found["current"] < 6e6
     assert 16e6 <= found["peak"] < 24e6
     del kept
+
+
+def test_where_tensors_are_not_counted_the_process_is(monkeypatch):
+    def unknown(device):
+        raise ValueError(f"Allocator stats not available for device {device!r}")
+
+    monkeypatch.setattr(tf.config.experimental, "get_memory_info", unknown)
+    monkeypatch.setattr(tf.config.experimental, "reset_memory_stats", unknown)
+    memory.tensors_are_counted.cache_clear()
+    reset_peak()
+    before = tensor_bytes()["current"]
+    kept = bytearray(200_000_000)
+    kept[::4096] = b"1" * len(kept[::4096])
+    assert tensor_bytes()["peak"] > before + 150_000_000
+    del kept
+    memory.tensors_are_counted.cache_clear()

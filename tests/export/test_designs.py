@@ -9,43 +9,29 @@ import tensorflow as tf
 
 import vatt_tf
 from tests.export import tiny
+from tests.models import test_conv_config as conv
 from vatt_tf import export
 from vatt_tf.data.tokenizer import ContentWordTokenizer
 from vatt_tf.export import examples
 from vatt_tf.models import io
-from vatt_tf.models.config import HeadConfig, VattConfig
-from vatt_tf.models.conv_config import AudioResNetTowerConfig, S3DTowerConfig, TSMResNetTowerConfig
-from vatt_tf.models.text_config import TextTowerConfig
 from vatt_tf.models.vatt import build_vatt
 from vatt_tf.serving.client import Client
 from vatt_tf.serving.server import start_server
 
-SMALL = {"width": 0.0625, "blocks": (1, 1, 1, 1)}
-VIDEO = {
-    "s3d": S3DTowerConfig(frames=4, image_size=(32, 32), width=0.0625),
-    "tsm": TSMResNetTowerConfig(frames=4, image_size=(32, 32), **SMALL),
-}
 DESIGNS = [
-    ("tsm", "mmv_shared", {"vat": {"video", "audio", "text"}}),
-    ("tsm", "mmv_disjoint", {"va": {"video", "audio"}, "vt": {"video", "text"}}),
-    ("s3d", "mmv_fac", {"va": {"video", "audio"}, "vat": {"video", "audio", "text"}}),
+    (conv.TSM, "mmv_shared", {"vat": {"video", "audio", "text"}}),
+    (conv.TSM, "mmv_disjoint", {"va": {"video", "audio"}, "vt": {"video", "text"}}),
+    (conv.S3D, "mmv_fac", {"va": {"video", "audio"}, "vat": {"video", "audio", "text"}}),
 ]
 
 
-@pytest.fixture(params=DESIGNS, ids=lambda design: "-".join(design[:2]))
+@pytest.fixture(params=DESIGNS, ids=lambda design: f"{design[0].kind}-{design[1]}")
 def design(request, tmp_path):
     """A weights folder and the spaces of its model."""
     video, head, spaces = request.param
     keras.utils.set_random_seed(0)
-    config = VattConfig(
-        video=VIDEO[video],
-        audio=AudioResNetTowerConfig(mel_frames=16, mel_bins=8, **SMALL),
-        text=TextTowerConfig(
-            kind="linear", vocab_size=len(tiny.WORDS), embedding_dim=10, max_tokens=6, d_model=12
-        ),
-        head=HeadConfig(kind=head, va_dim=8, vt_dim=6, vat_dim=10),
-    )
-    tokenizer = ContentWordTokenizer(tiny.WORDS, tiny.TOKENS)
+    config = conv.mmv(video, head)
+    tokenizer = ContentWordTokenizer(tiny.WORDS, conv.TEXT.max_tokens)
     clip = config.clip(frame_rate=5.0, sample_rate=tiny.CLIP.sample_rate)
     io.save_pretrained(str(tmp_path / "weights"), build_vatt(config), clip, tokenizer, step=1)
     return tmp_path / "weights", spaces

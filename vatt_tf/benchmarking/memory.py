@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import resource
 import sys
@@ -13,7 +14,7 @@ _CLEAR = pathlib.Path("/proc/self/clear_refs")
 
 def reset_peak() -> None:
     """Forgets the peaks so far, those of the host and of the device that computes."""
-    if "tensorflow" in sys.modules:
+    if "tensorflow" in sys.modules and tensors_are_counted():
         import tensorflow as tf
 
         tf.config.experimental.reset_memory_stats(_gpu() or "CPU:0")
@@ -36,13 +37,28 @@ def tensor_bytes() -> dict[str, int]:
     """Tensors of the GPU or, if there is none, of the CPU: ``current``, and ``peak`` since reset.
 
     On a CPU that is less than the process holds: there are the program, too, and holes between
-    tensors. Zeros where TensorFlow has not been imported.
+    tensors. Where TensorFlow does not count them it is what the process holds. Zeros where
+    TensorFlow has not been imported.
     """
     if "tensorflow" not in sys.modules:
         return {"current": 0, "peak": 0}
     import tensorflow as tf
 
+    if not tensors_are_counted():
+        return {"current": _of_status("VmRSS:") or 0, "peak": peak_bytes()}
     return tf.config.experimental.get_memory_info(_gpu() or "CPU:0")
+
+
+@functools.cache
+def tensors_are_counted() -> bool:
+    """Whether TensorFlow counts the bytes of tensors: on a CPU, only where oneDNN is on."""
+    import tensorflow as tf
+
+    try:
+        tf.config.experimental.get_memory_info(_gpu() or "CPU:0")
+    except ValueError:  # "Allocator stats not available"
+        return False
+    return True
 
 
 def machine_bytes() -> int | None:

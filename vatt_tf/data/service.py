@@ -157,7 +157,7 @@ def _work(host: str, port: int, worker_port: int, ready: connection.Connection) 
     """One service, in a process of its own; ends with the process that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    cli.before_tensorflow()
     # Clips are made on the processor; the accelerators belong to the trainers.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     try:

@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _measure(flags: argparse.Namespace) -> int:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    cli.before_tensorflow()
     try:
         counts = [cli.positive(part) for part in flags.workers.split(",")]
     except argparse.ArgumentTypeError as error:
