@@ -119,27 +119,11 @@ class PretrainStep:
             return self._two_pass(batch, key, row_offset, rows // size, size)
 
     def _plain(self, batch, key, row_offset):
-        tapes: dict[str, tf.GradientTape] = {}
-        features: dict[str, tf.Tensor] = {}
-        for name in self._trained:
-            if name in batch:
-                with tf.GradientTape() as tapes[name]:
-                    features |= self._embed({name: batch[name]}, key, 0)
-        head_gradients, feature_gradients, metrics = self._of_loss(features, batch, row_offset)
-
-        def gradients_of(name, variables, sums):
-            gradients = tapes[name].gradient(
-                features[name],
-                [variable.value for variable in variables],
-                output_gradients=feature_gradients[name],
-                unconnected_gradients="zero",
-            )
-            return [
-                dense(one) if total is None else dense(one) + total
-                for one, total in zip(gradients, sums, strict=True)
-            ]
-
-        return self._tower_by_tower(gradients_of, feature_gradients) + head_gradients, metrics
+        with tf.GradientTape() as tape:
+            features = self._embed(batch, key, 0)
+            loss, metrics = self._loss(features, batch, row_offset)
+        gradients = tape.gradient(loss, self._values(), unconnected_gradients="zero")
+        return [dense(gradient) for gradient in gradients], metrics
 
     def _two_pass(self, batch, key, row_offset, count, size):
         inputs = {name: _split(batch[name], count, size) for name in self._trained if name in batch}
@@ -156,51 +140,36 @@ class PretrainStep:
         )
         features = {name: _join(value, count * size) for name, value in features.items()}
 
-        head_gradients, feature_gradients, metrics = self._of_loss(features, batch, row_offset)
-
-        # Second pass: the same features again (same key, same masks), now pulled back.
-        def gradients_of(name, variables, sums):
-            upstream = _split(feature_gradients[name], count, size)
-            return self._pulled_back(name, inputs[name], upstream, key, variables, sums)
-
-        return self._tower_by_tower(gradients_of, feature_gradients) + head_gradients, metrics
-
-    def _of_loss(self, features, batch, row_offset):
-        """Gradients of the heads and of the features on the full batch, and the metrics."""
+        # Loss on the full batch: gradients of the heads and of the features.
         heads = [variable.value for variable in self.model.head_variables]
         with tf.GradientTape() as tape:
             tape.watch(features)
             loss, metrics = self._loss(features, batch, row_offset)
-        of_heads, of_features = tape.gradient(loss, (heads, features), unconnected_gradients="zero")
-        return [dense(gradient) for gradient in of_heads], of_features, metrics
+        head_gradients, feature_gradients = tape.gradient(
+            loss, (heads, features), unconnected_gradients="zero"
+        )
 
-    def _tower_by_tower(self, gradients_of, feature_gradients):
-        """Gradients of the towers' variables, one tower after the other.
-
-        So neither a tower's gradients nor what its backward pass computes in between are there
-        before they must be.
-
-        Args:
-            gradients_of: Function of a tower's name, its variables, and the sum of the gradients of
-                each from other towers, or None; adds its own gradients to them.
-            feature_gradients: By tower.
-        """
+        # Second pass: the same features again (same key, same masks), now pulled back, one tower
+        # after the other: neither their activations nor their sums are there before they must be.
         variables = self.model.tower_variables
         sums: dict[int, tf.Tensor] = {}
-        for name in feature_gradients:
+
+        def sum_of(variable):
+            return sums.get(id(variable), tf.zeros_like(variable.value))
+
+        for name, value in inputs.items():
+            upstream = _split(feature_gradients[name], count, size)
             own = [one for one in variables if id(one) in self._trained[name]]
             with tf.control_dependencies([tf.group(*feature_gradients.values(), *sums.values())]):
-                after = gradients_of(name, own, [sums.get(id(one)) for one in own])
+                before = [sum_of(one) for one in own]
+                after = self._pulled_back(name, value, upstream, key, own, before)
             sums |= {id(one): total for one, total in zip(own, after, strict=True)}
-        return [sums.get(id(one), tf.zeros_like(one.value)) for one in variables]
+        tower_gradients = [sum_of(one) for one in variables]
+        return tower_gradients + [dense(gradient) for gradient in head_gradients], metrics
 
     def _pulled_back(self, name, inputs, upstream, key, variables, sums):
         """Adds a tower's gradients to ``sums``, micro-batch by micro-batch."""
         weights = [variable.value for variable in variables]
-        sums = [
-            tf.zeros_like(weight) if total is None else total
-            for weight, total in zip(weights, sums, strict=True)
-        ]
 
         def accumulate(index, *sums):
             with tf.GradientTape() as tape:
@@ -263,6 +232,9 @@ class PretrainStep:
         share = rows / next(iter(features.values())).shape[0]
         kind, components = self.config.statistics, self.config.mixture_components
         return share * statistical_loss(features, all_masks, kind, components)
+
+    def _values(self):
+        return [variable.value for variable in self.variables]
 
 
 def _health(spaces, all_spaces, all_masks):
