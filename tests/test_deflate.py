@@ -17,6 +17,7 @@ from tests.export import tiny
 from tests.models.test_deflation import with_statistics
 from vatt_tf import export
 from vatt_tf.data.tokenizer import ContentWordTokenizer
+from vatt_tf.deflate import main
 from vatt_tf.models import io
 from vatt_tf.models.config import HeadConfig, VattConfig
 from vatt_tf.models.conv_config import AudioResNetTowerConfig, TSMResNetTowerConfig
@@ -112,7 +113,7 @@ def test_naive_deflation(network, images, tmp_path):
     assert "nothing was fitted" in found.stdout
 
 
-def test_bad_input(network, images, deflated, tmp_path):
+def test_bad_input(network, images, deflated, tmp_path, capsys):
     out, _ = deflated
     (tmp_path / "empty").mkdir()
     (tmp_path / "few").mkdir()
@@ -126,8 +127,10 @@ def test_bad_input(network, images, deflated, tmp_path):
         "no such folder; expected a run": (tmp_path / "run", images, tmp_path / "x"),
     }
     for message, (run, folder, target) in wrong.items():
-        found = deflate(f"--run_dir={run}", f"--images={folder}", f"--out={target}")
-        assert found.returncode == 2 and message in found.stderr, (message, found.stderr)
+        code = main([f"--run_dir={run}", f"--images={folder}", f"--out={target}"])
+        said = capsys.readouterr().err
+        assert code == 2 and message in said, (message, said)
         assert not (tmp_path / "x").exists()
-    found = deflate(f"--run_dir={network}", f"--images={images}", "--out=x", "--steps=-1")
-    assert found.returncode == 2 and "expected a whole number >= 0" in found.stderr
+    with pytest.raises(SystemExit, match="2"):
+        main([f"--run_dir={network}", f"--images={images}", "--out=x", "--steps=-1"])
+    assert "expected a whole number >= 0" in capsys.readouterr().err

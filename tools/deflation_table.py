@@ -6,7 +6,8 @@ Trains narrow MMV networks and a VATT on the narrated digits (``shards/narrated_
 frames), deflates them with the training images of the manifest, and asks each network which digit
 the hands of ``shards/sign_digits/val`` show (zero-shot, from ten captions): the video network on
 repeated images, naive and learned deflation. A Transformer has nothing to learn: both are one.
-As many at a time as there are processors, each on one of its own; goes on where it was interrupted.
+As many at a time as there are processors, each on one of its own; rows that ``rows.json``
+has are not measured again.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def measured(
     run, row = folder / "run", {}
     networks = {"image repeated": run, "naive": folder / "naive", "learned": folder / "learned"}
     for name, path in networks.items():
-        if path is not run and not path.exists():
+        if path is not run:
             flags = [f"--run_dir={run}", f"--images={images}", f"--out={path}", f"--seed={seed}"]
             flags += ["--steps=0"] if name == "naive" else []
             lanes.run("deflate", flags, folder / "log.txt")
@@ -95,7 +96,6 @@ def main() -> None:
             ratios = [row[f"{kind} inflated"] / row[f"{kind} deflated"] for row in found]
             cells.append(f"{statistics.median(ratios):.1f} x")
         print(f"| {network} | {' | '.join(cells)} |")
-    (out / "table.json").write_text(json.dumps(rows, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

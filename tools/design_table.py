@@ -4,8 +4,9 @@
 
 Trains and evaluates every design with the commands that one types, two at a time, each on a
 processor of its own. VATT is trained twice: with as many parameters as the TSM networks for as many
-steps, and for as long as they took. Goes on where it was interrupted. Prints a table of means and
-standard deviations over the seeds, and writes ``table.json``.
+steps, and for as long as they took. Prints a table of means and standard deviations over the seeds.
+The rows are kept in ``rows.json`` of the folder, and none is measured twice; those of the published
+table are ``docs/measurements/design_*.json``.
 """
 
 from __future__ import annotations
@@ -111,7 +112,6 @@ def main() -> None:
         middle = statistics.median(row["seconds"] for row in found)
         millions = found[0]["parameters"] / 1e6
         print(f"| {name} | {millions:.2f} M | {middle:.0f} s | {' | '.join(cells)} |")
-    (out / "table.json").write_text(json.dumps(rows, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import shutil
 import statistics
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -32,28 +34,34 @@ def measured(
 
     Args:
         designs: What measures each, given a folder of its own and a seed.
-        out: Where the folders are; a row that is there already is taken as it is.
+        out: Where the folders are, and ``rows.json``: the rows so far, not measured again.
         seeds: Number of seeds, from 0.
         together: How many are measured at a time.
     """
+    file = out / "rows.json"
+    rows: dict[str, dict[str, Row]] = json.loads(file.read_text()) if file.exists() else {}
+    for name in designs:
+        rows.setdefault(name, {})
+    lock = threading.Lock()
+
+    def row_of(name: str, seed: int) -> Row:
+        if str(seed) not in rows[name]:
+            folder = out / f"{name.lower().replace(', ', '_').replace(' ', '_')}_{seed}"
+            # What was interrupted begins anew: its seconds count, too.
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            row = designs[name](folder, seed)
+            with lock:
+                rows[name][str(seed)] = row
+                temporary = file.with_suffix(".tmp")
+                temporary.write_text(json.dumps(rows, indent=1) + "\n")
+                os.replace(temporary, file)
+        return rows[name][str(seed)]
+
     with concurrent.futures.ThreadPoolExecutor(together) as pool:
-        futures = {}
-        for seed in range(seeds):
-            for name, measure in designs.items():
-                folder = out / f"{name.lower().replace(', ', '_').replace(' ', '_')}_{seed}"
-                futures[name, seed] = pool.submit(_kept, folder, measure, seed)
+        tasks = [(name, seed) for seed in range(seeds) for name in designs]
+        futures = {task: pool.submit(row_of, *task) for task in tasks}
         return {name: [futures[name, seed].result() for seed in range(seeds)] for name in designs}
-
-
-def _kept(folder: pathlib.Path, measure: Callable[[pathlib.Path, int], Row], seed: int) -> Row:
-    """The row of a folder: from its ``row.json``, or measured and then written there."""
-    file = folder / "row.json"
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(measure(folder, seed)))
-        os.replace(temporary, file)
-    return json.loads(file.read_text())
 
 
 def train(

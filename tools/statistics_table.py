@@ -4,15 +4,14 @@
 
 Trains the agnostic model on the narrated digits (``shards/narrated_digits``) without and with
 ``contrastive_loss.statistics_weight`` and measures the silhouette by modality (features behind the
-towers, common spaces) and retrieval by class. Two at a time, each on a processor of its own; goes
-on where it was interrupted. The reports of the runs have the t-SNE maps.
+towers, common spaces) and retrieval by class. Two at a time, each on a processor of its own; rows
+that ``rows.json`` has are not measured again. The reports of the runs have the t-SNE maps.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import json
 import os
 import pathlib
 
@@ -65,7 +64,6 @@ def main() -> None:
         cells = [experiments.over_seeds(found, place, digits=3) for place in SILHOUETTES]
         cells += [experiments.over_seeds(found, metric) for metric in experiments.BY_CLASS]
         print(f"| {name} | {' | '.join(cells)} |")
-    (out / "table.json").write_text(json.dumps(rows, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

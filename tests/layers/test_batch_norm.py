@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tests.conftest import CHECKOUT
 from tests.layers.layer_test_case import LayerTestCase
-from vatt_tf.layers.batch_norm import BatchNormalization, batch_norm
+from vatt_tf.layers.batch_norm import BatchNormalization, batch_norm, on_replicas
 
 
 def normed(inputs, upstream):
@@ -58,7 +58,8 @@ class TestBatchNormalizationOfFrames(TestBatchNormalization):
     "shape", [(40, 6), (3, 4, 5, 6), (2, 3, 4, 3, 6), (2, 3, 4, 3, 1)], ids=str
 )
 @pytest.mark.parametrize("known", [True, False])
-def test_training_equals_numpy(shape, known):
+@pytest.mark.parametrize("replicas", [None, 1])
+def test_training_equals_numpy(shape, known, replicas):
     rng = np.random.default_rng(0)
     inputs, upstream = (rng.normal(2.0, 3.0, shape).astype("float32") for _ in range(2))
     layer = batch_norm("float32", "norm")
@@ -67,7 +68,8 @@ def test_training_equals_numpy(shape, known):
     def step(values):
         with tf.GradientTape() as tape:
             tape.watch(values)
-            outputs = layer(values, training=True)
+            with on_replicas(replicas):
+                outputs = layer(values, training=True)
         return outputs, tape.gradient(outputs, values, output_gradients=upstream)
 
     signature = [tf.TensorSpec(shape if known else (*[None] * (len(shape) - 1), shape[-1]))]
@@ -79,6 +81,21 @@ def test_training_equals_numpy(shape, known):
     axes = tuple(range(len(shape) - 1))
     np.testing.assert_allclose(layer.moving_mean, 0.1 * whole.mean(axes), rtol=1e-5)
     np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * whole.var(axes), rtol=1e-5)
+
+
+def test_one_replica_is_not_synchronised():
+    layer = batch_norm("float32", "norm")
+    layer.build((3, 4, 5, 6))
+
+    def operations(replicas):
+        def call(values):
+            with on_replicas(replicas):
+                return layer(values, training=True)
+
+        traced = tf.function(call, autograph=False).get_concrete_function(tf.ones([3, 4, 5, 6]))
+        return len(traced.graph.get_operations())
+
+    assert operations(1) < 0.8 * operations(2)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

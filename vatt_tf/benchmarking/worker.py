@@ -79,7 +79,7 @@ class Worker:
         kind = tf.bfloat16 if self.config.precision == "mixed_bfloat16" else tf.float32
         matrix = tf.cast(tf.random.stateless_normal([_PEAK_SIZE, _PEAK_SIZE], (1, 2)), kind)
 
-        @tf.function
+        @tf.function(autograph=False)
         def product() -> Any:
             return tf.reduce_max(tf.matmul(matrix, matrix)[:1])
 
@@ -94,7 +94,7 @@ class Worker:
         tower = self.model.towers[modality]
         inputs = self._batch(1)[modality]
 
-        @tf.function
+        @tf.function(autograph=False)
         def forward() -> Any:
             return tf.reduce_sum(tf.cast(pooled_features(tower, inputs, False), tf.float32))
 
@@ -137,7 +137,7 @@ class Worker:
         inputs = self._batch(self.micro)[modality]
         values = [variable.value for variable in tower.trainable_variables]
 
-        @tf.function
+        @tf.function(autograph=False)
         def train() -> Any:
             with fusion(compiler_of(self.config.jit_compile)):
                 with tf.GradientTape() as tape:

@@ -139,6 +139,7 @@ def _source_stream(
     """Endless ``(source, record number)`` of one source from its record ``start`` on."""
     epoch0, done = divmod(int(start), int(first_row[-1]))
 
+    @tf.autograph.experimental.do_not_convert
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         order = epoch_order(seed, source, number, first_row, shuffle_buffer)
         skip = tf.where(number == epoch0, tf.constant(done, tf.int64), 0)
@@ -175,6 +176,7 @@ def record_stream(
         return streams[0]
     block0, done = divmod(int(start), int(sum(counts)))
 
+    @tf.autograph.experimental.do_not_convert
     def block(number: tf.Tensor) -> tf.data.Dataset:
         skip = tf.where(number == block0, tf.constant(done, tf.int64), 0)
         return tf.data.Dataset.from_tensor_slices(block_sources(seed, number, counts)[skip:])

@@ -4,7 +4,8 @@
     crop, flip, colour, noise, log-mel (video_ops.py, audio_ops.py) -> batch -> tokens
 
 Everything random is a function of (seed, global position), so a batch depends neither on where
-the stream was entered nor on the number of threads or workers.
+the stream was entered nor on the number of threads or workers. The functions of a record are graphs
+as they are written: AutoGraph would take seconds to convert them.
 """
 
 from __future__ import annotations
@@ -134,12 +135,14 @@ def training_dataset(
     )
     first, rows = worker_index * batch_size, np.arange(batch_size)
 
+    @tf.autograph.experimental.do_not_convert
     def rows_of_worker(step: tf.Tensor, places: tuple[tf.Tensor, tf.Tensor]) -> tuple:
         source, row = (part[first : first + batch_size] for part in places)
         return step * global_batch_size + first + rows, source, row
 
     stream = stream.batch(global_batch_size, drop_remainder=True).enumerate(start=start_step)
 
+    @tf.autograph.experimental.do_not_convert
     def clip(position: tf.Tensor, source: tf.Tensor, row: tf.Tensor) -> dict[str, tf.Tensor]:
         record = _read(table, source, row, keys, spec)
         clip = _training_clip(record, spec, augmentation, seed, position)
@@ -211,6 +214,7 @@ def evaluation_dataset(
     table = RecordTable.build([index])
     last = index.records - 1
 
+    @tf.autograph.experimental.do_not_convert
     def clip(row: tf.Tensor) -> dict[str, tf.Tensor]:
         record = _read(table, tf.constant(0, tf.int64), tf.minimum(row, last), keys, spec)
         clip = _evaluation_clip(record, spec, windows, crops, valid=row <= last)
@@ -467,6 +471,7 @@ def _finish(
 ) -> tf.data.Dataset:
     """Adds the tokens of the captions to batches."""
 
+    @tf.autograph.experimental.do_not_convert
     def add_tokens(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         batch = dict(batch)
         captions = batch["caption"] if "valid" in batch else batch.pop("caption")

@@ -33,6 +33,7 @@ def tolerant_map(
     """
     numbered = places.enumerate()
 
+    @tf.autograph.experimental.do_not_convert
     def whole(number: tf.Tensor, place: tuple) -> tuple[tf.Tensor, Clip]:
         return number, clip(*place) | {"damaged": tf.constant(False)}
 
@@ -43,6 +44,7 @@ def tolerant_map(
     }
     empty |= {"label": tf.constant(-1), "damaged": tf.constant(True)}
 
+    @tf.autograph.experimental.do_not_convert
     def spare(number: tf.Tensor, place: tuple) -> tuple[tf.Tensor, Clip]:
         return number, empty | {"record_id": record_id(*place)}
 
@@ -52,6 +54,7 @@ def tolerant_map(
         stop_on_empty_dataset=True,
     )
 
+    @tf.autograph.experimental.do_not_convert
     def first_of_pair(last: tf.Tensor, element: tuple[tf.Tensor, Clip]) -> tuple:
         number, entries = element
         return number, (number != last, entries)

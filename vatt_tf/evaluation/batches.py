@@ -29,7 +29,7 @@ def compiled(forward: Function) -> Function:
             signature = {
                 n: tf.TensorSpec([None, *t.shape[1:]], t.dtype) for n, t in tensors.items()
             }
-            graphs[key] = tf.function(forward, input_signature=[signature])
+            graphs[key] = tf.function(forward, input_signature=[signature], autograph=False)
         return graphs[key](tensors)
 
     return call

@@ -84,7 +84,7 @@ def _gather(strategy: tf.distribute.Strategy, rows: np.ndarray) -> np.ndarray:
     def on_replica() -> tf.Tensor:
         return tf.distribute.get_replica_context().all_gather(tf.identity(rows), axis=0)
 
-    result = tf.function(lambda: strategy.run(on_replica))()
+    result = tf.function(lambda: strategy.run(on_replica), autograph=False)()
     gathered = strategy.experimental_local_results(result)[0].numpy()
     cluster = strategy.cluster_resolver.cluster_spec()
     workers = sum(cluster.num_tasks(job) for job in cluster.jobs)

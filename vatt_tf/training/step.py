@@ -52,7 +52,7 @@ def seeded(function: Callable[..., Any], jit_compile: bool) -> Callable[..., Any
         with seed_scope(key), held_statistics() if hold else contextlib.nullcontext():
             return function(inputs, training=True)
 
-    return tf.function(run, jit_compile=True) if jit_compile else run
+    return tf.function(run, jit_compile=True, autograph=False) if jit_compile else run
 
 
 class PretrainStep:
@@ -207,7 +207,7 @@ class PretrainStep:
             parts = {name: value[0] for name, value in inputs.items()}
             return self._embed(parts, key, 0, hold=True)
 
-        outputs = tf.function(trace).get_concrete_function().structured_outputs
+        outputs = tf.function(trace, autograph=False).get_concrete_function().structured_outputs
         return {name: tf.TensorSpec(value.shape, value.dtype) for name, value in outputs.items()}
 
     def _loss(self, features, batch, row_offset):

@@ -105,7 +105,7 @@ def wait_for_workers(strategy: tf.distribute.Strategy) -> None:
         context = tf.distribute.get_replica_context()
         return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(1.0))
 
-    tf.function(lambda: strategy.run(count))()
+    tf.function(lambda: strategy.run(count), autograph=False)()
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

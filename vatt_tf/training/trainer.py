@@ -13,6 +13,7 @@ import orbit
 import tensorflow as tf
 
 from vatt_tf.errors import Interrupted, UserError
+from vatt_tf.layers.batch_norm import on_replicas
 from vatt_tf.training.guards import check_replicas
 from vatt_tf.training.step import step_key
 
@@ -138,7 +139,8 @@ class Trainer(orbit.AbstractTrainer):
         self._global_step.assign_add(1)
         return {**metrics, "learning_rate": rate}
 
-    @tf.function
+    # AutoGraph, which none of this needs, would take half of the start-up.
+    @tf.function(autograph=False)
     def _compute(self, batch, step, stop):
         statistics = [tf.identity(variable) for variable in self._statistics]
         replicas = self._strategy.num_replicas_in_sync
@@ -148,7 +150,8 @@ class Trainer(orbit.AbstractTrainer):
             replica = context.replica_id_in_sync_group
             rows = batch["record_id"].shape[0]
             key = step_key(self._seed, step, replica)
-            gradients, metrics = self._step(batch, key, replica * rows)
+            with on_replicas(replicas):
+                gradients, metrics = self._step(batch, key, replica * rows)
             # All-reduce wants to know the device of what it adds up; inputs of a graph have none.
             metrics["stop"] = tf.identity(stop)
             prints = None
@@ -170,7 +173,7 @@ class Trainer(orbit.AbstractTrainer):
         )
         return gradients, metrics, statistics, prints
 
-    @tf.function
+    @tf.function(autograph=False)
     def _apply(self, gradients, rates):
         replicas = self._strategy.num_replicas_in_sync
         variables = self._step.variables
