@@ -5,8 +5,7 @@
 Trains and evaluates every design with the commands that one types, two at a time, each on a
 processor of its own. VATT is trained twice: with as many parameters as the TSM networks for as many
 steps, and for as long as they took. Prints a table of means and standard deviations over the seeds.
-The rows are kept in ``rows.json`` of the folder, and none is measured twice; those of the published
-table are ``docs/measurements/design_*.json``.
+The rows are kept in ``rows.json`` of the folder, and none is measured twice.
 """
 
 from __future__ import annotations
