@@ -87,7 +87,7 @@ def main() -> None:
         network: functools.partial(measured, lanes, images, network, flags.steps)
         for network in NETWORKS
     }
-    rows = experiments.measured(measures, out, flags.seeds, flags.lanes)
+    rows = experiments.measured(measures, out / f"{flags.steps}_steps", flags.seeds, flags.lanes)
     names = ("image repeated", "learned", "naive")
     print(experiments.head(["network", *names, "faster", "faster, one at a time"]))
     for network, found in rows.items():

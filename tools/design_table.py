@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="in place of the configured ones")
     parser.add_argument("--lanes", type=int, default=os.cpu_count(), help="runs at a time")
     flags = parser.parse_args()
-    out = pathlib.Path(flags.out) / flags.data
+    out = pathlib.Path(flags.out) / flags.data / f"{flags.steps or 'configured'}_steps"
     lanes = Lanes(flags.lanes)
 
     def rows_of(entries: Iterable[tuple[str, list[str]]], steps: int | None) -> dict:

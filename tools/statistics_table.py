@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800, help="training steps of a run")
     parser.add_argument("--lanes", type=int, default=os.cpu_count(), help="runs at a time")
     flags = parser.parse_args()
-    lanes, out = Lanes(flags.lanes), pathlib.Path(flags.out)
+    lanes, out = Lanes(flags.lanes), pathlib.Path(flags.out) / f"{flags.steps}_steps"
     measures = {
         name: functools.partial(measured, lanes, weights, flags.steps)
         for name, weights in WEIGHTS.items()

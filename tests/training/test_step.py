@@ -149,7 +149,9 @@ def test_remat_changes_nothing():
     actual, again = run_step(model, batch, 2)
     assert again["loss"] == pytest.approx(metrics["loss"], rel=1e-6)
     for left, right in zip(expected, actual, strict=True):
-        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+        # Rounding is that of the largest summands, whatever they add up to.
+        atol = 2e-6 * max(1.0, np.abs(left).max())
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=atol)
 
 
 def test_random_numbers_are_a_function_of_seed_step_and_replica():

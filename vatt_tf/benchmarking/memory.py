@@ -14,7 +14,7 @@ _CLEAR = pathlib.Path("/proc/self/clear_refs")
 
 def reset_peak() -> None:
     """Forgets the peaks so far, those of the host and of the device that computes."""
-    if "tensorflow" in sys.modules and tensors_are_counted():
+    if "tensorflow" in sys.modules and _are_counted():
         import tensorflow as tf
 
         tf.config.experimental.reset_memory_stats(_gpu() or "CPU:0")
@@ -44,13 +44,13 @@ def tensor_bytes() -> dict[str, int]:
         return {"current": 0, "peak": 0}
     import tensorflow as tf
 
-    if not tensors_are_counted():
+    if not _are_counted():
         return {"current": _of_status("VmRSS:") or 0, "peak": peak_bytes()}
     return tf.config.experimental.get_memory_info(_gpu() or "CPU:0")
 
 
 @functools.cache
-def tensors_are_counted() -> bool:
+def _are_counted() -> bool:
     """Whether TensorFlow counts the bytes of tensors: on a CPU, only where oneDNN is on."""
     import tensorflow as tf
 
