@@ -1,6 +1,6 @@
 """Every design of the design table exported, served and loaded in a Keras app, by the commands.
 
-    python tools/served_table.py runs/design/narrated_digits/*_0/run
+    python tools/served_table.py runs/design/narrated_digits/*_steps/*_0/run
 
 For each run: ``vatt_tf.export``; ``vatt_tf.serving`` in a process of its own, asked over gRPC;
 ``keras.layers.TFSMLayer`` of each SavedModel. Prints by how much their embeddings of the same
