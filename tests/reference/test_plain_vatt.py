@@ -84,7 +84,7 @@ def test_loss_and_gradients(pair, batch):
                 if f"/{name}/" in path:
                     fused = ours[path.replace(f"/{name}/", "/qkv/")]
                     found = np.split(fused, 3, axis=-1)[third]
-        # Processors round differently, and the BatchNorm of few rows makes more of it.
+        # The reference alone moves by 9e-6 of it from one set of kernels to another.
         np.testing.assert_allclose(found, expected, rtol=0, atol=4e-5 * scale, err_msg=path)
     assert all("/qkv/" in path for path in ours)
 
