@@ -8,10 +8,13 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 EXAMPLES = CHECKOUT / "examples"
 
 
+@pytest.mark.slow
 def test_build_and_train_by_hand():
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "build_and_train_by_hand.py")],

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from vatt_tf import lean_keras
 from vatt_tf.errors import UserError
 
 
@@ -70,7 +71,7 @@ def above_zero(text: str) -> float:
 
 
 def before_tensorflow(log_level: int = 3) -> None:
-    """Sets what TensorFlow reads when it is imported, unless the user has set it.
+    """Sets what TensorFlow reads when it is imported, unless the user has set it; a lean Keras.
 
     Args:
         log_level: What TensorFlow's C++ part may say: 3, nothing but fatal errors; 2, errors too.
@@ -79,6 +80,7 @@ def before_tensorflow(log_level: int = 3) -> None:
     # TensorFlow turns oneDNN on by itself where there is AVX-512 only. With AVX2 its products of
     # matrices are twice as fast as the others, and the training with them.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    lean_keras.leave_out()
 
 
 def run(command: Callable[[], int]) -> int:

@@ -108,6 +108,7 @@ def test_vocabulary_of_the_train_captions(videos, tmp_path):
     assert words == ["<pad>", "<bos>", "<eos>", "<unk>", "a", "ball", "blue", "red"]
 
 
+@pytest.mark.slow
 def test_any_number_of_processes_gives_the_same_shards(videos, tmp_path):
     one = command.prepare(videos, tmp_path / "one", SMALL, jobs=1)
     two = command.prepare(videos, tmp_path / "two", SMALL, jobs=2)
@@ -431,6 +432,7 @@ def test_kill_and_start_again(tmp_path):
     assert not list(out.glob("*/*.tmp-*"))
 
 
+@pytest.mark.slow
 def test_worker_that_crashes_costs_one_file(videos, tmp_path):
     """A file that kills its process is quarantined after a second try; the rest is made."""
     trap = pathlib.Path(__file__).with_name("crashing_decoder.py")

@@ -19,6 +19,7 @@ def test_flags_do_not_need_tensorflow():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_retrieval_with_report_then_zero_shot(tiny_run_dir, tiny_shards, tmp_path, capsys):
     command = [f"--run_dir={tiny_run_dir}", f"--data={tiny_shards}", "--batch_size=4"]
     assert evaluate.main([*command, "--report"]) == 0

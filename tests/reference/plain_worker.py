@@ -11,6 +11,7 @@ def main() -> int:
     flags = cli.ArgumentParser(prog="python -m tests.reference.plain_worker")
     cli.add_gin_flags(flags)
     flags.add_argument("--threads", type=int)
+    cli.before_tensorflow()
     return cli.run(lambda: _serve(flags.parse_args()))
 
 

@@ -48,6 +48,7 @@ def run(of, clips, micro, config=None, jit_compile=False):
     return [np.array(gradient) for gradient in gradients], float(metrics["loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_micro_batches_count_once_and_their_gradients_are_exact(jit_compile):
     clips, two_pass, plain = batch(), model(), model()

@@ -100,6 +100,7 @@ def test_a_run_learns_and_keeps_the_best(gin_file, tmp_path):
     assert load_classifier(f"{run_dir}/best").model.config == loaded.model.config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro", [None, 2])
 def test_interrupted_and_resumed_is_bit_equal(gin_file, tmp_path, micro):
     """With dropout, DropToken, mixup, frozen towers and layer-wise rates."""
@@ -124,6 +125,7 @@ def test_only_the_head_learns_at_first(gin_file, tmp_path):
             assert same != ("Shead" in key), key
 
 
+@pytest.mark.slow
 def test_from_pretraining_and_from_another_classifier(gin_file, shards, tmp_path, capsys):
     """The tower starts where the other run ended; a frozen tower stays there."""
     from vatt_tf.data.vocabulary import build_vocabulary

@@ -222,6 +222,7 @@ def _device() -> str:
 def main() -> int:
     """Entry point."""
     flags = parser().parse_args()
+    cli.before_tensorflow()
     return cli.run(lambda: _serve(flags))
 
 

@@ -123,7 +123,10 @@ class PretrainStep:
             features = self._embed(batch, key, 0)
             loss, metrics = self._loss(features, batch, row_offset)
         gradients = tape.gradient(loss, self._values(), unconnected_gradients="zero")
-        return [dense(gradient) for gradient in gradients], metrics
+        # An embedding table's gradient is as large as the table, and early there: dense at last.
+        others = [one for one in gradients if isinstance(one, tf.Tensor)]
+        with tf.control_dependencies([tf.group(*others)]):
+            return [dense(gradient) for gradient in gradients], metrics
 
     def _two_pass(self, batch, key, row_offset, count, size):
         inputs = {name: _split(batch[name], count, size) for name in self._trained if name in batch}

@@ -1,0 +1,25 @@
+"""The commands' Keras comes without what they do not need; everybody else finds it."""
+
+import json
+import subprocess
+import sys
+
+SCRIPT = """
+import json, sys
+from vatt_tf import cli
+cli.before_tensorflow()
+cli.before_tensorflow()
+import keras
+left_out = ("cv2", "matplotlib", "pandas", "sklearn")
+print(json.dumps([name for name in left_out if name in sys.modules]))
+from sklearn.metrics import average_precision_score
+print(sum(type(finder).__name__ == "_Refusal" for finder in sys.meta_path))
+"""
+
+
+def test_left_out_of_keras_alone():
+    found = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    imported, finders = found.stdout.splitlines()
+    assert json.loads(imported) == []
+    assert finders == "1"
