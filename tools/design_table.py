@@ -82,6 +82,9 @@ def main() -> None:
     parser.add_argument("--out", default="runs/design", help="folder of the runs")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each design")
     parser.add_argument("--steps", type=int, help="in place of the configured ones")
+    parser.add_argument(
+        "--gin_bindings", action="append", default=[], help="for every run; choose another --out"
+    )
     parser.add_argument("--lanes", type=int, default=os.cpu_count(), help="runs at a time")
     flags = parser.parse_args()
     out = pathlib.Path(flags.out) / flags.data / f"{flags.steps or 'configured'}_steps"
@@ -89,7 +92,9 @@ def main() -> None:
 
     def rows_of(entries: Iterable[tuple[str, list[str]]], steps: int | None) -> dict:
         measures = {
-            name: functools.partial(measured, lanes, flags.data, arguments, steps)
+            name: functools.partial(
+                measured, lanes, flags.data, [*arguments, *flags.gin_bindings], steps
+            )
             for name, arguments in entries
         }
         return experiments.measured(measures, out, flags.seeds, flags.lanes)

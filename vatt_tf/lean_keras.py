@@ -8,13 +8,15 @@ from typing import Any
 
 # Wrappers for scikit-learn, pictures of datasets, frames of pandas as inputs.
 _LEFT_OUT = frozenset({"cv2", "matplotlib", "pandas", "sklearn"})
+# Keras 2 comes with orbit.
+_KERAS = frozenset({"keras", "tf_keras"})
 
 
 class _Refusal(importlib.abc.MetaPathFinder):
     """Tells Keras, and nobody else, that they are not installed."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
-        if fullname in _LEFT_OUT and _importer().partition(".")[0] == "keras":
+        if fullname in _LEFT_OUT and _importer().partition(".")[0] in _KERAS:
             raise ModuleNotFoundError(f"{fullname} is left out of Keras", name=fullname)
 
 

@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from tests.conftest import CHECKOUT
+from vatt_tf.benchmarking.measure import part_names
 from vatt_tf.benchmarking.report import report
 from vatt_tf.benchmarking.table import Timing, duration, ratios, whole_run
+from vatt_tf.errors import UserError
 
 # The smallest model that the plain reference has too.
 CONFIG = """
@@ -44,13 +47,13 @@ def gin_file(tmp_path_factory):
 def test_everything_beside_the_reference(gin_file, tmp_path):
     out = tmp_path / "new" / "figures.json"
     flags = ["--compare=reference", "--rounds=1", "--price_per_hour=3.6", f"--out={out}"]
-    flags.append("--parts=peak,towers,export,step,input,run")
+    flags.append("--parts=peak,forward/text,train/audio,export,step,input,run")
     found = benchmark(f"--gin_file={gin_file}", *flags)
     assert found.returncode == 0, found.stderr
     results = json.loads(out.read_text())
     rows = {(row["part"], row["variant"]): row for row in results["rows"]}
-    towers = {f"{what}/{m}" for what in ("forward", "train") for m in ("video", "audio", "text")}
-    compared = towers | {"export/video", "export/audio", "step", "input"}
+    towers = {"forward/text", "train/audio", "export/video", "export/audio"}
+    compared = towers | {"step", "input"}
     assert {part for part, _ in rows} == compared | {"peak", "run"}
     assert {part for part, variant in rows if variant == "reference"} == compared
     assert results["output_difference"]["float32"] < 1e-5
@@ -83,6 +86,15 @@ def test_wrong_flags(gin_file, flags, message):
     assert found.returncode == 2
     assert message in found.stderr
     assert found.stderr.count("\n") == 1
+
+
+def test_single_parts():
+    config = SimpleNamespace(model_config=SimpleNamespace(towers={"audio": None, "text": None}))
+    towers = ["forward/audio", "forward/text", "train/audio", "train/text"]
+    assert list(part_names(config, ["towers", "step"])) == [*towers, "step"]
+    assert list(part_names(config, ["export", "train/text"])) == ["export/audio", "train/text"]
+    with pytest.raises(UserError, match="train/video: the model has no such tower, but audio"):
+        list(part_names(config, ["train/video"]))
 
 
 def test_ratios_are_taken_round_by_round():

@@ -50,7 +50,7 @@ def measure(flags: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
     arguments += [f"--gin_bindings={binding}" for binding in flags.gin_bindings]
     if flags.threads:
         arguments.append(f"--threads={flags.threads}")
-    names = list(_names(config, parts))
+    names = list(part_names(config, parts))
     rounds = len(precisions) * len(names) * flags.rounds
     results: dict[str, Any] = {
         "machine": _machine(flags.threads),
@@ -92,7 +92,12 @@ def measure(flags: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
     return results
 
 
-def _names(config: RunConfig, parts: Sequence[str]) -> Iterator[str]:
+def part_names(config: RunConfig, parts: Sequence[str]) -> Iterator[str]:
+    """The single parts behind those of the command line: one for each tower.
+
+    Raises:
+        UserError: If the model has no such tower.
+    """
     for part in parts:
         towers = config.model_config.towers
         if part == "towers":
