@@ -27,7 +27,9 @@ help:
 venv: $(INSTALLED)
 
 # A current pip needs two thirds of the time of the one that comes with Python. Modules are compiled
-# when they are first imported: most of them never are.
+# when they are first imported: most of them never are. Where Python may not keep what it compiled,
+# it would compile TensorFlow in every process, for 12 seconds.
+unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL := $(BIN)/python -m pip install $(if $(CI),--quiet) --disable-pip-version-check \
   --no-compile --constraint=constraints.txt
 

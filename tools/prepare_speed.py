@@ -63,7 +63,7 @@ def main() -> None:
             seconds = container.duration / av.time_base
             codec = container.streams.video[0].codec_context
             kind = f"{codec.name} {codec.width} x {codec.height}"
-        command = [sys.executable, "-m", "vatt_tf.prepare", f"--videos={videos}", "--workers=1"]
+        command = [sys.executable, "-m", "vatt_tf.prepare", f"--videos={videos}", "--jobs=1"]
         start, before = time.perf_counter(), os.times()
         subprocess.run([*command, f"--out={folder}/shards"], check=True, stdout=subprocess.DEVNULL)
         wall, after = time.perf_counter() - start, os.times()
