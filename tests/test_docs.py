@@ -35,6 +35,7 @@ TOOLS = (
     "tools/run_costs.py",
     "tools/measure_strategies.py",
     "tools/scaling_table.py",
+    "tools/two_pass.py",
 )
 SUBCOMMANDS = {"serving.benchmark": ("overhead", "batching", "load")}
 # Folders of the checkout that are installed inside the package.

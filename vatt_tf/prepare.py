@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from vatt_tf import cli
 from vatt_tf.data import jobs as parallel
 from vatt_tf.data import plan as planning
 from vatt_tf.data import shards
@@ -370,6 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if flags.list_datasets:
         _print_datasets()
         return 0
+    cli.before_tensorflow()  # Vocabularies are built with it.
     try:
         if beam_options and flags.runner != "beam":
             raise PlanError(f"flags after -- are for --runner=beam: {' '.join(beam_options)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tests.encoders.pooled_only import PooledOnlyTests
 from tests.layers.layer_test_case import LayerTestCase
 from vatt_tf.encoders.audio import SpectrogramEncoder, WaveformEncoder
 
@@ -14,7 +15,7 @@ def random(*shape):
     return np.random.default_rng(0).normal(size=shape).astype("float32")
 
 
-class TestWaveformEncoder(LayerTestCase):
+class TestWaveformEncoder(PooledOnlyTests, LayerTestCase):
     layer_class = WaveformEncoder
     config = {"samples": 100, "patch": 16, **SIZE}
 
@@ -35,7 +36,7 @@ class TestWaveformEncoder(LayerTestCase):
         assert self.make()(random(2, 160, 1))["features"].shape == (2, 10, 8)
 
 
-class TestSpectrogramEncoder(LayerTestCase):
+class TestSpectrogramEncoder(PooledOnlyTests, LayerTestCase):
     layer_class = SpectrogramEncoder
     config = {"frames": 8, "mel_bins": 6, "patch": (4, 2), **SIZE}
 

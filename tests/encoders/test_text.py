@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from tests.encoders.pooled_only import PooledOnlyTests
 from tests.layers.layer_test_case import LayerTestCase
 from vatt_tf.encoders.text import AbsoluteTextEncoder, LinearTextEncoder, TextEncoder, word_mask
 
@@ -46,7 +47,7 @@ class _TextTests(LayerTestCase):
         assert len(frozen.weights) == len(encoder.weights)
 
 
-class TestTextEncoder(_TextTests):
+class TestTextEncoder(PooledOnlyTests, _TextTests):
     layer_class = TextEncoder
     config = {**WORDS, **SIZE}
 
@@ -151,7 +152,7 @@ def shaw_tower(values, caption):
     return rms_norm(x, "transformer/final_norm")
 
 
-class TestAbsoluteTextEncoder(_TextTests):
+class TestAbsoluteTextEncoder(PooledOnlyTests, _TextTests):
     layer_class = AbsoluteTextEncoder
     config = {"max_tokens": 5, "post_projection": 10, **WORDS, **SIZE}
 

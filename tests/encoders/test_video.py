@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.encoders.pooled_only import PooledOnlyTests
 from tests.layers.layer_test_case import LayerTestCase
 from vatt_tf.encoders.video import VideoEncoder
 from vatt_tf.layers.positions import interpolation_matrix
@@ -19,7 +20,7 @@ def clip(frames=4, height=8, width=12, batch=2):
     return pixels.astype("float32")
 
 
-class TestVideoEncoder(LayerTestCase):
+class TestVideoEncoder(PooledOnlyTests, LayerTestCase):
     layer_class = VideoEncoder
     config = {
         "frames": 4,
@@ -84,7 +85,7 @@ class TestVideoEncoder(LayerTestCase):
             self.make()(clip(frames=1))
 
 
-class TestVideoEncoderOfAgnosticModel(LayerTestCase):
+class TestVideoEncoderOfAgnosticModel(PooledOnlyTests, LayerTestCase):
     layer_class = VideoEncoder
     config = {
         **TestVideoEncoder.config,

@@ -23,7 +23,7 @@ def video(size, **changes):
 def test_one_view_of_the_paper(size, full, paper):
     """32 x 320 x 320, in GFLOPs (facts E.1)."""
     config = video(size, image_size=(320, 320))
-    assert round(tower_flops(config, "video") / 1e9) == full
+    assert round(tower_flops(config, "video", convention="full") / 1e9) == full
     assert round(tower_flops(config, "video", convention="paper") / 1e9) == paper
 
 
@@ -50,17 +50,21 @@ def test_transformer_by_hand():
     projections = 2 * 4 * (3 * 30 + 10 * 3)
     mlp = 2 * 4 * 2 * 3 * 7
     product = 2 * 4 * 4 * 10
-    assert transformer_flops(size, 4) == 2 * (projections + mlp + 2 * product)
+    assert transformer_flops(size, 4, "full") == 2 * (projections + mlp + 2 * product)
     assert transformer_flops(size, 4, "paper") == 2 * (projections + mlp + product)
     # Relative keys and values: a second product of the same size beside each of the two.
-    assert transformer_flops(size, 4, relative=True) == 2 * (projections + mlp + 4 * product)
+    relative = transformer_flops(size, 4, "full", relative=True)
+    assert relative == 2 * (projections + mlp + 4 * product)
+    # Of the last block keys and values of four tokens; query, output, MLP and weights of one.
+    last = 2 * 4 * 3 * 20 + 2 * (3 * 10 + 10 * 3) + 2 * 2 * 3 * 7 + 2 * (2 * 4 * 10)
+    assert transformer_flops(size, 4) == projections + mlp + 2 * product + last
     with pytest.raises(ValueError, match="convention"):
         transformer_flops(size, 4, "other")
 
 
 def test_step_of_the_released_base_models():
     """A BBS step on two clips with four texts each: 1,680 GFLOPs (measured), within 1 %."""
-    flops = step_flops(VattConfig(), batch=2, texts=4)
+    flops = step_flops(VattConfig(), batch=2, texts=4, convention="full")
     assert flops["total"] / 1e9 == pytest.approx(1680, rel=0.01)
     assert flops["total"] == sum(value for name, value in flops.items() if name != "total")
     # The release also projects the patches that it drops.
@@ -90,7 +94,9 @@ def test_heads_and_other_towers():
     )
     shaw = tiny.specific(text=TextTowerConfig(**tiny.TEXT, **tiny.SIZE, positions="shaw"))
     size, plain = shaw.text.transformer_size(), tiny.specific()
-    products = 2 * size.num_layers * 2 * 7 * 7 * size.num_heads * size.d_kv
+    # Of the last block for AGG only.
+    pairs = (size.num_layers - 1) * 7 * 7 + 7
+    products = 2 * 2 * pairs * size.num_heads * size.d_kv
     assert tower_flops(shaw, "text") == tower_flops(plain, "text") + products
     linear = tiny.specific(text=TextTowerConfig(**tiny.TEXT, kind="linear", d_model=20))
     assert tower_flops(linear, "text") == 2 * 6 * 10 * 20
@@ -104,5 +110,7 @@ def test_heads_and_other_towers():
 
 def test_agnostic_model_adds_its_projections():
     agnostic, specific = tiny.agnostic(), tiny.specific()
-    extra = tower_flops(agnostic, "video") - tower_flops(specific, "video")
-    assert extra == 2 * 12 * 16 * 16 + 2 * 13 * 16 * 20
+    for convention, tokens in (("full", 13), ("needed", 1)):
+        with_them = tower_flops(agnostic, "video", convention=convention)
+        extra = with_them - tower_flops(specific, "video", convention=convention)
+        assert extra == 2 * 12 * 16 * 16 + 2 * tokens * 16 * 20

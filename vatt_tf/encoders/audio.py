@@ -24,6 +24,7 @@ class WaveformEncoder(PatchEncoder):
     Call arguments:
         inputs: [B, samples, 1], float in [-1, 1].
         training: Switches dropout and DropToken on.
+        pooled_only: Leaves ``features`` out, and computes nothing that only they need.
 
     Returns:
         ``features_pooled`` [B, d], the output of AGG; ``features`` [B, t, d].
@@ -76,6 +77,7 @@ class SpectrogramEncoder(PatchEncoder):
     Call arguments:
         inputs: [B, frames, mel_bins, 1], float.
         training: Switches dropout and DropToken on.
+        pooled_only: Leaves ``features`` out, and computes nothing that only they need.
 
     Returns:
         ``features_pooled`` [B, d], the output of AGG; ``features`` [B, t, mel, d].

@@ -122,8 +122,9 @@ class TransformerEncoder(keras.layers.Layer):
         indices: Any = None,
         attention_mask: Any = None,
         training: bool = False,
+        pooled_only: bool = False,
     ) -> Any:
-        """[B, N, .] embedded tokens -> [B, 1 + N, output_dim], the output of AGG first."""
+        """[B, N, .] embedded tokens -> [B, 1 + N, output_dim], the output of AGG first (or alone)."""
         if self.has_pre_projection:
             tokens = ops.gelu(self.pre_projection(tokens), approximate=False)
         if not all(isinstance(count, int) for count in grid):
@@ -132,7 +133,10 @@ class TransformerEncoder(keras.layers.Layer):
         tokens = self.positions(tokens, grid=tuple(grid), indices=indices)
         tokens = self.position_dropout(tokens, training=training)
         tokens = self.transformer(
-            self.agg_token(tokens), attention_mask=attention_mask, training=training
+            self.agg_token(tokens),
+            attention_mask=attention_mask,
+            training=training,
+            first_only=pooled_only,
         )
         if self.post_projection_dim:
             tokens = ops.gelu(self.post_projection(tokens), approximate=False)
@@ -221,12 +225,17 @@ class PatchEncoder(TransformerEncoder):
         self.drop_token.build((input_shape[0], math.prod(grid), self.d_model))
         self._build_from_tokens(input_shape[0], math.prod(grid), self.d_model)
 
-    def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
+    def call(
+        self, inputs: Any, training: bool = False, pooled_only: bool = False
+    ) -> dict[str, Any]:
         grid = self.patch_embedding.grid(ops.shape(inputs))
         indices = self.drop_token.indices(math.prod(grid), training)
         # Dropped patches are left out before the projection: the numbers are the same.
         tokens = self.patch_embedding(inputs, indices=indices)
-        tokens = self._encode(tokens, self._position_order(grid), indices, training=training)
+        order = self._position_order(grid)
+        tokens = self._encode(tokens, order, indices, training=training, pooled_only=pooled_only)
+        if pooled_only:
+            return {"features_pooled": tokens[:, 0]}
         features = tokens[:, 1:]
         if indices is None:
             features = ops.reshape(features, (-1, *grid, self.output_dim))

@@ -50,6 +50,7 @@ class TextEncoder(keras.layers.Layer):
     Call arguments:
         inputs: Integer [B, L], L static.
         training: Switches dropout on.
+        pooled_only: Leaves ``features`` out, and computes nothing that only they need.
 
     Returns:
         ``features_pooled`` [B, d_model], the output of AGG; ``features`` [B, L, d_model].
@@ -129,13 +130,17 @@ class TextEncoder(keras.layers.Layer):
         self.input_dropout.build(tokens)
         self.transformer.build(tokens)
 
-    def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
+    def call(
+        self, inputs: Any, training: bool = False, pooled_only: bool = False
+    ) -> dict[str, Any]:
         ids = ops.cast(inputs, "int32")
         tokens = self.agg_token(self.word_embedding(ids))
         tokens = ops.gelu(self.pre_projection(tokens), approximate=False)
         tokens = self.input_dropout(tokens, training=training)
-        tokens = self.transformer(tokens, attention_mask=word_mask(ids), training=training)
-        return {"features": tokens[:, 1:], "features_pooled": tokens[:, 0]}
+        tokens = self.transformer(
+            tokens, attention_mask=word_mask(ids), training=training, first_only=pooled_only
+        )
+        return _text_features(tokens, pooled_only)
 
     def compute_output_shape(self, input_shape: Any) -> dict[str, Any]:
         return _text_shapes(input_shape, self.output_dim)
@@ -241,6 +246,7 @@ class AbsoluteTextEncoder(TransformerEncoder):
     Call arguments:
         inputs: Integer [B, L], L static.
         training: Switches dropout on.
+        pooled_only: Leaves ``features`` out, and computes nothing that only they need.
 
     Returns:
         ``features_pooled`` [B, d], the output of AGG; ``features`` [B, L, d].
@@ -276,15 +282,18 @@ class AbsoluteTextEncoder(TransformerEncoder):
         self.word_embedding.build(input_shape)
         self._build_from_tokens(input_shape[0], input_shape[1], self.embedding_dim)
 
-    def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
+    def call(
+        self, inputs: Any, training: bool = False, pooled_only: bool = False
+    ) -> dict[str, Any]:
         ids = ops.cast(inputs, "int32")
         tokens = self._encode(
             self.word_embedding(ids),
             (ids.shape[1],),
             attention_mask=word_mask(ids),
             training=training,
+            pooled_only=pooled_only,
         )
-        return {"features": tokens[:, 1:], "features_pooled": tokens[:, 0]}
+        return _text_features(tokens, pooled_only)
 
     def compute_output_shape(self, input_shape: Any) -> dict[str, Any]:
         return _text_shapes(input_shape, self.output_dim)
@@ -303,6 +312,12 @@ def word_mask(ids: Any) -> Any:
     """Attention mask of [AGG] + words: 1 for AGG and words, 0 for padding; int32 [B, 1 + L]."""
     words = ops.cast(ops.not_equal(ids, 0), "int32")
     return ops.concatenate([ops.ones_like(words[:, :1]), words], axis=1)
+
+
+def _text_features(tokens: Any, pooled_only: bool) -> dict[str, Any]:
+    """The outputs of AGG and words, or of AGG only."""
+    pooled = {"features_pooled": tokens[:, 0]}
+    return pooled if pooled_only else {"features": tokens[:, 1:], **pooled}
 
 
 def _text_shapes(input_shape: Any, width: int) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class VideoEncoder(PatchEncoder):
         inputs: [B, T, H, W, 3], uint8, or float in [-1, 1]. Other clip sizes than the configured
             one interpolate the position tables.
         training: Switches dropout and DropToken on.
+        pooled_only: Leaves ``features`` out, and computes nothing that only they need.
 
     Returns:
         ``features_pooled`` [B, d], the output of AGG; ``features`` [B, t, h, w, d], with DropToken

@@ -90,20 +90,37 @@ class SelfAttention(keras.layers.Layer):
 
     def from_projected(self, fused: Any, bias: Any = None, training: bool = False) -> Any:
         """The attention from the outputs of ``qkv``, [B, N, 3 * num_heads * d_kv]."""
+        if not training:
+            return self._mixed(*ops.unstack(self._heads(fused), 3, axis=0), bias, training)
         rows, length, _ = ops.shape(fused)
-        if training:
-            kept = self.dropout.keep_mask((self.num_heads, rows, length, length), training)
-            heads = ops.transpose(self._split(fused), (2, 3, 0, 1, 4))
-            outputs = attend(heads, bias, kept, self._query_scale, self.dropout.scale)
-        else:
-            query, key, value = ops.unstack(self._heads(fused), 3, axis=0)
-            weights = self._weights(query, key, bias)
-            outputs = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+        kept = self.dropout.keep_mask((self.num_heads, rows, length, length), training)
+        heads = ops.transpose(self._split(fused), (2, 3, 0, 1, 4))
+        outputs = attend(heads, bias, kept, self._query_scale, self.dropout.scale)
         outputs = ops.reshape(outputs, (-1, ops.shape(outputs)[1], self.num_heads * self.d_kv))
         dense = self.output_projection
-        if training:
-            return lean_dense(outputs, dense.kernel, dense.bias)
-        return on_rows(dense, outputs)
+        return lean_dense(outputs, dense.kernel, dense.bias)
+
+    def of_first(
+        self, query: Any, keys_and_values: Any, bias: Any = None, training: bool = False
+    ) -> Any:
+        """The attention of the first token alone, [B, 1, d].
+
+        Args:
+            query: The first token's columns of ``qkv``, [B, 1, num_heads * d_kv].
+            keys_and_values: The others' columns, of all tokens, [B, N, 2 * num_heads * d_kv].
+            bias: As in a call.
+            training: Switches dropout on.
+        """
+        (query,) = ops.unstack(self._heads(query, 1), 1, axis=0)
+        key, value = ops.unstack(self._heads(keys_and_values, 2), 2, axis=0)
+        return self._mixed(query, key, value, None if bias is None else bias[:, :, :1], training)
+
+    def _mixed(self, query: Any, key: Any, value: Any, bias: Any, training: bool) -> Any:
+        """From [B, heads, queries or N, d_kv]; the weights are kept for the backward pass."""
+        weights = self.dropout(self._weights(query, key, bias), training=training)
+        outputs = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+        outputs = ops.reshape(outputs, (-1, ops.shape(outputs)[1], self.num_heads * self.d_kv))
+        return on_rows(self.output_projection, outputs)
 
     def attention_weights(self, inputs: Any, bias: Any = None) -> Any:
         """Attention weights [B, heads, N, N] without dropout, to look at."""
@@ -117,13 +134,13 @@ class SelfAttention(keras.layers.Layer):
     def _query_scale(self) -> float:
         return 1.0 / math.sqrt(self.d_kv) if self.scale_scores else 1.0
 
-    def _heads(self, fused: Any) -> Any:
-        """Query, key and value, [3, B, heads, N, d_kv]."""
-        return ops.transpose(self._split(fused), (2, 0, 3, 1, 4))
+    def _heads(self, fused: Any, parts: int = 3) -> Any:
+        """Query, key and value, or some of them, [parts, B, heads, N, d_kv]."""
+        return ops.transpose(self._split(fused, parts), (2, 0, 3, 1, 4))
 
-    def _split(self, fused: Any) -> Any:
-        """The outputs of ``qkv`` as [B, N, 3, heads, d_kv]."""
-        return ops.reshape(fused, (-1, ops.shape(fused)[1], 3, self.num_heads, self.d_kv))
+    def _split(self, fused: Any, parts: int = 3) -> Any:
+        """The outputs of ``qkv`` as [B, N, parts, heads, d_kv]."""
+        return ops.reshape(fused, (-1, ops.shape(fused)[1], parts, self.num_heads, self.d_kv))
 
     def compute_output_shape(self, inputs_shape: Any, bias_shape: Any = None) -> Any:
         return inputs_shape

@@ -110,6 +110,11 @@ def gelu_dense(
     return with_backward(forward, backward)(inputs, *_weights(kernel, bias, inputs.dtype))
 
 
+def dense_of(inputs: Any, kernel: Any, bias: Any = None) -> Any:
+    """``inputs kernel + bias`` of [B, N, d], in the dtype of the inputs; keeps what a Dense does."""
+    return _product(inputs, *_weights(kernel, bias, inputs.dtype))
+
+
 def on_rows(function: Callable[[Any], Any], values: Any) -> Any:
     """Applies a function of [rows, d] to [..., d].
 

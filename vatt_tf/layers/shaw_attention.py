@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -75,31 +76,33 @@ class ShawAttention(SelfAttention):
 
     def from_projected(self, fused: Any, bias: Any = None, training: bool = False) -> Any:
         """The attention from the outputs of ``qkv``, [B, N, 3 * num_heads * d_kv]."""
-        query, key, value = ops.unstack(self._heads(fused), 3, axis=0)
-        weights = self._weights(query, key, bias)
-        weights = self.dropout(weights, training=training)
+        return self._mixed(*ops.unstack(self._heads(fused), 3, axis=0), bias, training)
+
+    def _mixed(self, query: Any, key: Any, value: Any, bias: Any, training: bool) -> Any:
+        weights = self.dropout(self._weights(query, key, bias), training=training)
         outputs = ops.matmul(weights, value)
         # Query by query, as the relative values of a query are the same in every clip and head.
-        table = self._relative(self.relative_values, weights)
+        table = self._relative(self.relative_values, weights.shape[2:], weights.dtype)
         outputs = outputs + _by_clip(ops.matmul(_by_query(weights), table), self.num_heads)
         outputs = ops.transpose(outputs, (0, 2, 1, 3))
-        outputs = ops.reshape(outputs, (-1, fused.shape[1], self.num_heads * self.d_kv))
+        outputs = ops.reshape(outputs, (-1, outputs.shape[1], self.num_heads * self.d_kv))
         return self.output_projection(outputs)
 
     def _weights(self, query: Any, key: Any, bias: Any) -> Any:
         query = query * self._query_scale
         scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
-        table = self._relative(self.relative_keys, query)
+        table = self._relative(self.relative_keys, scores.shape[2:], query.dtype)
         relative = ops.matmul(_by_query(query), ops.transpose(table, (0, 2, 1)))
         scores = ops.cast(scores + _by_clip(relative, self.num_heads), "float32")
         if bias is not None:
             scores = scores + ops.cast(bias, "float32")
         return ops.cast(ops.softmax(scores, axis=-1), query.dtype)
 
-    def _relative(self, table: Any, like: Any) -> Any:
-        """Vector of every (query, key) in the dtype of [B, heads, N, ...], [N, N, d_kv]."""
-        rows = clipped_distances(like.shape[2], self.max_distance)
-        return ops.take(ops.cast(table, like.dtype), ops.convert_to_tensor(rows), axis=0)
+    def _relative(self, table: Any, shape: Sequence[int], dtype: Any) -> Any:
+        """Vector of every (query, key), [queries, N, d_kv]; queries are of the first tokens."""
+        queries, length = shape
+        rows = clipped_distances(length, self.max_distance)[:queries]
+        return ops.take(ops.cast(table, dtype), ops.convert_to_tensor(rows), axis=0)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "max_distance": self.max_distance}

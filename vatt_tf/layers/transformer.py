@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from typing import Any
 
 import keras
@@ -10,7 +11,7 @@ from keras import ops
 
 from vatt_tf.layers.attention import RelativePositionBias, SelfAttention
 from vatt_tf.layers.dropout import Dropout
-from vatt_tf.layers.lean_dense import gelu_dense, norm_dense, on_rows
+from vatt_tf.layers.lean_dense import dense_of, gelu_dense, norm_dense, on_rows
 from vatt_tf.layers.random import seed_scope
 from vatt_tf.layers.recompute import once_there
 from vatt_tf.layers.shaw_attention import ShawAttention
@@ -36,6 +37,21 @@ def _of_normed(
     return on_rows(dense, norm(inputs))
 
 
+def _columns_of_normed(
+    norm: keras.layers.Layer,
+    dense: keras.layers.Dense,
+    columns: slice,
+    inputs: Any,
+    training: bool,
+) -> Any:
+    """Some columns of ``dense(norm(inputs))``."""
+    kernel = dense.kernel[:, columns]
+    bias = None if dense.bias is None else dense.bias[columns]
+    if training and isinstance(norm, keras.layers.LayerNormalization):
+        return norm_dense(inputs, norm.gamma, norm.beta, kernel, bias, norm.epsilon)
+    return dense_of(norm(inputs), kernel, bias)
+
+
 @keras.saving.register_keras_serializable("vatt_tf")
 class TransformerBlock(keras.layers.Layer):
     """Pre-norm block: x + attention(norm(x)), then x + MLP(layer_norm(x)) (facts sections 2, 3).
@@ -55,9 +71,11 @@ class TransformerBlock(keras.layers.Layer):
     Call arguments:
         inputs: [B, N, d].
         bias: Bias of the attention scores, broadcastable to [B, heads, N, N], or None.
+        first_only: Whether the first token's output is all that is asked for. It needs the keys and
+            values of all tokens and nothing else of the others: a sixth of the products.
 
     Returns:
-        [B, N, d].
+        [B, N, d]; [B, 1, d] of the first token only.
     """
 
     def __init__(
@@ -117,9 +135,15 @@ class TransformerBlock(keras.layers.Layer):
         self.mlp_output.build(hidden_shape)
         self.mlp_dropout.build(inputs_shape)
 
-    def call(self, inputs: Any, bias: Any = None, training: bool = False) -> Any:
-        hidden = _of_normed(self.attention_norm, self.attention.qkv, inputs, training)
-        hidden = self.attention.from_projected(hidden, bias, training)
+    def call(
+        self, inputs: Any, bias: Any = None, training: bool = False, first_only: bool = False
+    ) -> Any:
+        if first_only:
+            hidden = self._attention_of_first(inputs, bias, training)
+            inputs = inputs[:, :1]
+        else:
+            hidden = _of_normed(self.attention_norm, self.attention.qkv, inputs, training)
+            hidden = self.attention.from_projected(hidden, bias, training)
         inputs = self.attention_dropout.add_to(inputs, hidden, training)
         if not training:
             return inputs + on_rows(self._mlp, self.mlp_norm(inputs))
@@ -128,6 +152,13 @@ class TransformerBlock(keras.layers.Layer):
         kept = dropout.keep_mask(ops.shape(hidden), training)
         hidden = gelu_dense(hidden, dense.kernel, dense.bias, kept, dropout.scale)
         return self.mlp_dropout.add_to(inputs, hidden, training)
+
+    def _attention_of_first(self, inputs: Any, bias: Any, training: bool) -> Any:
+        inner = self.num_heads * self.d_kv
+        normed = functools.partial(_columns_of_normed, self.attention_norm, self.attention.qkv)
+        query = normed(slice(None, inner), inputs[:, :1], training)
+        keys_and_values = normed(slice(inner, None), inputs, training)
+        return self.attention.of_first(query, keys_and_values, bias, training)
 
     def _mlp(self, rows: Any) -> Any:
         return self.mlp_output(ops.gelu(self.mlp_hidden(rows), approximate=False))
@@ -182,9 +213,11 @@ class Transformer(keras.layers.Layer):
     Call arguments:
         tokens: [B, N, d].
         attention_mask: [B, N], 1 (or True) for tokens that may be attended to; None for all.
+        first_only: Whether the first token's output is all that is asked for: the last block then
+            computes no other.
 
     Returns:
-        [B, N, d].
+        [B, N, d]; [B, 1, d] of the first token only.
     """
 
     def __init__(
@@ -247,15 +280,24 @@ class Transformer(keras.layers.Layer):
         self.final_norm.build(tokens_shape)
         self.final_dropout.build(tokens_shape)
 
-    def call(self, tokens: Any, attention_mask: Any = None, training: bool = False) -> Any:
+    def call(
+        self,
+        tokens: Any,
+        attention_mask: Any = None,
+        training: bool = False,
+        first_only: bool = False,
+    ) -> Any:
         bias = self.attention_bias(tokens, attention_mask)
         for block in self.blocks:
-            tokens = self._through(block, tokens, bias, training)
+            is_last = block is self.blocks[-1]
+            tokens = self._through(block, tokens, bias, training, first_only and is_last)
         return self.final_dropout(self.final_norm(tokens), training=training)
 
-    def _through(self, block: TransformerBlock, tokens: Any, bias: Any, training: bool) -> Any:
+    def _through(
+        self, block: TransformerBlock, tokens: Any, bias: Any, training: bool, first_only: bool
+    ) -> Any:
         if not training:
-            return block(tokens, bias=bias)
+            return block(tokens, bias=bias, first_only=first_only)
         key = block.draw_key()
 
         def run(tokens: Any, *bias: Any) -> Any:
@@ -263,7 +305,8 @@ class Transformer(keras.layers.Layer):
             # would draw the masks of all blocks at its very begin, and hold them.
             scope = contextlib.nullcontext() if key is None else seed_scope(once_there(tokens, key))
             with scope:
-                return block(tokens, bias=bias[0] if bias else None, training=True)
+                bias_or_none = bias[0] if bias else None
+                return block(tokens, bias=bias_or_none, training=True, first_only=first_only)
 
         if self.remat:
             run = keras.remat(run)

@@ -4,8 +4,10 @@ Counted are the matrix products and convolutions, two operations per multiply-ad
 projections, both products of the attention, MLPs, heads. Norms, softmax, GELU and position tables
 are left out (about 1 %).
 
-Two conventions:
-  * ``"full"``: all of that, as this package computes it.
+Three conventions:
+  * ``"needed"``: what pooled features need, as this package computes them: of the last block the
+    keys and values of all tokens, and the rest for AGG only.
+  * ``"full"``: the same with all outputs of the last block.
   * ``"paper"``: one of the two attention products is left out, and the patches that DropToken drops
     are counted as projected. This is what reproduces the FLOPs that the paper prints (tables 1 and
     6) to 1 %; they are 16-20 % lower than the full count.
@@ -31,18 +33,18 @@ from vatt_tf.models.multimodal_config import MultimodalConfig
 from vatt_tf.models.sizes import TransformerSize
 from vatt_tf.models.text_config import TextTowerConfig
 
-CONVENTIONS = ("full", "paper")
+CONVENTIONS = ("needed", "full", "paper")
 
 
 def transformer_flops(
-    size: TransformerSize, tokens: int, convention: str = "full", relative: bool = False
+    size: TransformerSize, tokens: int, convention: str = "needed", relative: bool = False
 ) -> int:
     """Forward pass of a Transformer on one sequence.
 
     Args:
         size: Shape of the Transformer.
         tokens: Length of the sequence, with AGG.
-        convention: ``"full"`` or ``"paper"``.
+        convention: ``"needed"``, ``"full"`` or ``"paper"``.
         relative: Whether there are relative keys and values (Shaw): each of the attention's two
             products has a second one of its size beside it.
 
@@ -53,18 +55,22 @@ def transformer_flops(
         raise ValueError(f"convention must be one of {CONVENTIONS}, got {convention!r}")
     inner = size.num_heads * size.d_kv
     weights = 4 * size.d_model * inner + 2 * size.d_model * size.d_ff
-    products = (2 if convention == "full" else 1) * (2 if relative else 1)
-    attention = products * tokens * tokens * inner
-    return 2 * size.num_layers * (tokens * weights + attention)
+    products = (1 if convention == "paper" else 2) * (2 if relative else 1)
+    block = tokens * weights + products * tokens * tokens * inner
+    if convention != "needed":
+        return 2 * size.num_layers * block
+    keys_and_values = 2 * size.d_model * inner
+    last = tokens * keys_and_values + (weights - keys_and_values) + products * tokens * inner
+    return 2 * ((size.num_layers - 1) * block + last)
 
 
-def encoder_flops(tower: TowerConfig, *, training: bool = False, convention: str = "full") -> int:
+def encoder_flops(tower: TowerConfig, *, training: bool = False, convention: str = "needed") -> int:
     """Forward pass of one tower on one clip (text: one caption).
 
     Args:
         tower: The tower's configuration.
         training: Whether DropToken leaves out its share of the patches.
-        convention: ``"full"`` or ``"paper"``.
+        convention: ``"needed"``, ``"full"`` or ``"paper"``.
     """
     if isinstance(tower, TextTowerConfig) and tower.kind == "linear":
         return 2 * tower.max_tokens * tower.embedding_dim * tower.output_dim
@@ -81,13 +87,14 @@ def encoder_flops(tower: TowerConfig, *, training: bool = False, convention: str
         embedded = tokens + 1 if isinstance(tower, TextTowerConfig) else tokens
     flops = 2 * embedded * patch_size * size.d_model
     flops += 2 * tokens * size.d_model * size.d_model * pre_projection
-    flops += 2 * (tokens + 1) * size.d_model * (getattr(tower, "post_projection", None) or 0)
+    projected = 1 if convention == "needed" else tokens + 1
+    flops += 2 * projected * size.d_model * (getattr(tower, "post_projection", None) or 0)
     relative = getattr(tower, "positions", "t5") == "shaw"
     return flops + transformer_flops(size, tokens + 1, convention, relative)
 
 
 def tower_flops(
-    config: VattConfig, modality: str, *, training: bool = False, convention: str = "full"
+    config: VattConfig, modality: str, *, training: bool = False, convention: str = "needed"
 ) -> int:
     """:func:`encoder_flops` of one of a model's towers."""
     return encoder_flops(config.tower(modality), training=training, convention=convention)
@@ -114,7 +121,7 @@ def step_flops(
     config: VattConfig | ClassifierConfig | MultimodalConfig,
     batch: int = 1,
     training: bool = True,
-    convention: str = "full",
+    convention: str = "needed",
     *,
     texts: int = 5,
 ) -> dict[str, int]:
@@ -125,7 +132,7 @@ def step_flops(
         batch: Clips.
         training: A training step: DropToken is on, and the backward pass counts as two forward
             passes. Otherwise one forward pass on all tokens.
-        convention: ``"full"`` or ``"paper"``.
+        convention: ``"needed"``, ``"full"`` or ``"paper"``.
         texts: Captions of a clip.
 
     Returns:

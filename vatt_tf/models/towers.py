@@ -9,6 +9,7 @@ from keras import ops
 
 from vatt_tf.encoders.audio import SpectrogramEncoder, WaveformEncoder
 from vatt_tf.encoders.audio_resnet import SpectrogramResNetEncoder
+from vatt_tf.encoders.base import TransformerEncoder
 from vatt_tf.encoders.s3d import S3DGEncoder
 from vatt_tf.encoders.text import AbsoluteTextEncoder, LinearTextEncoder, TextEncoder
 from vatt_tf.encoders.tsm_resnet import TSMResNetEncoder
@@ -119,11 +120,14 @@ def _text_tower(text: TextTowerConfig, policy: Any) -> TextEncoder | LinearTextE
 
 def pooled_features(tower: keras.layers.Layer, inputs: Any, training: bool = False) -> Any:
     """Pooled features of an encoder: [B, d]; [B, P, d] of texts [B, P, L]."""
+    # Of a Transformer it is the output of AGG: its last block has nothing else to compute.
+    has_agg = isinstance(tower, TransformerEncoder | TextEncoder)
+    arguments = {"training": training, **({"pooled_only": True} if has_agg else {})}
     if tower.name != "text":
-        return tower(inputs, training=training)["features_pooled"]
+        return tower(inputs, **arguments)["features_pooled"]
     ids = ops.convert_to_tensor(inputs)
     rows = ops.reshape(ids, (-1, ids.shape[-1]))
-    features = tower(rows, training=training)["features_pooled"]
+    features = tower(rows, **arguments)["features_pooled"]
     if len(ids.shape) == 2:
         return features
     return ops.reshape(features, (*ops.shape(ids)[:-1], features.shape[-1]))

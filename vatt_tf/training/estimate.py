@@ -92,20 +92,20 @@ def describe(config: RunConfig, replicas: int) -> str:
     batch, micro = config.sizes(replicas)
     model, texts = config.model_config, config.clip.texts
     parameters = count_parameters(config)
-    full = step_flops(model, batch, convention="full", texts=texts)
+    needed = step_flops(model, batch, texts=texts)
     paper = step_flops(model, batch, convention="paper", texts=texts)
     memory = memory_bytes(config, parameters, replicas)
     updates = _optimizer(config)
     rate = schedule.learning_rate(total_steps=config.steps)
     second_pass = isinstance(config, TrainConfig) and micro < batch // replicas
     extra = " + 1/3 for the second forward pass" if second_pass else ""
-    parts = ", ".join(f"{name} {_si(value)}" for name, value in full.items() if name != "total")
+    parts = ", ".join(f"{name} {_si(value)}" for name, value in needed.items() if name != "total")
     return "\n".join(
         [
             f"model       {parameters['total']:,} parameters, "
             f"{parameters['trainable']:,} trainable",
             f"batch       {batch} clips on {replicas} replica(s), {micro} at a time",
-            f"step        {_si(full['total'])}FLOP ({parts}){extra}",
+            f"step        {_si(needed['total'])}FLOP ({parts}){extra}",
             f"            {_si(paper['total'])}FLOP in the paper's convention",
             f"memory      about {memory['total'] / 1e9:.1f} GB a replica (state "
             f"{memory['state'] / 1e9:.1f}, activations and gradients {memory['peak'] / 1e9:.1f}, "
@@ -113,7 +113,7 @@ def describe(config: RunConfig, replicas: int) -> str:
             f"optimizer   {updates.name}, {rate.shape} {rate.peak:g} -> {rate.final:g} after "
             f"{rate.warmup_steps:,} steps of warm-up",
             f"run         {config.steps:,} steps, {config.steps * batch:,} clips, "
-            f"{_si(config.steps * full['total'])}FLOP",
+            f"{_si(config.steps * needed['total'])}FLOP",
         ]
     )
 
