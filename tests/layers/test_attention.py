@@ -85,8 +85,7 @@ class TestAttend:
     @pytest.mark.parametrize("bias_shape", [None, (1, 3, 5, 5), (2, 1, 1, 5), (2, 3, 5, 5)])
     @pytest.mark.parametrize("with_mask", [True, False])
     @pytest.mark.parametrize("most_weights", [50, 10_000])  # 50 is one head.
-    def test_outputs_and_gradients(self, bias_shape, with_mask, most_weights, monkeypatch):
-        monkeypatch.setattr(attention, "_MOST_WEIGHTS", most_weights)
+    def test_outputs_and_gradients(self, bias_shape, with_mask, most_weights):
         operands, kept = self.operands(bias_shape, with_mask)
 
         def plain(heads, bias=0.0):
@@ -97,7 +96,7 @@ class TestAttend:
             return 1.25 * tf.einsum("bhnm,hbmd->bnhd", weights, value)
 
         def ours(heads, bias=None):
-            return attend(heads, bias, kept, query_scale=0.5, scale=1.25)
+            return attend(heads, bias, kept, 0.5, 1.25, most_weights)
 
         results = []
         for function in (plain, ours):
@@ -117,16 +116,15 @@ class TestAttend:
         expected = attend(*operands, kept)
         np.testing.assert_allclose(tf.cast(outputs, tf.float32), expected, atol=0.03)
 
-    def test_as_many_heads_together_as_fit(self, monkeypatch):
-        monkeypatch.setattr(attention, "_MOST_WEIGHTS", 5 * 2 * 100)
-        parts = attention._parts((3, 12, 2, 10, 4))  # 200 weights a head: five fit, four divide.
+    def test_as_many_heads_together_as_fit(self):
+        most = 5 * 2 * 100
+        parts = attention._parts((3, 12, 2, 10, 4), most)  # 200 a head: five fit, four divide.
         assert parts == [slice(0, 4), slice(4, 8), slice(8, 12)]
-        assert attention._parts((3, 5, 2, 10, 4)) == [slice(None)]
-        assert attention._parts((3, 12, None, 10, 4)) == [slice(None)]
+        assert attention._parts((3, 5, 2, 10, 4), most) == [slice(None)]
+        assert attention._parts((3, 12, None, 10, 4), most) == [slice(None)]
 
-    def test_mask_of_a_key_does_not_depend_on_the_parts(self, monkeypatch):
+    def test_mask_of_a_key_does_not_depend_on_the_parts(self):
         """Compiled, each part has other mask positions, the same in both passes."""
-        monkeypatch.setattr(attention, "_MOST_WEIGHTS", 50)
         heads = tf.constant(np.random.default_rng(0).normal(size=(3, 3, 2, 5, 4)), tf.float32)
         key = MaskKey(tf.constant([3, 4]), 0.5)
         mask = key.mask((3, 2, 5, 5))
@@ -137,7 +135,7 @@ class TestAttend:
         def gradients(kept):
             with fusion(compiler_of(False)), tf.GradientTape() as tape:
                 tape.watch(heads)
-                outputs = attend(heads, None, kept)
+                outputs = attend(heads, None, kept, most_weights=50)
                 target = tf.reduce_sum(outputs**2)
             return outputs, tape.gradient(target, heads)
 

@@ -85,8 +85,10 @@ class TestTransformer(LayerTestCase):
                 outputs = layer(values, training=True)
             return tape.gradient(outputs, [weight.value for weight in layer.trainable_weights])
 
+        most = layer.blocks[0].attention.most_weights
         for expected, found in zip(gradients(False), gradients(True), strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+        assert all(block.attention.most_weights < most for block in layer.blocks)
 
     def test_unknown_norm(self):
         with pytest.raises(ValueError, match="norm must be one of"):

@@ -124,7 +124,7 @@ class TransformerEncoder(keras.layers.Layer):
         training: bool = False,
         pooled_only: bool = False,
     ) -> Any:
-        """[B, N, .] embedded tokens -> [B, 1 + N, output_dim], the output of AGG first (or alone)."""
+        """[B, N, .] embedded tokens -> [B, 1 + N, output_dim], AGG's first, or AGG's only."""
         if self.has_pre_projection:
             tokens = ops.gelu(self.pre_projection(tokens), approximate=False)
         if not all(isinstance(count, int) for count in grid):

@@ -111,7 +111,7 @@ def gelu_dense(
 
 
 def dense_of(inputs: Any, kernel: Any, bias: Any = None) -> Any:
-    """``inputs kernel + bias`` of [B, N, d], in the dtype of the inputs; keeps what a Dense does."""
+    """``inputs kernel + bias`` of [B, N, d] in the dtype of the inputs, with a usual gradient."""
     return _product(inputs, *_weights(kernel, bias, inputs.dtype))
 
 

@@ -76,7 +76,8 @@ class ShawAttention(SelfAttention):
 
     def from_projected(self, fused: Any, bias: Any = None, training: bool = False) -> Any:
         """The attention from the outputs of ``qkv``, [B, N, 3 * num_heads * d_kv]."""
-        return self._mixed(*ops.unstack(self._heads(fused), 3, axis=0), bias, training)
+        query, key, value = ops.unstack(self._heads(fused), 3, axis=0)
+        return self._mixed(query, key, value, bias, training)
 
     def _mixed(self, query: Any, key: Any, value: Any, bias: Any, training: bool) -> Any:
         weights = self.dropout(self._weights(query, key, bias), training=training)

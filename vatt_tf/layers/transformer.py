@@ -9,7 +9,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from vatt_tf.layers.attention import RelativePositionBias, SelfAttention
+from vatt_tf.layers.attention import (
+    FEWER_WEIGHTS,
+    MOST_WEIGHTS,
+    RelativePositionBias,
+    SelfAttention,
+)
 from vatt_tf.layers.dropout import Dropout
 from vatt_tf.layers.lean_dense import dense_of, gelu_dense, norm_dense, on_rows
 from vatt_tf.layers.random import seed_scope
@@ -194,8 +199,9 @@ class Transformer(keras.layers.Layer):
 
     Attributes:
         remat: Whether the backward pass computes each block once more and keeps only the tokens
-            between the blocks: much less memory for one more forward pass. Changes no result, is no
-            part of the configuration, and may be set at any time.
+            between the blocks: much less memory for one more forward pass. Attention then has
+            fewer weights at a time, too. Changes no result, is no part of the configuration, and
+            may be set at any time.
 
     Args:
         num_layers: Number of blocks.
@@ -247,8 +253,6 @@ class Transformer(keras.layers.Layer):
         self.scale_scores = scale_scores
         self.relative_bias = relative_bias
         self.relative_distance = relative_distance
-        self.remat = False
-
         # === Layers ===
         policy = self.dtype_policy
         # A tuple: TensorFlow checkpoints silently skip layers kept in lists or dicts.
@@ -271,6 +275,18 @@ class Transformer(keras.layers.Layer):
             self.position_bias = RelativePositionBias(num_heads, dtype=policy, name="position_bias")
         self.final_norm = _make_norm(norm, policy, "final_norm")
         self.final_dropout = Dropout(dropout_rate, dtype=policy, name="final_dropout")
+        self.remat = False
+
+    @property
+    def remat(self) -> bool:
+        """See the attributes of the class."""
+        return self._remat
+
+    @remat.setter
+    def remat(self, remat: bool) -> None:
+        self._remat = remat
+        for block in self.blocks:
+            block.attention.most_weights = FEWER_WEIGHTS if remat else MOST_WEIGHTS
 
     def build(self, tokens_shape: Any) -> None:
         for block in self.blocks:
