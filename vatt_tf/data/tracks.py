@@ -14,6 +14,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from vatt_tf.errors import UserError
 
@@ -224,6 +225,8 @@ class VideoTrack(_Track):
             raise error(f"{path}: {what} (container {kind})")
         self.short_side = short_side
         self.transform = transform
+        # One for all frames: making it costs more than using it.
+        self._reformatter = VideoReformatter()
         self.corrupt_frames = 0
         self.late_frames = 0  # frames whose time does not come after the one before
         self.size: tuple[int, int] | None = None  # width, height that frames are scaled to
@@ -252,7 +255,8 @@ class VideoTrack(_Track):
             self.size = scaled_size(width, height, self.short_side)
         width, height = self.size
         # swscale goes from the stored pixels to the target size in one pass.
-        image = frame.to_ndarray(format="rgb24", width=width, height=height)
+        scaled = self._reformatter.reformat(frame, width, height, format="rgb24")
+        image = scaled.to_ndarray()
         turns = round(frame.rotation / 90) % 4
         if turns:
             image = np.ascontiguousarray(np.rot90(image, turns))
