@@ -256,7 +256,7 @@ class VideoTrack(_Track):
         width, height = self.size
         # swscale goes from the stored pixels to the target size in one pass.
         scaled = self._reformatter.reformat(frame, width, height, format="rgb24")
-        image = scaled.to_ndarray()
+        image: np.ndarray = scaled.to_ndarray()
         turns = round(frame.rotation / 90) % 4
         if turns:
             image = np.ascontiguousarray(np.rot90(image, turns))
