@@ -89,6 +89,9 @@ def convert(
     """
     if os.path.exists(out):
         raise UserError(f"--out={out}: exists already; choose another folder or remove it")
+    source = _open_checkpoint(checkpoint)
+    if not quiet:  # To build the model takes seconds.
+        print(f"{checkpoint}: {len(source.shapes)} arrays", flush=True)
     config = _read_config(gin_files or [], gin_bindings or [])
     from vatt_tf.models import io
     from vatt_tf.models.classifier_config import ClassifierConfig
@@ -96,7 +99,7 @@ def convert(
 
     bar = _Bar(quiet)
     try:
-        source, converted, licence = _read_checkpoint(checkpoint, config, bar)
+        converted = _converted(source, config, bar)
     finally:
         bar.close()
     model = converted.model
@@ -117,29 +120,36 @@ def convert(
             folder, model.config, model.config.clip(), tokenizer, step=step, **extra
         )
         io.save_weights(folder, model)
-        report.write_provenance(folder, source, converted, step, licence)
+        report.write_provenance(folder, source, converted, step)
     if not quiet:
         print(report.format_report(source, converted))
         _print_summary(out, converted, step, tokenizer, extra)
-        print(f"licence: {licence}")
+        print(f"licence: {source.licence}")
     return converted
 
 
-def _read_checkpoint(checkpoint: str, config: Any, progress: Any) -> tuple[Any, Any, str]:
-    """The source, its model (``Converted``) and the licence of its weights."""
+def _open_checkpoint(path: str) -> Any:
+    """An ``MMVSource`` or a ``SourceCheckpoint``."""
     from vatt_tf.pretrained.mmv_source import MMVSource, is_mmv_file
 
-    if is_mmv_file(checkpoint):
-        from vatt_tf.pretrained import official_mmv
-
-        pickled = MMVSource(checkpoint)
-        return pickled, official_mmv.convert_mmv(pickled, config, progress), official_mmv.LICENCE
-    from vatt_tf.pretrained import report
-    from vatt_tf.pretrained.official_vatt import convert_official
+    if is_mmv_file(path):
+        return MMVSource(path)
     from vatt_tf.pretrained.source import SourceCheckpoint
 
-    source = SourceCheckpoint(checkpoint)
-    return source, convert_official(source, config, progress), report.LICENCE
+    return SourceCheckpoint(path)
+
+
+def _converted(source: Any, config: Any, progress: Any) -> Any:
+    """The model of a source with its weights (``Converted``)."""
+    from vatt_tf.pretrained.mmv_source import MMVSource
+
+    if isinstance(source, MMVSource):
+        from vatt_tf.pretrained.official_mmv import convert_mmv
+
+        return convert_mmv(source, config, progress)
+    from vatt_tf.pretrained.official_vatt import convert_official
+
+    return convert_official(source, config, progress)
 
 
 def _read_config(files: list[str], bindings: list[str]) -> Any:

@@ -33,6 +33,7 @@ class MMVSource:
         path: The file.
 
     Attributes:
+        licence: Of the weights.
         prefix: The file.
         shapes: Shape of every array.
         beside: Entries of the file beside ``params`` and ``state``.
@@ -40,6 +41,13 @@ class MMVSource:
     Raises:
         UserError: If the file cannot be read or is not of MMV's form.
     """
+
+    licence = (
+        "The weights of MMV are published under CC BY-NC 4.0, for non-commercial use only "
+        "(https://creativecommons.org/licenses/by-nc/4.0/legalcode), and so are these; MMV's code "
+        "is under Apache-2.0. Name the source: Alayrac et al., Self-Supervised MultiModal "
+        "Versatile Networks, NeurIPS 2020."
+    )
 
     def __init__(self, path: str) -> None:
         self.prefix = path

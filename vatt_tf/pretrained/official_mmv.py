@@ -24,12 +24,6 @@ from vatt_tf.pretrained.mmv_source import MMVSource
 from vatt_tf.pretrained.official_vatt import Converted, MappedVariable
 from vatt_tf.pretrained.recognise_mmv import recognise_mmv
 
-LICENCE = (
-    "The weights of MMV are published under CC BY-NC 4.0, for non-commercial use only "
-    "(https://creativecommons.org/licenses/by-nc/4.0/legalcode), and so are these; MMV's code is "
-    "under Apache-2.0. Name the source: Alayrac et al., Self-Supervised MultiModal Versatile "
-    "Networks, NeurIPS 2020."
-)
 _MODULES: dict[type[keras.layers.Layer], Callable[[str], str]] = {
     S3DGEncoder: names.s3d_module,
     TSMResNetEncoder: names.tsm_module,

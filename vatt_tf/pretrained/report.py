@@ -12,15 +12,12 @@ from vatt_tf import __version__
 from vatt_tf.pretrained.official_vatt import Converted, MappedVariable
 
 PROVENANCE = "provenance.json"
-LICENCE = (
-    "The code of VATT is published under Apache-2.0; no separate licence for the weights is stated "
-    "beside it. Clear this with the publisher before passing the weights on."
-)
 
 
 class Source(Protocol):
     """A published checkpoint: ``SourceCheckpoint`` or ``MMVSource``."""
 
+    licence: str
     prefix: str
     shapes: dict[str, tuple[int, ...]]
 
@@ -55,16 +52,14 @@ def _note(entry: MappedVariable, key: str) -> str:
     return ""
 
 
-def write_provenance(
-    folder: str, source: Source, converted: Converted, step: int, licence: str = LICENCE
-) -> None:
+def write_provenance(folder: str, source: Source, converted: Converted, step: int) -> None:
     """Writes ``provenance.json``: source files with checksums, step, licence note, variables."""
     record: dict[str, Any] = {
         "source": os.path.basename(source.prefix),
         "description": converted.description,
         "files": source.checksums(),
         "step": step,
-        "licence": licence,
+        "licence": source.licence,
         "converted": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "vatt_tf": __version__,
         "variables": [

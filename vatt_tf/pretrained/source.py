@@ -66,12 +66,18 @@ class SourceCheckpoint:
         path: See :func:`find_prefix`.
 
     Attributes:
+        licence: Of the weights.
         prefix: The checkpoint's prefix.
         shapes: Shape of every variable, by its key without ``/.ATTRIBUTES/VARIABLE_VALUE``.
 
     Raises:
         UserError: If there is no such checkpoint, or a file is missing or damaged.
     """
+
+    licence = (
+        "The code of VATT is published under Apache-2.0; no separate licence for the weights is "
+        "stated beside it. Clear this with the publisher before passing the weights on."
+    )
 
     def __init__(self, path: str) -> None:
         self.prefix = find_prefix(path)
