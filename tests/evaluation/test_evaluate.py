@@ -57,6 +57,7 @@ def test_retrieval_with_report_then_zero_shot(tiny_run_dir, tiny_shards, tmp_pat
     assert last["history"] == [again["zero_shot"]]
 
 
+@pytest.mark.slow
 def test_batch_size_does_not_change_the_numbers(tiny_run_dir, tiny_shards):
     def numbers(batch_size):
         block = evaluate.evaluate(

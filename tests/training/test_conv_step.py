@@ -84,6 +84,7 @@ def test_micro_batches_of_several_replicas_are_refused():
         config.sizes(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro", [None, 2])
 def test_two_modalities(micro):
     config = ObjectiveConfig(video_audio=0.0)

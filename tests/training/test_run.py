@@ -80,6 +80,7 @@ def test_interrupted_and_resumed_is_bit_equal(gin_file, tmp_path, micro):
     assert {line["step"]: line["loss"] for line in lines(parts)} == losses
 
 
+@pytest.mark.slow
 def test_every_weight_is_saved_and_loaded(gin_file, tmp_path):
     run_dir = str(tmp_path / "run")
     assert command(gin_file, run_dir, "STEPS=2") == 0
@@ -96,6 +97,7 @@ def test_every_weight_is_saved_and_loaded(gin_file, tmp_path):
     assert tokenizer(tf.constant(["red circle"])).shape == (1, 6)
 
 
+@pytest.mark.slow
 def test_another_configuration_in_the_same_folder_is_refused(gin_file, tmp_path, capsys):
     run_dir = str(tmp_path / "run")
     assert command(gin_file, run_dir, "STEPS=1") == 0
@@ -105,6 +107,7 @@ def test_another_configuration_in_the_same_folder_is_refused(gin_file, tmp_path,
     assert command(gin_file, run_dir, "STEPS=1", "train.log_every=1") == 0
 
 
+@pytest.mark.slow
 def test_divergence_stops_names_the_records_and_keeps_the_last_good_state(
     gin_file, tmp_path, capsys
 ):
@@ -118,6 +121,7 @@ def test_divergence_stops_names_the_records_and_keeps_the_last_good_state(
         assert np.all(np.isfinite(value)), key
 
 
+@pytest.mark.slow
 def test_a_damaged_record_is_left_out(gin_file, shards, tmp_path, capsys):
     data, run_dir = tmp_path / "shards", str(tmp_path / "run")
     shutil.copytree(shards, data)
@@ -175,6 +179,7 @@ def test_bfloat16_xla_and_sentencepiece_train(gin_file, shards, tmp_path):
     assert np.isfinite(lines(tmp_path / "run")[-1]["loss"])
 
 
+@pytest.mark.slow
 def test_word_vectors_are_loaded_and_stay_frozen(gin_file, shards, tmp_path, capsys):
     words = (shards / "tokenizer/words.txt").read_text().split()
     vectors = tmp_path / "vectors.txt"

@@ -57,6 +57,7 @@ def test_two_pass_equals_the_plain_step(micro, config):
         np.testing.assert_allclose(left, right, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", REGULARISED)
 def test_regularised_step(config):
     """The loss on the features is added with its weight, and reaches the towers only."""
@@ -157,6 +158,7 @@ def test_remat_changes_nothing():
         np.testing.assert_allclose(left, right, rtol=1e-4, atol=atol)
 
 
+@pytest.mark.slow
 def test_random_numbers_are_a_function_of_seed_step_and_replica():
     keys = {
         tuple(step_key(seed, tf.constant(step), tf.constant(replica)).numpy())
