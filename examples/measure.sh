@@ -3,9 +3,10 @@
 #
 #   examples/measure.sh TASK FOLDER [train flags ...]
 #
-# TASK is narrated_digits, narrated_digits_agnostic, grid_lips, esc10_log_mel, esc10_waveform, fsdd or
-# sign_digits; FOLDER holds its original files. Shards go to shards/, the run to runs/TASK (or RUN_DIR). Further flags are handed
-# to vatt_tf.train, e.g. --gin_bindings="SEED=1". The commands are those that one types.
+# TASK is narrated_digits, narrated_digits_agnostic, mmv_narrated_digits, grid_lips, mmv_grid_lips,
+# esc10_log_mel, esc10_waveform, fsdd or sign_digits; FOLDER holds its original files. Shards go to
+# shards/, the run to runs/TASK (or RUN_DIR). Further flags are handed to vatt_tf.train, e.g.
+# --gin_bindings="SEED=1". The commands are those that one types.
 set -euo pipefail
 python=${PYTHON:-python}
 task=$1
@@ -18,14 +19,14 @@ train() { "$python" -m vatt_tf.train --gin_file="gin_configs/examples/$task.gin"
 evaluate() { "$python" -m vatt_tf.evaluate --run_dir="$run" "$@" --report; }
 
 case $task in
-  narrated_digits | narrated_digits_agnostic)
+  narrated_digits | narrated_digits_agnostic | mmv_narrated_digits)
     prepare --manifest="$folder/manifest.csv" --out=shards/narrated_digits
     train "$@"
     evaluate --data=shards/narrated_digits/val --task=zero_shot \
       --prompts=examples/prompts/narrated_digits.txt
     evaluate --data=shards/narrated_digits/val --task=retrieval
     ;;
-  grid_lips)
+  grid_lips | mmv_grid_lips)
     prepare --manifest="$folder/sentences.csv" --frame_rate=25 --out=shards/grid_lips
     train "$@"
     evaluate --data=shards/grid_lips/val --task=retrieval
