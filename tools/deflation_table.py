@@ -4,7 +4,7 @@
 
 Trains narrow MMV networks and a VATT on the narrated digits (``shards/narrated_digits``), deflates
 them with the training images of the manifest, and asks each network which digit the hands of
-``shards/sign_digits/val`` show (zero-shot, from ten captions): the video network on repeated images,
+``shards/sign_digits/val`` show (zero-shot, ten captions): the video network on repeated images,
 naive and learned deflation. A Transformer has nothing to learn: both are one. As many at a time as
 there are processors, each on one of its own; rows that ``rows.json`` has are not measured again.
 """
