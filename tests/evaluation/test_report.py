@@ -82,6 +82,17 @@ def test_curves_only(tmp_path):
     assert not list(tmp_path.glob("*.tmp-*"))
 
 
+def test_alarms_stand_above_the_curves(tmp_path):
+    write_curves(tmp_path)
+    assert "Alarms" not in check(report.write_report(tmp_path))[0]
+    alarm = {"step": 1200, "kind": "alarm", "guard": "collapse", "message": "cosine > 0.99 in va"}
+    with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write(f"\n{json.dumps(alarm)}\n")
+    text, _ = check(report.write_report(tmp_path))
+    assert text.index("cosine &gt; 0.99 in va") < text.index("Loss per pair")
+    assert "1,200" in text
+
+
 def test_full_report(tmp_path):
     write_curves(tmp_path)
     rng = np.random.default_rng(0)

@@ -67,6 +67,7 @@ def write_report(
     inputs = None if activations is None else activations.clips
     sections = [
         elements.tiles(_tiles(run)),
+        _alarms(run),
         classification.classification(run),
         classification.probes(run),
         tables.retrieval(run),
@@ -179,6 +180,18 @@ def _tiles(run: RunInfo) -> list[tuple[str, str, str]]:
     if run.parameters:
         tiles.append(("parameters", figures.rounded(run.parameters), ""))
     return tiles
+
+
+def _alarms(run: RunInfo) -> str:
+    """Section with what the guards complained of, above all that was measured."""
+    rows = [
+        f"<tr><td>{line['step']:,}</td><td>{html.escape(line['guard'])}</td>"
+        f"<td>{html.escape(line['message'])}</td></tr>"
+        for line in run.alarms
+    ]
+    hint = "What the guards of the training complained of; docs/reliability.md says what to do."
+    body = elements.table(("step", "guard", "complaint"), rows) if rows else ""
+    return elements.card("Alarms", hint, body)
 
 
 def _batch_note(run: RunInfo) -> str:

@@ -48,6 +48,11 @@ class RunInfo:
         """Lines of the evaluations during training."""
         return [line for line in self.lines if line.get("kind") == "eval"]
 
+    @property
+    def alarms(self) -> list[dict[str, Any]]:
+        """Lines of the guards' alarms: ``step``, ``guard``, ``message``."""
+        return [line for line in self.lines if line.get("kind") == "alarm"]
+
 
 def read_run(run_dir: pathlib.Path) -> RunInfo:
     """Reads a run directory; what is not there is left empty."""
