@@ -11,45 +11,43 @@ from typing import Any
 import keras
 from keras import ops
 
-_ACTIVE = threading.local()  # Replica threads of one strategy each trace their own step.
+
+class _Surroundings(threading.local):
+    """What the layers are called in; replica threads of one strategy each trace their own step."""
+
+    held = False
+    replicas: int | None = None
+
+    @contextlib.contextmanager
+    def during(self, name: str, value: Any) -> Iterator[None]:
+        """Sets an attribute for as long as it lasts."""
+        before = getattr(self, name)
+        setattr(self, name, value)
+        try:
+            yield
+        finally:
+            setattr(self, name, before)
 
 
-@contextlib.contextmanager
-def held_statistics() -> Iterator[None]:
+_SURROUNDINGS = _Surroundings()
+
+
+def held_statistics() -> contextlib.AbstractContextManager[None]:
     """While it lasts, layers that are called for training leave their moving averages alone.
 
     The two-pass step calls the towers twice on the same clips; they count once. What is traced in
     it stays as it was traced.
     """
-    before = _is_held()
-    _ACTIVE.held = True
-    try:
-        yield
-    finally:
-        _ACTIVE.held = before
+    return _SURROUNDINGS.during("held", True)
 
 
-def _is_held() -> bool:
-    return getattr(_ACTIVE, "held", False)
-
-
-@contextlib.contextmanager
-def on_replicas(count: int | None) -> Iterator[None]:
+def on_replicas(count: int | None) -> contextlib.AbstractContextManager[None]:
     """While it lasts, a batch is known to be spread over ``count`` replicas; None: over any number.
 
     One replica has nothing to add up, and needs three fifths of the operations, of which a network
     of a hundred such layers has so many that its start-up is felt.
     """
-    before = _replicas()
-    _ACTIVE.replicas = count
-    try:
-        yield
-    finally:
-        _ACTIVE.replicas = before
-
-
-def _replicas() -> int | None:
-    return getattr(_ACTIVE, "replicas", None)
+    return _SURROUNDINGS.during("replicas", count)
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -68,7 +66,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         super().__init__(**kwargs)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if not (training and _is_held()):
+        if not (training and _SURROUNDINGS.held):
             return super().call(inputs, training=training, mask=mask)
         with keras.StatelessScope():  # Assignments end with it.
             return super().call(inputs, training=training, mask=mask)
@@ -81,7 +79,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         def synchronise(sums: Any) -> Any:
             """[n], the mean over the replicas."""
-            if _replicas() == 1:
+            if _SURROUNDINGS.replicas == 1:
                 return sums
             return ops.moments(sums[None], axes=(0,), synchronized=True)[0]
 
