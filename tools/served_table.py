@@ -19,14 +19,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import experiments
-import keras
 import numpy as np
-import tensorflow as tf
 
-import vatt_tf
-from vatt_tf.export import examples
-from vatt_tf.serving.benchmark_tools import ServerProcess
-from vatt_tf.serving.client import Client
+from vatt_tf import cli
 
 INPUTS = {"video": "frames", "audio": "waveform", "text": "text"}
 Embeddings = dict[str, dict[str, np.ndarray]]
@@ -43,6 +38,9 @@ def embeddings(embedder: Any, inputs: Mapping[str, Any], sample_rate: int) -> Em
 
 def in_keras(models: pathlib.Path, inputs: Mapping[str, Any], spaces: Embeddings) -> Embeddings:
     """The same from Keras layers of the SavedModels."""
+    import keras
+    import tensorflow as tf
+
     found = {}
     for name, values in inputs.items():
         (folder,) = (models / name).glob("[0-9]*")
@@ -70,6 +68,11 @@ def difference(first: Embeddings, second: Embeddings) -> float:
 
 def measured(run: str, models: pathlib.Path) -> dict[str, float]:
     """Seconds of the export and differences from the trained model."""
+    import vatt_tf
+    from vatt_tf.export import examples
+    from vatt_tf.serving.benchmark_tools import ServerProcess
+    from vatt_tf.serving.client import Client
+
     start = time.perf_counter()
     command = [sys.executable, "-m", "vatt_tf.export", f"--run_dir={run}", f"--out={models}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -96,6 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", help="run directories")
     flags = parser.parse_args()
+    cli.before_tensorflow()
     columns = ["run", "export", "start of the server", "over gRPC", "in a Keras app"]
     print(experiments.head(columns), flush=True)
     for run in flags.runs:
