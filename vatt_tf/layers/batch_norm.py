@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 from keras import ops
 
+from vatt_tf.layers.thread_value import ThreadValue
 
-class _Surroundings(threading.local):
-    """What the layers are called in; replica threads of one strategy each trace their own step."""
-
-    held = False
-    replicas: int | None = None
-
-    @contextlib.contextmanager
-    def during(self, name: str, value: Any) -> Iterator[None]:
-        """Sets an attribute for as long as it lasts."""
-        before = getattr(self, name)
-        setattr(self, name, value)
-        try:
-            yield
-        finally:
-            setattr(self, name, before)
-
-
-_SURROUNDINGS = _Surroundings()
+_HELD = ThreadValue(False)
+_REPLICAS = ThreadValue()
 
 
 def held_statistics() -> contextlib.AbstractContextManager[None]:
@@ -38,7 +21,7 @@ def held_statistics() -> contextlib.AbstractContextManager[None]:
     The two-pass step calls the towers twice on the same clips; they count once. What is traced in
     it stays as it was traced.
     """
-    return _SURROUNDINGS.during("held", True)
+    return _HELD.during(True)
 
 
 def on_replicas(count: int | None) -> contextlib.AbstractContextManager[None]:
@@ -47,7 +30,7 @@ def on_replicas(count: int | None) -> contextlib.AbstractContextManager[None]:
     One replica has nothing to add up, and needs three fifths of the operations, of which a network
     of a hundred such layers has so many that its start-up is felt.
     """
-    return _SURROUNDINGS.during("replicas", count)
+    return _REPLICAS.during(count)
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -66,7 +49,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         super().__init__(**kwargs)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if not (training and _SURROUNDINGS.held):
+        if not (training and _HELD.value):
             return super().call(inputs, training=training, mask=mask)
         with keras.StatelessScope():  # Assignments end with it.
             return super().call(inputs, training=training, mask=mask)
@@ -79,7 +62,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         def synchronise(sums: Any) -> Any:
             """[n], the mean over the replicas."""
-            if _SURROUNDINGS.replicas == 1:
+            if _REPLICAS.value == 1:
                 return sums
             return ops.moments(sums[None], axes=(0,), synchronized=True)[0]
 

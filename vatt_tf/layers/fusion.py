@@ -9,37 +9,32 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
+from vatt_tf.layers.thread_value import ThreadValue
+
 Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-_ACTIVE = threading.local()  # Replica threads of one strategy each trace their own step.
+_COMPILER = ThreadValue()
 
 
-@contextlib.contextmanager
-def fusion(compiler: Compiler | None) -> Iterator[None]:
+def fusion(compiler: Compiler | None) -> contextlib.AbstractContextManager[None]:
     """While it lasts, functions marked by :func:`fused` are compiled, in this thread.
 
     Args:
         compiler: Makes a function of tensors to one that computes the same in few passes; it should
             give the same for the same function. None for none.
     """
-    before = _compiler()
-    _ACTIVE.compiler = compiler
-    try:
-        yield
-    finally:
-        _ACTIVE.compiler = before
+    return _COMPILER.during(compiler)
 
 
 def is_fusing() -> bool:
     """Whether chains of operations are compiled here."""
-    return _compiler() is not None
+    return _COMPILER.value is not None
 
 
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -52,17 +47,13 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
-        compiler = _compiler()
+        compiler = _COMPILER.value
         if compiler is None:
             return function(*arguments)
         # What is watched would make the compiled function keep its steps for a gradient.
         return compiler(function)(*keras.tree.map_structure(_held, arguments))
 
     return call
-
-
-def _compiler() -> Compiler | None:
-    return getattr(_ACTIVE, "compiler", None)
 
 
 def _held(value: Any) -> Any:

@@ -8,18 +8,18 @@ replicas do not share their masks. Outside a scope the layers behave as stock Ke
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 from keras import ops
 
+from vatt_tf.layers.thread_value import ThreadValue
+
 # Odd multipliers (golden ratio and murmur3): draw n of one key never meets draw m of a key that
 # differs by a small step or replica number, as sums of small numbers would.
 _STRIDES = (0x1E3779B1, 0x05EBCA6B)
 
-_ACTIVE = threading.local()  # Replica threads of one strategy each trace their own scope.
+_SCOPE = ThreadValue()
 
 
 class _Scope:
@@ -30,8 +30,7 @@ class _Scope:
         self.draws = 0
 
 
-@contextlib.contextmanager
-def seed_scope(key: Any) -> Iterator[None]:
+def seed_scope(key: Any) -> contextlib.AbstractContextManager[None]:
     """Makes every draw of a :class:`SeedStream` inside a pure function of the key.
 
     The n-th draw inside the scope depends on ``(key, n)`` only, and the state variables of the
@@ -40,12 +39,7 @@ def seed_scope(key: Any) -> Iterator[None]:
     Args:
         key: Integer tensor or array of shape [2], e.g. ``(seed + step, replica)``.
     """
-    outer = getattr(_ACTIVE, "scope", None)
-    _ACTIVE.scope = _Scope(key)
-    try:
-        yield
-    finally:
-        _ACTIVE.scope = outer
+    return _SCOPE.during(_Scope(key))
 
 
 class SeedStream(keras.random.SeedGenerator):
@@ -53,7 +47,7 @@ class SeedStream(keras.random.SeedGenerator):
 
     def next(self, ordered: bool = True) -> Any:
         """Returns the seed of the next draw, integer [2]."""
-        scope = getattr(_ACTIVE, "scope", None)
+        scope = _SCOPE.value
         if scope is None:
             return super().next(ordered=ordered)
         number, scope.draws = scope.draws, scope.draws + 1
