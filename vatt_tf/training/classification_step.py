@@ -11,6 +11,7 @@ from vatt_tf.layers.fusion import fusion
 from vatt_tf.losses import classification as losses
 from vatt_tf.training.compilation import compiler_of
 from vatt_tf.training.step import Gather, dense, fold, seeded
+from vatt_tf.training.sums import add, add_gradients_in_pairs
 
 # Folded into the random key for draws that are made for the whole batch at once.
 _WHOLE_BATCH = 1 << 30
@@ -60,6 +61,7 @@ class ClassificationStep:
         self._inputs = (*modalities, *(f"{modality}_mask" for modality in modalities))
         self._compiler = compiler_of(jit_compile)
         self._forward = seeded(model, jit_compile)
+        add_gradients_in_pairs()
 
     def __call__(
         self, batch: Mapping[str, tf.Tensor], key: tf.Tensor, row_offset: tf.Tensor | int = 0
@@ -127,7 +129,7 @@ class ClassificationStep:
                 lambda begin, *_: begin < rows,
                 lambda begin, *totals: (
                     begin + size,
-                    *(total + new for total, new in zip(totals, part(begin), strict=True)),
+                    *(add(total, new) for total, new in zip(totals, part(begin), strict=True)),
                 ),
                 start,
                 parallel_iterations=1,

@@ -22,6 +22,7 @@ from vatt_tf.losses.health import embedding_health
 from vatt_tf.losses.objective import ObjectiveConfig, objective
 from vatt_tf.losses.statistical import statistical_loss
 from vatt_tf.training.compilation import compiler_of
+from vatt_tf.training.sums import add, add_gradients_in_pairs
 
 MODALITIES = ("video", "audio", "text")
 
@@ -94,6 +95,7 @@ class PretrainStep:
         self.clipped = len(self.variables)
         self._compiler = compiler_of(jit_compile)
         self._encode = seeded(model.encode, jit_compile)
+        add_gradients_in_pairs()
 
     def __call__(
         self, batch: Mapping[str, tf.Tensor], key: tf.Tensor, row_offset: tf.Tensor | int = 0
@@ -179,7 +181,7 @@ class PretrainStep:
                 features = self._embed({name: inputs[index]}, key, index)[name]
                 target = tf.reduce_sum(features * upstream[index])
             gradients = tape.gradient(target, weights, unconnected_gradients="zero")
-            added = [total + dense(one) for total, one in zip(sums, gradients, strict=True)]
+            added = [add(total, dense(one)) for total, one in zip(sums, gradients, strict=True)]
             return (index + 1, *added)
 
         count = inputs.shape[0]
