@@ -2,10 +2,10 @@
 
     python tools/deflation_table.py --manifest=sign_digits/manifest.csv --out=runs/deflation
 
-Trains narrow MMV networks and a VATT on the narrated digits (``shards/narrated_digits``, eight
-frames), deflates them with the training images of the manifest, and asks each network which digit
-the hands of ``shards/sign_digits/val`` show (zero-shot, from ten captions): the video network on
-repeated images, naive and learned deflation. A Transformer has nothing to learn: both are one.
+Trains narrow MMV networks and a VATT on the narrated digits (``shards/narrated_digits``), deflates
+them with the training images of the manifest, and asks each network which digit the hands of
+``shards/sign_digits/val`` show (zero-shot, from ten captions): the video network on repeated
+images, naive and learned deflation. A Transformer has nothing to learn: both are one.
 As many at a time as there are processors, each on one of its own; rows that ``rows.json``
 has are not measured again.
 """
@@ -23,15 +23,14 @@ import statistics
 import experiments
 from lanes import Lanes
 
-# Eight frames of the same second and a third that the examples see four of.
+MMV, VATT = "mmv_narrated_digits.gin", "narrated_digits.gin"
+# Four frames, as the examples have them, or eight of the same second and a third.
+EIGHT = "train.frame_rate=6.0"
 NETWORKS = {
-    "TSM": (
-        "mmv_narrated_digits.gin",
-        "vatt.video=@tsm_resnet_tower()",
-        "tsm_resnet_tower.frames=8",
-    ),
-    "S3D-G": ("mmv_narrated_digits.gin", "vatt.video=@s3d_tower()", "s3d_tower.frames=8"),
-    "Transformer": ("narrated_digits.gin", "video_tower.frames=8"),
+    "TSM, 4 frames": (MMV, "vatt.video=@tsm_resnet_tower()"),
+    "TSM, 8 frames": (MMV, "vatt.video=@tsm_resnet_tower()", "tsm_resnet_tower.frames=8", EIGHT),
+    "S3D-G, 8 frames": (MMV, "vatt.video=@s3d_tower()", "s3d_tower.frames=8", EIGHT),
+    "Transformer, 8 frames": (VATT, "video_tower.frames=8", EIGHT),
 }
 PROMPTS = "examples/prompts/narrated_digits.txt"
 
@@ -53,7 +52,7 @@ def measured(
 ) -> experiments.Row:
     """Top-1 of the three networks, distances and times."""
     gin_file, *bindings = NETWORKS[network]
-    bindings += ["train.frame_rate=6.0", f"STEPS={steps}"]
+    bindings.append(f"STEPS={steps}")
     experiments.train(lanes, folder, gin_file, bindings, seed)
     run, row = folder / "run", {}
     networks = {"image repeated": run, "naive": folder / "naive", "learned": folder / "learned"}
