@@ -35,6 +35,7 @@ CONFIG = VattConfig(
     ),
     head=HeadConfig(kind="mmv_fac", va_dim=8, vt_dim=6),
 )
+TIMES = ("seconds_per_image", "seconds_alone")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def deflate(*flags):
 @pytest.fixture(scope="module")
 def deflated(network, images, tmp_path_factory):
     out = tmp_path_factory.mktemp("deflated") / "images"
-    flags = ["--steps=60", "--batch_size=16", "--learning_rate=0.003"]
+    flags = ["--steps=60", "--batch_size=16", "--learning_rate=0.003", "--timed_batch=5"]
     found = deflate(f"--run_dir={network}", f"--images={images}", f"--out={out}", *flags)
     assert found.returncode == 0, found.stderr
     return out, found
@@ -82,6 +83,8 @@ def test_it_is_fitted_and_says_what_came_of_it(deflated):
     assert report["images"] == 24 and len(report["damaged"]) == 1
     assert "broken.jpg" in report["damaged"][0] and "left out: " in found.stderr
     assert report["l1"]["learned"] < report["l1"]["naive"]
+    assert "times faster with 5 images at a time" in found.stdout
+    assert all(value > 0 for kind in TIMES for value in report[kind].values())
     assert f"| learned deflation | {report['l1']['learned']:.4f} |" in found.stdout
     model, clip, tokenizer = io.load_pretrained(str(out))
     assert clip.frames == 1 and model.config.video.shift is False

@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--steps", type=_whole, default=1000, help="0 for naive deflation (default: 1000)")
     add("--batch_size", type=cli.positive, default=16, help="images of a step (default: 16)")
     add("--learning_rate", type=cli.above_zero, default=0.005, help="first one (default: 0.005)")
+    add("--timed_batch", type=cli.positive, default=16, help="images when timed (default: 16)")
     add("--most_images", type=cli.positive, default=4096, help="how many are read (default: 4096)")
     add("--seed", type=_whole, default=0, help="of the choice and order of the images")
     return flags
@@ -95,22 +96,18 @@ def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
             seed=arguments.seed,
             on_step=on_step,
         )
+    networks = {"inflated": (video, clip.frames), "deflated": (tower, 1)}
+    batch = min(arguments.timed_batch, len(images))
     result = {
-        "batch_size": min(deflation.BATCH, len(images)),
+        "batch_size": batch,
         "from": os.path.abspath(arguments.run_dir),
         "images": len(images),
         "held_out": held_out,
         "damaged": damaged,
         "fitted": len(fit.losses) > 0,
         "l1": {"naive": fit.naive, "learned": fit.learned, "scale": fit.scale},
-        "seconds_per_image": {
-            "inflated": deflation.seconds_per_image(video, images, clip.frames),
-            "deflated": deflation.seconds_per_image(tower, images, 1),
-        },
-        "seconds_alone": {
-            "inflated": deflation.seconds_per_image(video, images, clip.frames, together=1),
-            "deflated": deflation.seconds_per_image(tower, images, 1, together=1),
-        },
+        "seconds_per_image": deflation.seconds_per_image(networks, images, batch),
+        "seconds_alone": deflation.seconds_per_image(networks, images, 1),
     }
     extra = {name: description[name] for name in ("step", "labels") if name in description}
     with io.new_folder(arguments.out) as folder:
