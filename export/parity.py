@@ -28,6 +28,10 @@ from vatt_tf.export.servables import DESCRIBE, Servable
 # Largest difference of an embedding (length 1) or a probability; of features and logits relative
 # to the largest of them.
 TOLERANCE = 1e-5
+# The same of a network that is called operation by operation, if it is within TOLERANCE as a
+# graph. Graphs round in another order, and gates and BatchNorm can magnify that on clips unlike
+# those that they were trained with (S3D-G: 6e-5, of float64 2e-5).
+ROUNDING = 1e-3
 ROWS = 2
 
 Arrays = dict[str, np.ndarray]
@@ -44,35 +48,49 @@ def check(servable: Servable, folder: str | os.PathLike) -> float:
         The largest difference found.
 
     Raises:
-        UserError: If it is more than ``TOLERANCE``, or a signature does not run.
+        UserError: If it is more than ``TOLERANCE`` (from the trained model as a graph; as it is
+            called in Python ``ROUNDING``), or a signature does not run.
     """
-    cases = [
-        (signature, sent, _as_arrays(servable.forward(tf.nest.map_structure(tf.constant, read))))
-        for signature, sent, read in _cases(servable)
-    ]
-    largest = 0.0
+    cases = list(_cases(servable))
     with _loaded(folder) as run:
         answers = run(DESCRIBE, {"query": np.array([b"", b"?"], object)})["description"]
         if [json.loads(answer) for answer in answers] != [servable.description] * 2:
             raise UserError(f"the written {servable.name} model does not describe itself")
-        for signature, sent, expected in cases:
-            found = run(signature, sent)
-            if set(found) != set(expected):
-                raise UserError(
-                    f"the written {servable.name} model has the outputs {', '.join(sorted(found))} "
-                    f"in {signature}, expected {', '.join(sorted(expected))}"
-                )
-            for name, value in expected.items():
-                error = _difference(name, value, found[name])
-                # A NaN is no number below the tolerance.
-                if not error <= TOLERANCE:
-                    raise UserError(
-                        f"the written {servable.name} model differs from the trained one by "
-                        f"{error:.2g} in {signature}, output {name} (at most {TOLERANCE:g} is "
-                        "allowed): nothing was exported"
-                    )
-                largest = max(largest, error)
-    return largest
+        found = [run(signature, sent) for signature, sent, _ in cases]
+    return max(
+        _largest_difference(servable, signature, read, outputs)
+        for (signature, _, read), outputs in zip(cases, found, strict=True)
+    )
+
+
+def _largest_difference(servable: Servable, signature: str, read: Arrays, found: Arrays) -> float:
+    """Of the outputs of one signature; raises the errors of :func:`check`."""
+    inputs = tf.nest.map_structure(tf.constant, read)
+    expected = _as_arrays(servable.forward(inputs))
+    if set(found) != set(expected):
+        raise UserError(
+            f"the written {servable.name} model has the outputs {', '.join(sorted(found))} "
+            f"in {signature}, expected {', '.join(sorted(expected))}"
+        )
+    name, error = _worst(expected, found)
+    if TOLERANCE < error <= ROUNDING:
+        forward = tf.function(servable.forward, autograph=False)
+        name, error = _worst(_as_arrays(forward(inputs)), found)
+    # A NaN is no number below the tolerance.
+    if not error <= TOLERANCE:
+        raise UserError(
+            f"the written {servable.name} model differs from the trained one by {error:.2g} in "
+            f"{signature}, output {name} (at most {TOLERANCE:g} is allowed): nothing was exported"
+        )
+    return error
+
+
+def _worst(expected: Arrays, found: Arrays) -> tuple[str, float]:
+    """The output that differs most, and by how much."""
+    names = sorted(expected)
+    errors = [_difference(name, expected[name], found[name]) for name in names]
+    worst = int(np.argmax(errors))  # A NaN is the largest.
+    return names[worst], errors[worst]
 
 
 @contextlib.contextmanager
