@@ -16,6 +16,7 @@ COMMANDS = (
     "prepare",
     "train",
     "convert",
+    "deflate",
     "evaluate",
     "export",
     "serving",
