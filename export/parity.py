@@ -30,7 +30,7 @@ from vatt_tf.export.servables import DESCRIBE, Servable
 TOLERANCE = 1e-5
 # The same of a network that is called operation by operation, if it is within TOLERANCE as a
 # graph. Graphs round in another order, and gates and BatchNorm can magnify that on clips unlike
-# those that they were trained with (two S3D-G: 3e-5 and 6e-5; float64 is between them).
+# those that they were trained with (two S3D-G: 3e-5, each way 2e-5 from float64, and 6e-5).
 ROUNDING = 1e-4
 ROWS = 2
 

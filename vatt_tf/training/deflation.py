@@ -18,7 +18,7 @@ import tensorflow as tf
 from vatt_tf.models.deflation import normalisations
 
 # Images that pass through a network at a time when nothing is trained.
-BATCH = 16
+_BATCH = 16
 # Times are the shortest of so many rounds, and of more where those take less than so long.
 _FEWEST_ROUNDS, _TIMED_SECONDS = 5, 1.0
 
@@ -57,7 +57,7 @@ def still_features(tower: Any, images: np.ndarray, frames: int) -> np.ndarray:
         clips = tf.repeat(batch[:, tf.newaxis], frames, axis=1)
         return tf.cast(tower(clips, training=False)["features_pooled"], tf.float32)
 
-    parts = [images[first : first + BATCH] for first in range(0, len(images), BATCH)]
+    parts = [images[first : first + _BATCH] for first in range(0, len(images), _BATCH)]
     return np.concatenate([features(tf.constant(part)).numpy() for part in parts])
 
 
