@@ -30,8 +30,9 @@ from vatt_tf.export.servables import DESCRIBE, Servable
 TOLERANCE = 1e-5
 # The same of a network that is called operation by operation, if it is within TOLERANCE as a
 # graph. Graphs round in another order, and gates and BatchNorm can magnify that on clips unlike
-# those that they were trained with (two S3D-G: 3e-5, each way 2e-5 from float64, and 6e-5).
-ROUNDING = 1e-4
+# those that they were trained with: of nine S3D-G one by 3e-5 and one by 6e-5, 1.7e-4 on clips of
+# another size (its features grow to 1,200; either way it is 2e-5 to 4e-5 from float64).
+ROUNDING = 1e-3
 ROWS = 2
 
 Arrays = dict[str, np.ndarray]
