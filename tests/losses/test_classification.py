@@ -46,5 +46,6 @@ def test_balance_weights(labels):
     counts = labels.sum(0)
     found = np.asarray(losses.balance_weights(labels, counts))
     for row, weight in zip(labels, found, strict=True):
-        expected = (row / counts)[row > 0].sum() / row.sum() if row.any() else 1 / counts.max()
+        named = row > 0
+        expected = (row[named] / counts[named]).sum() / row.sum() if row.any() else 1 / counts.max()
         assert weight == pytest.approx(expected, rel=1e-6)

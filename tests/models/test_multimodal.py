@@ -41,7 +41,7 @@ def built(config, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("kind", "fusion"), zip(["specific", "agnostic"] * 2, FUSIONS, strict=True)
+    ("kind", "fusion"), list(zip(["specific", "agnostic"] * 2, FUSIONS, strict=True))
 )
 def test_outputs_and_config_round_trip(kind, fusion, tmp_path):
     config = make(("text", "video"), kind, fusion=fusion, multi_label=kind == "agnostic")
