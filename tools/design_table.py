@@ -107,7 +107,8 @@ def main() -> None:
     steps = flags.steps or {"narrated_digits": 2500, "grid_lips": 1400}[flags.data]
     longest = max(value for name, value in seconds.items() if name.startswith("MMV TSM"))
     longer = round(steps * longest / seconds["VATT, equal parameters"])
-    rows |= rows_of([("VATT, equal time", narrow)], longer)
+    # The name has the steps: with other times, rows of other steps are other rows.
+    rows |= rows_of([(f"VATT, equal time, {longer} steps", narrow)], longer)
 
     names = list(METRICS[flags.data])
     print(experiments.head(["design", "parameters", "training", *names]))
