@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import os
 import pathlib
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,13 +19,16 @@ from vatt_tf import cli
 from vatt_tf.data import jobs as parallel
 from vatt_tf.data import plan as planning
 from vatt_tf.data import shards
-from vatt_tf.data.clip_table import INVENTORY, write_inventory
+from vatt_tf.data.clip_table import write_inventory
 from vatt_tf.data.datasets import DATASETS, Layout, definition
+from vatt_tf.data.identity import DataIdentity
 from vatt_tf.data.lock import only_job
 from vatt_tf.data.manifest import MANIFEST_FORMAT, read_json, read_rows, write_json
 from vatt_tf.data.plan import Plan, PlanError, Settings, Shard
 from vatt_tf.data.scan import MEDIA_SUFFIXES
+from vatt_tf.data.shards_folder import ShardsFolder
 from vatt_tf.errors import UserError
+from vatt_tf.output_folder import listed
 
 TOKENIZERS = ("word", "wordpiece", "sentencepiece")
 MAX_WORDS = 65_536
@@ -46,6 +48,8 @@ def prepare(
     runner: str = "local",
     beam_options: Sequence[str] = (),
     quiet: bool = True,
+    replace: bool = False,
+    say: Callable[[str], None] = lambda note: None,
 ) -> dict[str, Any]:
     """Makes the shards of a folder of videos.
 
@@ -63,12 +67,15 @@ def prepare(
         runner: ``local`` or ``beam``.
         beam_options: Beam's own flags.
         quiet: No progress bar.
+        replace: Remove the shards of another data set that ``out`` holds, and nothing else.
+        say: Takes notes for the user, a line each.
 
     Returns:
         The content of manifest.json.
 
     Raises:
-        UserError: Nothing to do, other settings than before, disk full, no usable video.
+        UserError: Nothing to do, another data set or other settings than before, files of others
+            under the names that are needed, disk full, no usable video.
     """
     settings = settings or Settings()
     if runner not in ("local", "beam"):
@@ -86,9 +93,13 @@ def prepare(
     labels = layout.labels if layout is not None else None
     plan = planning.make_plan(videos, settings, rows, captions_dir, labels)
     out = pathlib.Path(out)
+    identity = _identity(videos, plan, settings, layout)
+    for note in ShardsFolder(out).check(plan, identity, tokenizers, replace):
+        say(note)
     with only_job(out, "prepare", out / shards.BOOKS, PlanError):
-        _check_settings(out, settings)
-        _remove_leftovers(out, plan)
+        folder = ShardsFolder(out)
+        before = read_json(out / "manifest.json")
+        folder.begin(plan, identity, tokenizers, replace)
         accounts = {}
         for shard in plan.shards:
             account = shards.finished_shard(shard, settings, out)
@@ -96,8 +107,7 @@ def prepare(
                 accounts[shard.name] = _without_clips(account)
         todo = [shard for shard in plan.shards if shard.name not in accounts]
         if todo:
-            (out / "manifest.json").unlink(missing_ok=True)  # it speaks of other shards
-            shutil.rmtree(out / INVENTORY, ignore_errors=True)
+            folder.remove_summary()
         with _Progress(plan.shards, todo, quiet) as progress:
             if runner == "beam":
                 from vatt_tf.data.beam_runner import build_shards
@@ -108,11 +118,14 @@ def prepare(
             for account in results:
                 accounts[account["file"]] = _without_clips(account)
         write_inventory(out, [(shard.name, shard.split) for shard in plan.shards])
-        written = _tokenizers(out, plan, accounts, tokenizers, max_words, jobs)
+        written = _tokenizers(folder, plan, accounts, tokenizers, max_words, jobs)
         content = _manifest(plan, settings, accounts, written)
+        content["identity"] = identity.to_dict()
         if layout is not None:
             content["dataset"] = {"name": layout.name, "fold": layout.fold}
         write_json(out / "manifest.json", content)
+    for note in _label_changes(before, plan.labels):
+        say(note)
     if not any(split["records"] for split in content["splits"].values()):
         reasons = "; ".join(f"{q['file']}: {q['reason']}" for q in content["quarantine"][:3])
         raise UserError(
@@ -121,6 +134,28 @@ def prepare(
             f"in {out / 'manifest.json'}"
         )
     return content
+
+
+def _identity(
+    videos: str | os.PathLike, plan: Plan, settings: Settings, layout: Layout | None
+) -> DataIdentity:
+    files = ((video.file, video.size) for shard in plan.shards for video in shard.videos)
+    dataset = "" if layout is None else f"{layout.name}{f' {layout.fold}' if layout.fold else ''}"
+    root = os.path.realpath(videos)
+    return DataIdentity.of_files(root, files, settings.as_dict(), plan.columns, dataset)
+
+
+def _label_changes(before: Any, labels: Sequence[str]) -> Iterator[str]:
+    """A line about classes that are others than in the manifest of before."""
+    old = before.get("labels") if isinstance(before, dict) else None
+    if isinstance(old, list) and old != list(labels):
+        new = [label for label in labels if label not in old]
+        gone = [label for label in old if label not in labels]
+        yield (
+            f"the classes are others than before: {listed(new) or 'none'} new, "
+            f"{listed(gone) or 'none'} gone; runs that were trained on the classes of before keep "
+            "theirs and do not go on with these"
+        )
 
 
 def _without_clips(account: dict[str, Any]) -> dict[str, Any]:
@@ -205,39 +240,6 @@ class _Progress:
         self._bar.set_postfix_str(f"{len(self._finished)}/{self._videos} videos", refresh=False)
 
 
-def _check_settings(out: pathlib.Path, settings: Settings) -> None:
-    """Refuses to mix shards of different settings in a folder."""
-    path = out / shards.BOOKS / "settings.json"
-    before = read_json(path)
-    now = settings.as_dict()
-    if isinstance(before, dict):  # an older version may not have had every setting
-        before = Settings().as_dict() | before
-    if isinstance(before, dict) and before != now:
-        names = [name for name in now if before.get(name) != now[name]]
-        changes = ", ".join(f"--{name}={before.get(name)} (now {now[name]})" for name in names)
-        raise PlanError(
-            f"--out={out} holds shards made with other settings: {changes}. Give the same "
-            f"settings to go on, another --out, or remove {out} first"
-        )
-    if before != now:
-        write_json(path, now)
-
-
-def _remove_leftovers(out: pathlib.Path, plan: Plan) -> None:
-    """Removes temporary files of an interrupted run and shards that are no longer planned."""
-    wanted = {shard.name for shard in plan.shards}
-    for account_path in (out / shards.BOOKS).glob("*.json"):
-        account = read_json(account_path)
-        name = account.get("file") if isinstance(account, dict) else None
-        if isinstance(name, str) and name not in wanted:
-            (out / name).unlink(missing_ok=True)
-            account_path.unlink(missing_ok=True)
-    temporary = ("*/*.tfrecord.tmp-*", "*/*.csv.tmp-*", f"{shards.BOOKS}/*.tmp-*")
-    for pattern in (*temporary, "manifest.json.tmp-*"):
-        for path in out.glob(pattern):
-            path.unlink(missing_ok=True)
-
-
 class _TrainCaptions:
     """Every caption of the train videos, read from the accounts one shard at a time."""
 
@@ -267,17 +269,18 @@ def build_tokenizers(
 
 
 def _tokenizers(
-    out: pathlib.Path,
+    folder: ShardsFolder,
     plan: Plan,
     accounts: dict[str, dict],
     kinds: Sequence[str],
     max_words: int,
     jobs: int,
 ) -> dict[str, str]:
+    out = folder.path
     names = [shard.name for shard in plan.shards if shard.split == "train"]
     made_from = [[accounts[name]["sha256"] for name in names], sorted(kinds), max_words]
     if not kinds or not any(accounts[name]["captions"] for name in names):
-        shutil.rmtree(out / "tokenizer", ignore_errors=True)
+        folder.remove_tokenizers()
         return {}
     path = out / shards.BOOKS / "tokenizers.json"
     before = read_json(path)
@@ -357,6 +360,11 @@ def _flags() -> argparse.ArgumentParser:
     add("--jobs", type=int, default=os.cpu_count() or 1, help="parallel processes")
     add("--runner", default="local", choices=("local", "beam"))
     add("--quiet", action="store_true", help="no progress bar")
+    add(
+        "--replace",
+        action="store_true",
+        help="remove the shards of another data set that --out holds (and nothing else)",
+    )
     return parser
 
 
@@ -388,6 +396,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from vatt_tf.data.sample_videos import make_sample_videos
 
             videos = os.path.join(flags.out, "videos")
+            ShardsFolder(flags.out).claim_sample()
             manifest = make_sample_videos(videos, jobs=flags.jobs, quiet=flags.quiet)
         elif not videos:
             raise PlanError("--videos=DIR is missing (or --sample, to make a set of videos)")
@@ -409,6 +418,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             runner=flags.runner,
             beam_options=beam_options,
             quiet=flags.quiet,
+            replace=flags.replace,
+            say=lambda note: print(f"note: {note}", file=sys.stderr),
         )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

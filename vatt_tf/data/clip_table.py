@@ -26,9 +26,6 @@ def write_inventory(out: str | os.PathLike, names: Sequence[tuple[str, str]]) ->
     folder = pathlib.Path(out, INVENTORY)
     folder.mkdir(parents=True, exist_ok=True)
     splits = dict.fromkeys(split for _, split in names)
-    for old in folder.glob("*.csv"):
-        if old.stem not in splits:
-            old.unlink()
     for split in splits:
         path = folder / f"{split}.csv"
         temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")

@@ -57,6 +57,7 @@ class Rows:
     rows: list[Row]
     quarantine: list[dict[str, Any]]
     warnings: list[dict[str, Any]]
+    columns: tuple[str, ...] = ()
 
 
 def read_rows(path: str | os.PathLike) -> Rows:
@@ -97,7 +98,8 @@ def read_rows(path: str | os.PathLike) -> Rows:
             _merge(first, row, path.name, warnings)
     if not rows and not quarantine:
         raise ManifestError(f"{path}: holds no line below its header")
-    return Rows(list(rows.values()), quarantine, warnings)
+    known = tuple(name for name in COLUMNS if name in columns)
+    return Rows(list(rows.values()), quarantine, warnings, known)
 
 
 def _records(reader: csv.DictReader, path: pathlib.Path) -> Iterator[dict[str, Any]]:

@@ -163,6 +163,7 @@ class Plan:
     quarantine: list[dict[str, Any]]
     warnings: list[dict[str, Any]]
     videos: int
+    columns: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -214,7 +215,9 @@ def make_plan(
     if labels is None:
         labels = sorted({label for video in found for row in video.rows for label in row[2]})
     shards = _shards(found, list(labels), settings)
-    return Plan(shards, list(labels), quarantine, warnings, len({video.file for video in found}))
+    count = len({video.file for video in found})
+    columns = rows.columns if rows is not None else ()
+    return Plan(shards, list(labels), quarantine, warnings, count, columns)
 
 
 def _hash(text: str) -> float:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import itertools
 import json
 import math
@@ -123,11 +124,29 @@ def make_sample_videos(
     manifest = folder / "manifest.csv"
     temporary = manifest.with_name(f"manifest.csv.tmp-{os.getpid()}")
     with open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "start", "end", "label", "caption", "split"])
-        writer.writerows([f"{c.name}.mp4", 0.0, SECONDS, c.shape, "", c.split] for c in clips)
+        file.write(sample_table())
     os.replace(temporary, manifest)
     return manifest
+
+
+def sample_table() -> str:
+    """The manifest CSV of the sample set."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["path", "start", "end", "label", "caption", "split"])
+    for clip in sample_plan():
+        writer.writerow([f"{clip.name}.mp4", 0.0, SECONDS, clip.shape, "", clip.split])
+    return file.getvalue()
+
+
+def sample_files() -> list[str]:
+    """Names of all files of the sample set in its folder."""
+    files = [f"{c.name}{end}" for c in sample_plan() for end in (".mp4", _caption_suffix(c))]
+    return ["manifest.csv", *files]
+
+
+def _caption_suffix(clip: SampleClip) -> str:
+    return ".json" if clip.number % 2 else ".srt"
 
 
 def _bar(total: int, initial: int, quiet: bool) -> Any:
@@ -150,7 +169,7 @@ def write_clip(clip: SampleClip, folder: str | os.PathLike) -> pathlib.Path:
     path = pathlib.Path(folder, f"{clip.name}.mp4")
     random = np.random.default_rng(clip.number)
     captions = _captions(clip, random)
-    if clip.number % 2:
+    if _caption_suffix(clip) == ".json":
         text = json.dumps({"segments": [{"start": a, "end": b, "text": t} for a, b, t in captions]})
         _replace(path.with_suffix(".json"), text + "\n")
     else:

@@ -30,6 +30,13 @@ class RecordKeys:
     sample_rate: str = "WAVEFORM/sample_rate"
 
 
+# Vocabulary and model files of the tokenizers by kind.
+TOKENIZER_FILES = {
+    "word": "words.txt",
+    "wordpiece": "wordpiece.txt",
+    "sentencepiece": "sentencepiece.model",
+}
+
 AUDIO_INPUTS = ("waveform", "log_mel", "none")
 MEL_SCALINGS = ("min_max", "fixed")
 WAVEFORM_SCALINGS = ("none", "deviation")

@@ -11,14 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import tensorflow as tf
 
+from vatt_tf.data.schema import TOKENIZER_FILES as FILE_NAMES
 from vatt_tf.errors import UserError
-
-# Kind of tokenizer -> its file in a tokenizer folder.
-FILE_NAMES = {
-    "word": "words.txt",
-    "wordpiece": "wordpiece.txt",
-    "sentencepiece": "sentencepiece.model",
-}
 
 WORD_SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
 WORDPIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

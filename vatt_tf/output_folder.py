@@ -1,0 +1,207 @@
+"""What a command writes into a folder is listed there; nothing else is replaced or removed.
+
+    FOLDER/.vatt_tf/<command>.json   {"format": 1, "files": ["manifest.json", "train/", ...]}
+
+A name is listed before its file is written, so that a file that a killed process left behind is
+known as well. A name that ends in "/" is a folder that the command made.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+
+from vatt_tf.data.manifest import read_json, write_json
+from vatt_tf.errors import UserError
+
+LISTS = ".vatt_tf"  # folder of the lists, one file per command
+FORMAT = 1
+_SHOWN = 5
+_TEMPORARY = re.compile(r"^(.+?)\.tmp(-\d+)?$")
+
+
+class OutputFolder:
+    """The files of a command in a folder that a user named.
+
+    Args:
+        path: The folder; it need not exist.
+        command: Name of the command: ``prepare``, ``train``, ...
+        flag: Flag that named the folder, for messages.
+
+    Raises:
+        UserError: The path is a file, or a list is damaged.
+    """
+
+    def __init__(self, path: str | os.PathLike, command: str, flag: str = "--out") -> None:
+        self.path = pathlib.Path(path)
+        self._command, self._flag = command, flag
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{flag}={path}: is a file, expected a folder")
+        self._own: set[str] = set()
+        self._others: set[str] = set()
+        lists = self.path / LISTS
+        for file in sorted(lists.glob("*.json")) if lists.is_dir() else ():
+            names = _read_list(file)
+            (self._own if file.stem == command else self._others).update(names)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a command of this package wrote the file, or made the folder (``name/``)."""
+        return name in self._own or name in self._others
+
+    def __bool__(self) -> bool:
+        """Whether this command has written here before."""
+        return bool(self._own)
+
+    @property
+    def names(self) -> list[str]:
+        """What this command wrote, sorted."""
+        return sorted(self._own)
+
+    def adopt(self, names: Iterable[str]) -> None:
+        """Takes files of a version that made no lists for the command's own."""
+        for name in names:
+            if (self.path / name).exists():
+                self._own |= {name, *_folders(name)}
+
+    def foreign(self, names: Iterable[str]) -> list[str]:
+        """Those of ``names``, or of the folders they lie in, that are here and not listed.
+
+        An empty folder is nobody's.
+        """
+        found: dict[str, None] = {}
+        for name in names:
+            for folder in _folders(name):
+                path = self.path / folder
+                if folder in self or not os.path.lexists(path) or folder in found:
+                    continue
+                if not path.is_dir() or any(path.iterdir()):
+                    found[folder] = None
+            path = self.path / name
+            if name.endswith("/") or name in self or not os.path.lexists(path):
+                continue
+            if not any(folder in found for folder in _folders(name)):
+                found[name] = None
+        return list(found)
+
+    def check(self, names: Iterable[str]) -> None:
+        """Refuses names that are taken.
+
+        Raises:
+            UserError: Files or folders of these names are here that no command listed.
+        """
+        taken = self.foreign(names)
+        if taken:
+            raise UserError(
+                f"{self._flag}={self.path}: holds {listed(taken)}, which vatt_tf.{self._command} "
+                "would have to write and did not make; nothing was changed. Give another folder, "
+                "or move this away"
+            )
+
+    def claim(self, names: Iterable[str]) -> None:
+        """Lists files that are going to be written.
+
+        Args:
+            names: Paths relative to the folder, with forward slashes; folders end in "/".
+
+        Raises:
+            UserError: As :meth:`check`; nothing is listed then.
+        """
+        names = list(names)
+        self.check(names)
+        new = {part for name in names for part in (name, *_folders(name))} - self._own
+        if new or not self._file.exists():
+            self._own |= new
+            self._save()
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Removes files that this command listed, and the folders it made once they are empty."""
+        gone = {name for name in names if name in self._own}
+        for name in gone:
+            if not name.endswith("/"):
+                (self.path / name).unlink(missing_ok=True)
+        folders = {folder for name in gone for folder in _folders(name)}
+        folders |= {name for name in gone if name.endswith("/")}
+        for folder in sorted(folders & self._own, key=len, reverse=True):
+            path = self.path / folder
+            if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+                path.rmdir()
+                gone.add(folder)
+        if gone:
+            self._own -= {name for name in gone if not (self.path / name).exists()}
+            self._save()
+
+    def remove_temporary(self) -> None:
+        """Removes ``NAME.tmp-PID`` of listed files: what a killed process left half-written."""
+        folders = {pathlib.PurePosixPath(name).parent for name in self._own if name[-1] != "/"}
+        for folder in folders:
+            place = self.path / folder
+            for path in place.iterdir() if place.is_dir() else ():
+                base = _TEMPORARY.match(path.name)
+                if base and (folder / base[1]).as_posix() in self._own and path.is_file():
+                    path.unlink(missing_ok=True)
+
+    @property
+    def _file(self) -> pathlib.Path:
+        return self.path / LISTS / f"{self._command}.json"
+
+    def _save(self) -> None:
+        try:
+            write_json(self._file, {"format": FORMAT, "files": self.names})
+        except OSError as error:
+            reason = error.strerror
+            raise UserError(f"{self._flag}={self.path}: cannot be written: {reason}") from error
+
+
+def check_replaceable(path: str | os.PathLike, mark: str, flag: str) -> None:
+    """Refuses to replace a single file that a user named, unless this package wrote it.
+
+    Args:
+        path: File that is going to be written.
+        mark: Text by which the package's own files of this kind are known; it stands in their
+            first or last 4,096 bytes.
+        flag: Flag that named the file, for the message.
+
+    Raises:
+        UserError: Something else is there.
+    """
+    path = pathlib.Path(path)
+    if not os.path.lexists(path):
+        return
+    if path.is_dir():
+        raise UserError(f"{flag}={path}: is a folder, expected the name of a file")
+    size = path.stat().st_size if path.exists() else 0
+    with open(path, "rb") as file:
+        ends = file.read(4096)
+        file.seek(max(0, size - 4096))
+        ends += file.read()
+    if mark.encode() not in ends:
+        raise UserError(
+            f"{flag}={path}: exists already and was not written by this command; nothing was "
+            "changed. Give another name, or move this file away"
+        )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, shortened."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _folders(name: str) -> list[str]:
+    """Folders above a name, the top one first: ``a/b/c`` -> ``a/``, ``a/b/``."""
+    parts = name.rstrip("/").split("/")
+    above = ["/".join(parts[:count]) + "/" for count in range(1, len(parts))]
+    return [*above, name] if name.endswith("/") else above
+
+
+def _read_list(file: pathlib.Path) -> list[str]:
+    content = read_json(file)
+    names = content.get("files") if isinstance(content, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise UserError(
+            f"{file}: is damaged; it lists what the command wrote there. Delete it to have the "
+            "files of the folder count as yours, which no command replaces"
+        )
+    return names
