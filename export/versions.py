@@ -47,6 +47,22 @@ def versions_of(folder: pathlib.Path) -> dict[int, pathlib.Path]:
     }
 
 
+def is_model_folder(folder: pathlib.Path) -> bool:
+    """Whether a folder is free for versions: not there, empty, or with nothing but SavedModels.
+
+    Hidden files, and folders of unfinished exports (``tmp_...``), do not count.
+    """
+    if not folder.is_dir():
+        return not folder.exists()
+    numbered = versions_of(folder).values()
+    others = [
+        path
+        for path in folder.iterdir()
+        if path not in numbered and not path.name.startswith((".", "tmp_"))
+    ]
+    return not others and all((path / PROTO).is_file() for path in numbered)
+
+
 def read_signatures(folder: pathlib.Path) -> dict[str, SignatureInfo]:
     """Signatures of a SavedModel, the default one first.
 

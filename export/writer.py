@@ -12,7 +12,10 @@ import tensorflow as tf
 from vatt_tf.errors import UserError
 from vatt_tf.export import parity, warmup
 from vatt_tf.export.servables import Servable, read_servables
-from vatt_tf.export.versions import versions_of
+from vatt_tf.export.versions import is_model_folder, versions_of
+
+# Tells a folder that an export is filling from somebody's folder of the same name.
+_MARK = ".vatt_tf_export"
 
 
 def export_models(
@@ -39,8 +42,8 @@ def export_models(
         Name -> version folder.
 
     Raises:
-        UserError: If the model cannot be loaded, the version exists, or what was written differs
-            from the trained model by more than 1e-5.
+        UserError: If the model cannot be loaded, the version exists, a folder holds something else
+            than versions, or what was written differs from the trained model by more than 1e-5.
     """
     out = pathlib.Path(out)
     if version is not None and version < 1:
@@ -51,10 +54,16 @@ def export_models(
     folders = [out / servable.name for servable in servables]
     if version is None:
         version = 1 + max([0, *(number for folder in folders for number in versions_of(folder))])
-    staged = [folder / f"tmp_{version}" for folder in folders]
     for folder in folders:
+        if not is_model_folder(folder):
+            raise UserError(
+                f"{folder}: holds something else than versions of a model (folders with a number "
+                "and a SavedModel in each); nothing was changed. Give another folder"
+            )
         if version in versions_of(folder):
             raise UserError(f"{folder / str(version)}: exists already; choose another version")
+    _remove_abandoned(folders)
+    staged = [folder / f"tmp_{version}_{os.getpid()}" for folder in folders]
     made = [folder for folder in [out, *folders] if not folder.exists()]
     taken: list[pathlib.Path] = []
     finished: list[pathlib.Path] = []
@@ -64,7 +73,12 @@ def export_models(
             taken.append(folder)
             _write(servable, folder)
         for folder in staged:
-            finished.append(folder.rename(folder.with_name(str(version))))
+            (folder / _MARK).unlink()
+            target = folder.with_name(str(version))
+            try:
+                finished.append(folder.rename(target))
+            except OSError as error:
+                raise UserError(f"{target}: cannot be made ({error.strerror})") from error
     except BaseException:
         for folder in [*taken, *finished]:
             shutil.rmtree(folder, ignore_errors=True)
@@ -76,15 +90,31 @@ def export_models(
 
 
 def _take(folder: pathlib.Path) -> None:
-    """Makes the temporary folder, which no other export may be using."""
+    """Makes the temporary folder."""
     try:
         folder.mkdir(parents=True)
-    except FileExistsError as error:
-        raise UserError(
-            f"{folder}: another export is running or was killed; remove this folder if none runs"
-        ) from error
+        (folder / _MARK).touch()
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror})") from error
+
+
+def _remove_abandoned(folders: Sequence[pathlib.Path]) -> None:
+    """Removes the temporary folders of exports that were killed."""
+    for folder in folders:
+        for path in folder.glob("tmp_*_*") if folder.is_dir() else ():
+            process = path.name.rpartition("_")[2]
+            if (path / _MARK).is_file() and process.isdigit() and not _runs(int(process)):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's process
+        return True
+    return True
 
 
 def _write(servable: Servable, folder: pathlib.Path) -> None:

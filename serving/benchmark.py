@@ -24,6 +24,7 @@ from typing import Any
 
 from vatt_tf import cli
 from vatt_tf.errors import UserError
+from vatt_tf.output_folder import OutputFolder
 
 
 def _clip(text: str) -> tuple[int, int, int]:
@@ -251,6 +252,8 @@ def main(argv: list[str] | None = None) -> int:
         }
         flags = {k: v for k, v in vars(args).items() if k not in ("command", "models", "out")}
         out = pathlib.Path(args.out)
+        names = [f"{args.command}.json", *(["load.png"] if args.command == "load" else [])]
+        OutputFolder(out, f"serving.{args.command}").claim(names)
         figures = commands[args.command](args.models, out, **flags)
         figures.pop("curve", None)
         print(json.dumps(figures, indent=2))

@@ -14,6 +14,8 @@ from typing import Any
 
 from lanes import Lanes
 
+from vatt_tf.output_folder import OutputFolder
+
 Row = dict[str, float]
 
 # Of the narrated digits: the share of clips whose first hit shows the same digit.
@@ -47,6 +49,8 @@ def measured(
     def row_of(name: str, seed: int) -> Row:
         if str(seed) not in rows[name]:
             folder = out / f"{name.lower().replace(', ', '_').replace(' ', '_')}_{seed}"
+            with lock:  # a folder of this name that the tool did not make is somebody's
+                OutputFolder(out, "experiments").claim([f"{folder.name}/", file.name])
             # What was interrupted begins anew: its seconds count, too.
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)

@@ -120,7 +120,8 @@ def main() -> int:
     flags.add_argument("--memory_steps", type=int, default=5000)
     arguments = flags.parse_args()
     out = arguments.out.resolve()
-    shutil.rmtree(out, ignore_errors=True)
+    if out.exists():
+        raise SystemExit(f"--out={out}: exists already; remove it, or give another folder")
     out.mkdir(parents=True)
     shards = out / "sample"
     subprocess.run([*SAMPLE, f"--out={shards}"], check=True)

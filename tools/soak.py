@@ -172,7 +172,8 @@ def main() -> int:
     flags.add_argument("--seed", type=int, default=0, help="of the moments")
     arguments = flags.parse_args()
     out, rng = arguments.out.resolve(), random.Random(arguments.seed)
-    shutil.rmtree(out, ignore_errors=True)
+    if out.exists():
+        raise SystemExit(f"--out={out}: exists already; remove it, or give another folder")
     out.mkdir(parents=True)
     sample = out / "sample"
     Command("sample", "vatt_tf.prepare", "--sample", f"--out={sample}", "--quiet").finish()

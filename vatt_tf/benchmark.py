@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from vatt_tf import cli
 from vatt_tf.errors import UserError
+from vatt_tf.output_folder import check_replaceable, marked
 
 PARTS = ("peak", "towers", "export", "step", "input", "run")
 # Single towers of a part.
@@ -74,6 +75,8 @@ def _benchmark(flags: argparse.Namespace) -> int:
         _chosen(flags.precision, PRECISIONS, "precision")
     if flags.compare and not os.path.exists(os.path.join("tests", "reference", "plain_worker.py")):
         raise UserError("--compare=reference: run it in the top folder of a source checkout")
+    if flags.out:
+        check_replaceable(flags.out, "--out")
     cli.before_tensorflow()
     from vatt_tf.benchmarking.measure import measure
     from vatt_tf.benchmarking.report import report
@@ -82,7 +85,7 @@ def _benchmark(flags: argparse.Namespace) -> int:
     results = measure(flags, parts)
     print(report(results))
     if flags.out:
-        write_json(flags.out, results)
+        write_json(flags.out, marked(results))
         print(f"written to {flags.out}")
     return 0
 

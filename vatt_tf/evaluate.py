@@ -125,18 +125,20 @@ def evaluate(
 
 def _evaluate(job: Job, report: bool) -> Evaluation:
     """Evaluates one run and stores the numbers; the evaluation then holds the whole block."""
-    from vatt_tf.evaluation.results import merge_results, read_results
+    from vatt_tf.evaluation import results
 
     job.check()
     folder = pathlib.Path(job.run_dir)
     # Mistakes in the small files show before the model is loaded.
-    read_results(folder / "results.json")
+    results.read_results(folder / results.RESULTS)
+    results.claim_files(folder, report)
 
     from vatt_tf.evaluation import tasks
     from vatt_tf.evaluation.embeddings import run_step
 
     started = time.time()
     found = tasks.run(job)
+    trained, evaluated = results.compared_data(folder, found.source)
     found.block = {
         "task": job.task,
         "data": job.data,
@@ -144,16 +146,20 @@ def _evaluate(job: Job, report: bool) -> Evaluation:
         "step": run_step(job.weights),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.time() - started, 1),
+        "trained_on": [each.summary() for each in trained],
+        "evaluated_on": [each.summary() for each in evaluated],
         **({"checkpoint": BEST} if job.options.checkpoint == BEST else {}),
         **({"limit": job.options.limit} if job.options.limit else {}),
         **found.block,
     }
-    merge_results(folder / "results.json", job.task, found.block)
+    own = results.merge_results(folder / results.RESULTS, job.task, found.block)
+    where = "" if own else f' (under "{results.LIMITED}": the full result of before stays)'
     say = (lambda text: None) if job.quiet else print
     say(
         f"{job.task} on {found.source.path} ({found.block['clips']} clips), "
         f"step {found.block['step']}\n\n{found.table(found.block)}\n\n"
-        f"written: {folder / 'results.json'}"
+        f"{results.data_lines(trained, evaluated)}\n"
+        f"written: {folder / results.RESULTS}{where}"
     )
     if report:
         from vatt_tf.evaluation.report import write_report

@@ -11,14 +11,20 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from vatt_tf.data.manifest import read_json, write_json
 from vatt_tf.errors import UserError
 
+# Stand at the beginning of the single files that the package writes, and tell them from others.
+PAGE_MARK = '<meta name="generator" content="vatt_tf">'
+JSON_MARK = '"written_by": "vatt_tf"'
+
 LISTS = ".vatt_tf"  # folder of the lists, one file per command
 FORMAT = 1
 _SHOWN = 5
+_HEAD_BYTES = 4096
 _TEMPORARY = re.compile(r"^(.+?)\.tmp(-\d+)?$")
 
 
@@ -154,13 +160,11 @@ class OutputFolder:
             raise UserError(f"{self._flag}={self.path}: cannot be written: {reason}") from error
 
 
-def check_replaceable(path: str | os.PathLike, mark: str, flag: str) -> None:
+def check_replaceable(path: str | os.PathLike, flag: str) -> None:
     """Refuses to replace a single file that a user named, unless this package wrote it.
 
     Args:
-        path: File that is going to be written.
-        mark: Text by which the package's own files of this kind are known; it stands in their
-            first or last 4,096 bytes.
+        path: Page (.html) or JSON file that is going to be written.
         flag: Flag that named the file, for the message.
 
     Raises:
@@ -171,16 +175,68 @@ def check_replaceable(path: str | os.PathLike, mark: str, flag: str) -> None:
         return
     if path.is_dir():
         raise UserError(f"{flag}={path}: is a folder, expected the name of a file")
-    size = path.stat().st_size if path.exists() else 0
-    with open(path, "rb") as file:
-        ends = file.read(4096)
-        file.seek(max(0, size - 4096))
-        ends += file.read()
-    if mark.encode() not in ends:
+    mark = PAGE_MARK if path.suffix == ".html" else JSON_MARK
+    try:
+        with open(path, "rb") as file:
+            ours = mark.encode() in file.read(_HEAD_BYTES)
+    except OSError:  # a link to nothing is somebody's too
+        ours = False
+    if not ours:
         raise UserError(
             f"{flag}={path}: exists already and was not written by this command; nothing was "
             "changed. Give another name, or move this file away"
         )
+
+
+def marked(content: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON content with the mark by which ``check_replaceable`` knows it again."""
+    return {"written_by": "vatt_tf", **content}
+
+
+def replace_folder(new: str | os.PathLike, folder: str | os.PathLike) -> None:
+    """Puts a new folder in the place of an older one of the same command.
+
+    Files of the older one that the new one has too go; all others are somebody else's and move
+    into the new folder. A kill in between leaves the older one as ``.NAME.old``
+    (:func:`restore_folder`).
+    """
+    new, folder = pathlib.Path(new), pathlib.Path(folder)
+    old = _old(folder)
+    if folder.exists():
+        if old.exists():  # a kill came before its files could move
+            _merge(old, folder)
+        folder.rename(old)
+    new.rename(folder)
+    if old.exists():
+        _merge(old, folder)
+
+
+def restore_folder(folder: str | os.PathLike) -> None:
+    """Brings back what a kill in :func:`replace_folder` left without its name."""
+    folder = pathlib.Path(folder)
+    old = _old(folder)
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+
+
+def _old(folder: pathlib.Path) -> pathlib.Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _merge(old: pathlib.Path, folder: pathlib.Path) -> None:
+    """Moves what ``folder`` lacks into it, and removes the rest of ``old``."""
+    for path in sorted(old.rglob("*"), reverse=True):  # a folder after what lies in it
+        target = folder / path.relative_to(old)
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                target.mkdir(parents=True, exist_ok=True)
+                path.rmdir()
+        elif os.path.lexists(target):
+            path.unlink()
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+    old.rmdir()
 
 
 def listed(names: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 
 from vatt_tf import cli
 from vatt_tf.errors import UserError
+from vatt_tf.output_folder import check_replaceable
 
 # Rows asked for per row that is shown: overlapping clips are left out.
 SURPLUS = 8
@@ -191,6 +192,8 @@ def main(argv: list[str] | None = None) -> int:
     page = args.pop("html")
 
     def command() -> int:
+        if page:
+            check_replaceable(page, "--html")
         found = search(**args)
         print(format_found(found))
         if page:

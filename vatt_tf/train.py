@@ -61,6 +61,11 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         help="save and stop at this step, although schedules are made for all STEPS",
     )
+    flags.add_argument(
+        "--continue_on_new_data",
+        action="store_true",
+        help="continue a run on other data than it was trained on, with its own vocabulary",
+    )
     return flags
 
 
@@ -108,7 +113,7 @@ def _train(flags: argparse.Namespace) -> int:
 
     import tensorflow as tf
 
-    from vatt_tf.training import estimate, run
+    from vatt_tf.training import estimate, run, run_folder
     from vatt_tf.training.fingerprints import check_workers, fingerprints
     from vatt_tf.training.kinds import configured_run
     from vatt_tf.training.strategy import create_strategy, wait_for_workers
@@ -128,9 +133,10 @@ def _train(flags: argparse.Namespace) -> int:
         _report_unused(config.unused_bindings())
         return 0
     run_dir = _run_dir(flags)
+    run_folder.check(run_dir, bool(train_config.evaluate_every))
     check_workers(strategy, fingerprints(train_config, run_dir, flags.stop_at_step))
     print(estimate.summary(train_config, strategy.num_replicas_in_sync, run_dir), file=sys.stderr)
-    step = run.run(train_config, run_dir, strategy, flags.stop_at_step)
+    step = run.run(train_config, run_dir, strategy, flags.stop_at_step, flags.continue_on_new_data)
     wait_for_workers(strategy)  # here, when all of the run is put away on the slowest too
     _report_unused(config.unused_bindings())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

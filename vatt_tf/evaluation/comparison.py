@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation.headline import headlines
+from vatt_tf.output_folder import check_replaceable, marked
 
 if TYPE_CHECKING:
     from vatt_tf.evaluation.job import Evaluation
@@ -22,7 +23,7 @@ def check_comparison(path: str, run_dirs: Sequence[str]) -> None:
 
     Raises:
         UserError: If the name does not end in .json or .html, its folder is not there, or there
-            is one run only.
+            is one run only; or if it exists and no comparison wrote it.
     """
     if len(run_dirs) < 2:
         raise UserError(f"--comparison={path}: give --run_dir twice or more, found {len(run_dirs)}")
@@ -30,6 +31,7 @@ def check_comparison(path: str, run_dirs: Sequence[str]) -> None:
         raise UserError(f"--comparison={path}: expected a file name that ends in .json or .html")
     if not pathlib.Path(path).parent.is_dir():
         raise UserError(f"--comparison={path}: there is no folder {pathlib.Path(path).parent}")
+    check_replaceable(path, "--comparison")
 
 
 def comparison_table(task: str, blocks: Mapping[str, Mapping[str, Any]]) -> str:
@@ -78,7 +80,7 @@ def write_comparison_file(path: str, task: str, found: Mapping[str, Evaluation])
             [one.activations for one in found.values()],
         )
         return
-    content = {"task": task, "runs": {run: one.block for run, one in found.items()}}
+    content = marked({"task": task, "runs": {run: one.block for run, one in found.items()}})
     temporary = f"{path}.tmp-{os.getpid()}"
     try:
         with open(temporary, "w", encoding="utf-8") as out:

@@ -28,6 +28,7 @@ from vatt_tf.evaluation.sections import (
 )
 from vatt_tf.evaluation.style import CSS
 from vatt_tf.models.config import ONE_SPACE_HEADS
+from vatt_tf.output_folder import PAGE_MARK
 
 # (task, metric) -> name of its tile.
 SHOWN_FIRST = {
@@ -145,7 +146,7 @@ def _write_page(path: pathlib.Path, title: str, lead: str, sections: Sequence[st
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'{PAGE_MARK}<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title} - vatt_tf report</title><style>{CSS}</style></head><body><main>"
         f'<header><h1>{title}</h1><p class="lead">{html.escape(lead)}</p></header>'
         + "".join(sections)

@@ -7,7 +7,67 @@ import os
 import pathlib
 from typing import Any
 
+from vatt_tf.data.provenance import DataSet, data_sets, differences, known, read_data
 from vatt_tf.errors import UserError
+from vatt_tf.evaluation.job import TASKS
+from vatt_tf.output_folder import PAGE_MARK, OutputFolder
+
+RESULTS, REPORT = "results.json", "report.html"
+# Results of --limit, which take no full result's place.
+LIMITED = "limited"
+_EARLIER_PAGE = "<footer>vatt_tf report, "
+
+
+def claim_files(folder: pathlib.Path, report: bool) -> None:
+    """Lists what an evaluation is going to write into a run directory.
+
+    Raises:
+        UserError: Files of these names are there that no evaluation wrote.
+    """
+    names = [RESULTS, REPORT] if report else [RESULTS]
+    files = OutputFolder(folder, "evaluate", "--run_dir")
+    files.adopt([name for name in names if _is_earlier(folder / name)])
+    files.claim(names)
+
+
+def _is_earlier(path: pathlib.Path) -> bool:
+    """Whether a version that listed no files wrote this one."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    if path.name == REPORT:
+        return PAGE_MARK in text or _EARLIER_PAGE in text
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return False
+    blocks = content if isinstance(content, dict) else {}
+    return bool(blocks) and all(
+        name in (*TASKS, "history", LIMITED)
+        and (name not in TASKS or (isinstance(block, dict) and "task" in block))
+        for name, block in blocks.items()
+    )
+
+
+def compared_data(run_dir: pathlib.Path, source: Any) -> tuple[list[DataSet], list[DataSet]]:
+    """The data sets that a run was trained on (as far as it tells), and those of an evaluation."""
+    return read_data(run_dir), data_sets(source.path, ())
+
+
+def data_lines(trained: list[DataSet], evaluated: list[DataSet]) -> str:
+    """Both as lines for the terminal."""
+    if not trained:
+        return (
+            f"evaluated on {_names(evaluated)}; the model's folder does not tell its training data"
+        )
+    same = not differences(trained, evaluated) if known(trained) and known(evaluated) else None
+    how = {True: " (the same data set)", False: " (another data set)", None: ""}[same]
+    return f"trained on   {_names(trained)}\nevaluated on {_names(evaluated)}{how}"
+
+
+def _names(sets: list[DataSet]) -> str:
+    return " and ".join(map(str, sets))
 
 
 def read_results(path: pathlib.Path) -> dict[str, Any]:
@@ -27,19 +87,27 @@ def read_results(path: pathlib.Path) -> dict[str, Any]:
     return results
 
 
-def merge_results(path: pathlib.Path, task: str, block: dict[str, Any]) -> None:
+def merge_results(path: pathlib.Path, task: str, block: dict[str, Any]) -> bool:
     """Puts ``block`` under ``task`` in results.json; the block it replaces moves to "history".
 
-    The file is written to a temporary name and renamed. An unreadable results.json is an error: it
-    may hold numbers that took days.
+    A block of --limit does not replace a full one: it is put under "limited". The file is written
+    to a temporary name and renamed. An unreadable results.json is an error: it may hold numbers
+    that took days.
+
+    Returns:
+        Whether the block is the task's own now, and not under "limited".
 
     Raises:
         UserError: If the file is there and is not a JSON object.
     """
     results = read_results(path)
-    if task in results:
-        results.setdefault("history", []).append(results[task])
-    results[task] = block
+    limited = bool(block.get("limit"))
+    if limited and task in results and not results[task].get("limit"):
+        results.setdefault(LIMITED, {})[task] = block
+    else:
+        if task in results:
+            results.setdefault("history", []).append(results[task])
+        results[task] = block
     # The newest blocks first, the history last.
     history = results.pop("history", None)
     if history:
@@ -50,3 +118,4 @@ def merge_results(path: pathlib.Path, task: str, block: dict[str, Any]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    return results[task] is block

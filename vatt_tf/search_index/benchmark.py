@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from vatt_tf import cli
+from vatt_tf.output_folder import check_replaceable, marked
 
 NEIGHBOURS = 10
 # Vectors made at once, and queries answered exactly at once.
@@ -164,12 +165,14 @@ def main(argv: list[str] | None = None) -> int:
     out = args.pop("out")
 
     def command() -> int:
+        if out:
+            check_replaceable(out, "--out")
         result = benchmark(args.pop("vectors"), args.pop("dim"), args.pop("clusters"), **args)
         print(format_result(result))
         if out:
             from vatt_tf.data.manifest import write_json
 
-            write_json(pathlib.Path(out), result)
+            write_json(pathlib.Path(out), marked(result))
             print(f"written: {out}")
         return 0
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from vatt_tf.data import media
 from vatt_tf.errors import UserError
+from vatt_tf.output_folder import PAGE_MARK
 from vatt_tf.search import Found, Hit, clock
 
 FRAMES, HEIGHT = 5, 96
@@ -43,7 +44,7 @@ def write_page(path: pathlib.Path, found: Found) -> None:
     clips = "".join(_clip(rank, hit, found.videos) for rank, hit in enumerate(found.hits, start=1))
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'{PAGE_MARK}<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(found.query)}</title><style>{_STYLE}</style></head><body><main>"
         f"<h1>{html.escape(found.query)}</h1><p>Best {len(found.hits)} of {found.clips} clips of "
         f"{html.escape(found.videos)}; space {html.escape(found.space)}, {found.method}.</p>"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vatt_tf.models.io import DESCRIPTION, read_description
+from vatt_tf.output_folder import replace_folder, restore_folder
 
 FOLDER = "best"
 
@@ -45,9 +46,13 @@ class BestWeights:
         Raises:
             EarlyStop: If the run had stopped already.
         """
-        old = f"{self._folder}.old"
-        if self._save and os.path.exists(old) and not os.path.exists(self._folder):
-            os.rename(old, self._folder)  # Killed between the two renames below.
+        if self._save:
+            restore_folder(self._folder)
+            earlier = f"{self._folder}.old"  # what a kill left of an earlier version's folder
+            if os.path.exists(os.path.join(earlier, DESCRIPTION)) and not os.path.exists(
+                self._folder
+            ):
+                os.rename(earlier, self._folder)
         if os.path.exists(os.path.join(self._folder, DESCRIPTION)):
             known: dict[str, Any] = read_description(self._folder)
             # A later evaluation will be repeated, with the same result.
@@ -70,14 +75,10 @@ class BestWeights:
         return False
 
     def _replace(self, save: Callable[..., None]) -> None:
-        temporary, old = f"{self._folder}.new", f"{self._folder}.old"
-        for leftover in (temporary, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        temporary = os.path.join(os.path.dirname(self._folder), f".{FOLDER}.new")
+        shutil.rmtree(temporary, ignore_errors=True)  # a kill came before it got its name
         save(temporary, step=self.step, score=self.score)
-        if os.path.exists(self._folder):
-            os.rename(self._folder, old)
-        os.rename(temporary, self._folder)
-        shutil.rmtree(old, ignore_errors=True)
+        replace_folder(temporary, self._folder)
 
     def _check_patience(self, step: int) -> None:
         if self._patience and self.step and step - self.step >= self._patience * self._every:

@@ -35,6 +35,8 @@ from vatt_tf.training.finetune_config import FinetuneConfig
 from vatt_tf.training.guards import Chance, Guard
 from vatt_tf.training.pretrain import tokenizer_beside
 from vatt_tf.training.rates import layer_rates
+from vatt_tf.training.run_data import StartedRun
+from vatt_tf.training.run_data import check_classes as check_labels
 from vatt_tf.training.step import Gather
 from vatt_tf.training.task import Task
 
@@ -44,6 +46,8 @@ class Finetuning(Task):
 
     Args:
         config: The run.
+        started: The run that is continued: it keeps its classes and its vocabulary. None for a
+            new one.
 
     Attributes:
         labels: Names of the classes.
@@ -51,19 +55,23 @@ class Finetuning(Task):
 
     Raises:
         UserError: If the data have unknown classes, classes without examples or a single one, if
-            clips of the evaluation data are training clips, or if the weights do not fit.
+            clips of the evaluation data are training clips, or if the weights do not fit; if the
+            run that is continued has other classes.
     """
 
     config: FinetuneConfig
     labels: tuple[str, ...]
 
-    def __init__(self, config: FinetuneConfig) -> None:
+    def __init__(self, config: FinetuneConfig, started: StartedRun | None = None) -> None:
         self.config = config
         self.patience = config.patience
         self.labels = config.label_names()
+        if started is not None:
+            check_labels(started, self.labels, config.labels or str(config.data[0].path))
         self.model_config = config.model.resolve(len(self.labels), config.initial_weights)
         self.clip = self.model_config.clip(config.frame_rate, config.sample_rate)
-        self.tokenizer = _tokenizer(config, self.model_config)
+        own = None if started is None else started.tokenizer()
+        self.tokenizer = _tokenizer(config, self.model_config) if own is None else own
         self._check_data()
 
     def _check_data(self) -> None:

@@ -12,6 +12,7 @@ from vatt_tf.models.vatt import abstract, build_vatt, parameter_counts
 from vatt_tf.training import finetune, pretrain
 from vatt_tf.training.config import RunConfig, TrainConfig
 from vatt_tf.training.finetune_config import FinetuneConfig
+from vatt_tf.training.run_data import StartedRun
 from vatt_tf.training.step import Gather
 from vatt_tf.training.task import Task
 
@@ -26,12 +27,17 @@ def configured_run() -> RunConfig:
     return kinds[gin_config.only_configured(tuple(kinds))]()
 
 
-def make_task(config: RunConfig) -> Task:
-    """What the run trains, with its data and initial weights."""
+def make_task(config: RunConfig, started: StartedRun | None = None) -> Task:
+    """What the run trains, with its data and initial weights.
+
+    Args:
+        config: The run.
+        started: The run that is continued, which keeps its vocabulary and its classes.
+    """
     if isinstance(config, TrainConfig):
-        return pretrain.Pretraining(config)
+        return pretrain.Pretraining(config, started)
     assert isinstance(config, FinetuneConfig)
-    return finetune.Finetuning(config)
+    return finetune.Finetuning(config, started)
 
 
 def make_step(

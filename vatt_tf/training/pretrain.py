@@ -20,6 +20,7 @@ from vatt_tf.models.vatt import VATT, build_vatt
 from vatt_tf.training.config import TrainConfig
 from vatt_tf.training.evaluator import RetrievalEvaluator
 from vatt_tf.training.guards import Chance, Guard, Temperature
+from vatt_tf.training.run_data import StartedRun
 from vatt_tf.training.step import Gather, PretrainStep
 from vatt_tf.training.task import Task
 
@@ -29,6 +30,7 @@ class Pretraining(Task):
 
     Args:
         config: The run.
+        started: The run that is continued: it keeps its vocabulary. None for a new one.
 
     Raises:
         UserError: If data, vocabulary or initial weights cannot be used.
@@ -36,10 +38,18 @@ class Pretraining(Task):
 
     config: TrainConfig
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, started: StartedRun | None = None) -> None:
         self.config = config
         self.clip = config.clip
-        self.tokenizer = make_tokenizer(config)
+        own = None if started is None else started.tokenizer()
+        self.tokenizer = make_tokenizer(config) if own is None else own
+
+    def vocabulary_file(self) -> str | None:
+        """The vocabulary that a new run would take; None where there is none."""
+        try:
+            return vocabulary_file(self.config)
+        except UserError:
+            return None
 
     def model(self) -> VATT:
         """A model with its initial weights."""
@@ -82,7 +92,7 @@ def make_step(
 
 def make_tokenizer(config: TrainConfig) -> Any:
     """The configured tokenizer, checked against the model's vocabulary."""
-    file = config.tokenizer_file or _with_weights(config) or tokenizer_beside(config.data[0].path)
+    file = vocabulary_file(config)
     tokenizer = load_tokenizer(file, config.tokenizer, config.model.text.max_tokens)
     if tokenizer.vocab_size > config.model.text.vocab_size:
         raise UserError(
@@ -90,6 +100,11 @@ def make_tokenizer(config: TrainConfig) -> Any:
             f"{config.model.text.vocab_size}; raise it or make a smaller vocabulary"
         )
     return tokenizer
+
+
+def vocabulary_file(config: TrainConfig) -> str:
+    """Where a new run takes its vocabulary from: its own setting, the weights, the data."""
+    return config.tokenizer_file or _with_weights(config) or tokenizer_beside(config.data[0].path)
 
 
 def _with_weights(config: TrainConfig) -> str | None:

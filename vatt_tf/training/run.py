@@ -10,12 +10,13 @@ import keras
 import orbit
 import tensorflow as tf
 
+from vatt_tf.data.provenance import known, write_data
 from vatt_tf.data.read_errors import read_errors
 from vatt_tf.data.service_client import watched
 from vatt_tf.data.sources import describe_record_id
 from vatt_tf.errors import Interrupted, UserError
 from vatt_tf.models.io import save_weights
-from vatt_tf.training import optimizer, run_folder, schedule
+from vatt_tf.training import optimizer, run_data, run_folder, schedule
 from vatt_tf.training.best import EarlyStop
 from vatt_tf.training.checkpoints import RunCheckpointManager
 from vatt_tf.training.config import RunConfig
@@ -41,6 +42,7 @@ def run(
     run_dir: str,
     strategy: tf.distribute.Strategy,
     stop_at_step: int | None = None,
+    continue_on_new_data: bool = False,
 ) -> int:
     """Trains, or continues, the run in ``run_dir``.
 
@@ -49,6 +51,7 @@ def run(
         run_dir: Its folder; made if it is not there.
         strategy: Where it runs.
         stop_at_step: Stop (and save) here although the schedule is made for ``config.steps``.
+        continue_on_new_data: Continue a run although the data are others than it was trained on.
 
     Returns:
         The step that was reached.
@@ -59,7 +62,7 @@ def run(
         Interrupted: On SIGTERM; the state is saved.
     """
     with Preemption() as preemption:
-        return _run(config, run_dir, strategy, stop_at_step, preemption)
+        return _run(config, run_dir, strategy, stop_at_step, continue_on_new_data, preemption)
 
 
 def _run(
@@ -67,6 +70,7 @@ def _run(
     run_dir: str,
     strategy: tf.distribute.Strategy,
     stop_at_step: int | None,
+    continue_on_new_data: bool,
     preemption: Preemption,
 ) -> int:
     alone = not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
@@ -76,7 +80,15 @@ def _run(
     # First of all: TensorFlow's seed takes existing SentencePiece tokenizers their resource.
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
-    task = make_task(config)
+    started = run_data.started_run(run_dir)
+    data = run_data.training_data(config.data)
+    notes: list[str] = []
+    if started is not None:  # compared before anything is written
+        notes += run_data.check_data(started, data, continue_on_new_data)
+    task = make_task(config, started)
+    if started is not None:
+        run_data.check_clip(started, task.clip)
+        notes += run_data.vocabulary_notes(started, task.tokenizer, task.vocabulary_file())
 
     with strategy.scope():
         model = task.model()
@@ -93,7 +105,10 @@ def _run(
         updates.build(step.variables)
 
     if chief:
-        run_folder.start(run_dir)
+        # Data that are known to be the same may have moved.
+        same_data = started is not None and (continue_on_new_data or known(data))
+        notes += run_folder.start(run_dir, bool(config.evaluate_every), same_data)
+        write_data(run_dir, data)
         task.describe(run_dir)
     manager = RunCheckpointManager(
         run_dir,
@@ -137,6 +152,8 @@ def _run(
         )
         last_step = min(stop_at_step or config.steps, config.steps)
         try:
+            for note in notes:
+                watch.say(f"note: {note}")
             watch.start()
             with preemption.between_steps():
                 if evaluator is not None:

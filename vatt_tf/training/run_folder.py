@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 from collections.abc import Iterator
 
 from vatt_tf import config as gin_config
 from vatt_tf.errors import UserError
 from vatt_tf.models.io import CHECKPOINTS
+from vatt_tf.output_folder import OutputFolder, listed
 
 CONFIG = "config.gin"
 OPERATIVE_CONFIG = "operative_config.gin"
@@ -33,22 +35,110 @@ _FREE = {"EVAL_DATA"} | {
 }
 
 
-def start(run_dir: str) -> None:
+# Where the clips of training come from: free as long as they are the same data set.
+_DATA = {"TRAIN_DATA", "train.data", "finetune.data"}
+_STEPS = {"STEPS", "train.steps", "finetune.steps"}
+# What a run writes, beside what other commands add.
+_NAMES = (
+    CONFIG,
+    OPERATIVE_CONFIG,
+    LOG,
+    "model.json",
+    "model.weights.h5",
+    "tokenizer/",
+    "data.json",
+    f"{CHECKPOINTS}/",
+    "metrics.jsonl",
+    "tensorboard/",
+    "damaged_records.json",
+)
+_BEST = "best/"
+# What a shell or a scheduler may have put into the folder of a run before it starts.
+_LOG_SUFFIXES = (".log", ".out", ".err", ".txt")
+
+
+def check(run_dir: str, keeps_best: bool = True) -> None:
+    """Refuses a folder that is something else than a run; changes nothing.
+
+    Args:
+        run_dir: The folder.
+        keeps_best: Whether the run evaluates and keeps its best weights.
+
+    Raises:
+        UserError: The folder holds what no run wrote.
+    """
+    _names(run_dir, keeps_best).check(_needed(keeps_best))
+
+
+def start(run_dir: str, keeps_best: bool = True, same_data: bool = False) -> list[str]:
     """Makes the folder and writes ``config.gin`` before the first step.
 
     A folder without a checkpoint holds nothing that another configuration could spoil.
 
+    Args:
+        run_dir: The folder.
+        keeps_best: Whether the run evaluates and keeps its best weights.
+        same_data: Whether the training data are known to be those of before (or wanted to be
+            others): their path may differ then.
+
+    Returns:
+        Notes for the user.
+
     Raises:
-        UserError: If the folder belongs to a run of another configuration; names the lines.
+        UserError: If the folder belongs to a run of another configuration (names the lines), or is
+            something else than a run.
     """
-    os.makedirs(run_dir, exist_ok=True)
+    files = _names(run_dir, keeps_best)
+    files.check(_needed(keeps_best))
     path = os.path.join(run_dir, CONFIG)
     text = gin_config.config_text()
     started = os.path.exists(os.path.join(run_dir, CHECKPOINTS, "checkpoint"))
+    notes = []
     if started and os.path.exists(path):
         with open(path, encoding="utf-8") as file:
-            _check_same(path, gin_config.bindings_in(file.read()), gin_config.bindings_in(text))
+            stored = gin_config.bindings_in(file.read())
+        notes = _check_same(path, stored, gin_config.bindings_in(text), same_data)
+    files.claim(_needed(keeps_best))
     _write(path, text)
+    return notes
+
+
+def _needed(keeps_best: bool) -> list[str]:
+    return [*_NAMES, _BEST] if keeps_best else list(_NAMES)
+
+
+def _names(run_dir: str, keeps_best: bool) -> OutputFolder:
+    """The files of the run in a folder.
+
+    Raises:
+        UserError: The folder holds something, and no run.
+    """
+    files = OutputFolder(run_dir, "train", "--run_dir")
+    if files or not files.path.is_dir():
+        return files
+    if _is_earlier_run(files.path):
+        files.adopt(_needed(keeps_best))
+        return files
+    others = [
+        path.name
+        for path in sorted(files.path.iterdir())
+        if not path.name.startswith(".") and path.suffix not in _LOG_SUFFIXES
+    ]
+    if others:
+        raise UserError(
+            f"--run_dir={run_dir}: is not the folder of a run; it holds {listed(others)}. Nothing "
+            "was changed: give a new folder"
+        )
+    return files
+
+
+def _is_earlier_run(folder: pathlib.Path) -> bool:
+    """Whether a version that listed no files started a run here."""
+    try:
+        with open(folder / CONFIG, encoding="utf-8") as file:
+            return file.readline().startswith("# vatt_tf ")
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def write_operative_config(run_dir: str) -> None:
@@ -66,19 +156,30 @@ def orbit_log(run_dir: str | None) -> Iterator[None]:
         yield
 
 
-def _check_same(path: str, stored: dict[str, str], given: dict[str, str]) -> None:
-    differing = [
-        f"{name}: was {stored.get(name, 'not set')}, is {given.get(name, 'not set')}"
-        for name in sorted(stored.keys() | given.keys())
-        if stored.get(name) != given.get(name)
-        and name not in _FREE
-        and not name.startswith("guards.")
-    ]
+def _check_same(
+    path: str, stored: dict[str, str], given: dict[str, str], same_data: bool
+) -> list[str]:
+    """Refuses bindings that change what a run computes; returns notes on those that may change."""
+    differing, notes = [], []
+    for name in sorted(stored.keys() | given.keys()):
+        was, now = stored.get(name, "not set"), given.get(name, "not set")
+        if was == now or name in _FREE or name.startswith("guards."):
+            continue
+        if same_data and (name in _DATA or name.endswith("data_source.path")):
+            continue
+        if name in _STEPS and was.isdigit() and now.isdigit() and int(now) > int(was):
+            notes.append(
+                f"{name} was {was}, is {now}: the run goes on; from here on its learning rates "
+                f"are those of a schedule over {now} steps"
+            )
+            continue
+        differing.append(f"{name}: was {was}, is {now}")
     if differing:
         raise UserError(
             f"{path}: this run was started with another configuration ({'; '.join(differing)}); "
             "use the same, or another --run_dir"
         )
+    return notes
 
 
 def _write(path: str, text: str) -> None:

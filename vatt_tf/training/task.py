@@ -32,6 +32,10 @@ class Task(abc.ABC):
     labels: tuple[str, ...] | None = None
     patience: int = 0
 
+    def vocabulary_file(self) -> str | None:
+        """The vocabulary that a new run would take from its data; None where it takes none."""
+        return None
+
     @abc.abstractmethod
     def model(self) -> Any:
         """A built model with its initial weights, which depend on Keras's seed alone."""

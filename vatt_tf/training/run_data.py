@@ -1,0 +1,165 @@
+"""What a run has taken from its data and keeps: their identity, its vocabulary, its classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from vatt_tf.data.provenance import DataSet, data_sets, differences, read_data
+from vatt_tf.data.sources import DataSource
+from vatt_tf.data.tokenizer import load_tokenizer
+from vatt_tf.errors import UserError
+from vatt_tf.models.io import CHECKPOINTS, DESCRIPTION, read_description, read_tokenizer
+from vatt_tf.output_folder import listed
+
+
+@dataclasses.dataclass(frozen=True)
+class StartedRun:
+    """A run directory with weights that were trained.
+
+    Attributes:
+        folder: The run directory.
+        description: Content of its model.json.
+    """
+
+    folder: str
+    description: dict[str, Any]
+
+    @property
+    def labels(self) -> list[str] | None:
+        """Names of the classes; None where labels are not read."""
+        return self.description.get("labels")
+
+    def tokenizer(self) -> Any:
+        """The run's own tokenizer, or None."""
+        return read_tokenizer(self.folder)
+
+
+def started_run(run_dir: str) -> StartedRun | None:
+    """The run in a folder; None while nothing is trained that other data could spoil."""
+    if not os.path.exists(os.path.join(run_dir, CHECKPOINTS, "checkpoint")):
+        return None
+    if not os.path.exists(os.path.join(run_dir, DESCRIPTION)):
+        return None
+    return StartedRun(run_dir, read_description(run_dir))
+
+
+def training_data(sources: Sequence[DataSource]) -> list[DataSet]:
+    """The data sets of a run's sources, in order."""
+    return [each for source in sources for each in data_sets(source.path, ("train",))]
+
+
+def check_data(run: StartedRun, now: Sequence[DataSet], continue_on_new_data: bool) -> list[str]:
+    """Compares the data of a start with those that the run was trained on.
+
+    Args:
+        run: The run.
+        now: The data sets of this start.
+        continue_on_new_data: Whether the user wants to go on with other data.
+
+    Returns:
+        Notes for the user.
+
+    Raises:
+        UserError: They are other data.
+    """
+    before = read_data(run.folder)
+    if not before:
+        return [
+            f"{run.folder} was started before runs kept the identity of their data: taken to be "
+            f"trained on {_names(now)}"
+        ]
+    changes = differences(before, now)
+    if changes and not continue_on_new_data:
+        raise UserError(
+            f"{run.folder}: trained on {_names(before)}; now {_names(now)}: {'; '.join(changes)}. "
+            "Nothing was changed: train in another --run_dir, or give --continue_on_new_data to "
+            "go on with the weights and the vocabulary of this run"
+        )
+    if changes:
+        return [f"{run.folder} goes on with other data: {_names(now)}, before {_names(before)}"]
+    return [
+        f"{new.path} has no identity (made by an earlier version or another program): taken for "
+        "the data that the run was trained on"
+        for old, new in zip(before, now, strict=True)
+        if old.identity is None or new.identity is None
+    ]
+
+
+def _names(sets: Sequence[DataSet]) -> str:
+    return " and ".join(map(str, sets))
+
+
+def check_classes(run: StartedRun, labels: Sequence[str] | None, given_by: str) -> None:
+    """Refuses other classes than those that the run's outputs stand for.
+
+    Args:
+        run: The run.
+        labels: Classes of this start in index order; None for a task that reads none.
+        given_by: Where they come from, for the message.
+
+    Raises:
+        UserError: They are others, or in another order.
+    """
+    before = run.labels
+    now = None if labels is None else list(labels)
+    if before is None or now is None or before == now:
+        return
+    new = [name for name in now if name not in before]
+    gone = [name for name in before if name not in now]
+    if new or gone:
+        change = f"{listed(new) or 'none'} new, {listed(gone) or 'none'} gone"
+    else:
+        at = next(i for i, (old, name) in enumerate(zip(before, now, strict=True)) if old != name)
+        change = f"in another order: class {at} was {before[at]}, is {now[at]}"
+    raise UserError(
+        f"{run.folder}: trained on {len(before)} classes; {given_by} has {len(now)}, {change}. "
+        "The outputs of a run keep their classes; nothing was changed: restore them, or train in "
+        "another --run_dir"
+    )
+
+
+def check_clip(run: StartedRun, clip: Any) -> None:
+    """Refuses other clips than those that the run was trained on.
+
+    Raises:
+        UserError: A field of ``clip`` differs from the run's model.json.
+    """
+    before = run.description.get("clip") or {}
+    now = json.loads(json.dumps(dataclasses.asdict(clip)))
+    changes = [
+        f"{name} was {before[name]!r}, is {value!r}"
+        for name, value in now.items()
+        if name in before and before[name] != value
+    ]
+    if changes:
+        raise UserError(
+            f"{run.folder}: trained on other clips: {'; '.join(changes)}. Nothing was changed: "
+            "give the configuration and the initial weights of the run, or another --run_dir"
+        )
+
+
+def vocabulary_notes(run: StartedRun, own: Any, file: str | None) -> list[str]:
+    """Says what the run's own vocabulary misses of the one that a fresh start would take.
+
+    Args:
+        run: The run.
+        own: Its tokenizer.
+        file: Vocabulary of the data, or None where there is none.
+    """
+    if own is None or file is None or not hasattr(own, "words"):
+        return []
+    try:
+        words = load_tokenizer(file, own.kind, own.max_tokens).words
+    except UserError:
+        return []
+    if words == own.words:
+        return []
+    unknown = [word for word in words if word not in set(own.words)]
+    return [
+        f"{run.folder} keeps its own vocabulary of {len(own.words)} words; of the {len(words)} in "
+        f"{file} it does not know {len(unknown)}{f' ({listed(unknown)})' if unknown else ''}"
+    ]
