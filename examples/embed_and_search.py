@@ -15,11 +15,17 @@ import pathlib
 import numpy as np
 
 import vatt_tf
+from vatt_tf import cli
 from vatt_tf.data import media
+from vatt_tf.errors import UserError
+from vatt_tf.paths import shown
+from vatt_tf.search_index.embedding import find_videos
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("--run_dir", default="runs/quickstart", help="run directory or weights folder")
-parser.add_argument("--videos", required=True, help="folder of video files")
+parser.add_argument(
+    "--run_dir", type=cli.path, default="runs/quickstart", help="run directory or weights folder"
+)
+parser.add_argument("--videos", type=cli.path, required=True, help="folder of video files")
 parser.add_argument("--query", default="a red circle moves left", help="words to search for")
 parser.add_argument("--show", type=int, default=3, help="results per query")
 args = parser.parse_args()
@@ -28,7 +34,7 @@ args = parser.parse_args()
 def best(scores: np.ndarray, paths: list[pathlib.Path]) -> None:
     """Prints the files with the highest cosines."""
     for i in np.argsort(-scores)[: args.show]:
-        print(f"  {scores[i]:.3f}  {paths[i].name}")
+        print(f"  {scores[i]:.3f}  {shown(paths[i].name)}")
 
 
 # %% Load the model. Its spaces say what can be compared with what.
@@ -36,10 +42,10 @@ embedder = vatt_tf.load(args.run_dir)
 print("spaces:", embedder.spaces)
 
 # %% Embed the videos once: in the space shared with text and in the one shared with audio.
-endings = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg"}
-videos = sorted(p for p in pathlib.Path(args.videos).rglob("*") if p.suffix.lower() in endings)
-if not videos:
-    raise SystemExit(f"no video in {args.videos}")
+try:
+    videos = [video.path for video in find_videos(args.videos)]
+except UserError as error:
+    raise SystemExit(f"error: {shown(str(error))}") from error
 for_text = embedder.embed_video(videos, space="text")
 for_audio = embedder.embed_video(videos, space="audio")
 
@@ -50,11 +56,11 @@ best(embedder.similarity(embedder.embed_text(args.query), for_text), videos)
 # %% Sound -> videos: which videos look like the sound of the first one that has any?
 with_sound = next((path for path in videos if media.probe(path).has_audio), None)
 if with_sound is not None:
-    print(f"sound of {with_sound.name}:")
+    print(f"sound of {shown(with_sound.name)}:")
     best(embedder.similarity(embedder.embed_audio(with_sound), for_audio), videos)
 
 # %% Video -> videos, by example.
-print(f"like {videos[0].name}:")
+print(f"like {shown(videos[0].name)}:")
 best(embedder.similarity(for_text[0], for_text), videos)
 
 # %% Frames in memory work as well: uint8 RGB at the model's frame rate (or give frame_rate=).

@@ -37,10 +37,12 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--run_dir", help="run directory; its newest checkpoint is taken")
-    source.add_argument("--weights", help="folder of shared or converted weights")
+    source.add_argument(
+        "--run_dir", type=cli.path, help="run directory; its newest checkpoint is taken"
+    )
+    source.add_argument("--weights", type=cli.path, help="folder of shared or converted weights")
     add = parser.add_argument
-    add("--out", required=True, help="folder of the models; made if need be")
+    add("--out", type=cli.path, required=True, help="folder of the models; made if need be")
     add("--version", type=cli.positive, help="version number (default: newest + 1)")
     add("--models", type=_models, help="which models, e.g. video,text (default: all)")
     return parser

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from vatt_tf import paths
 from vatt_tf.api import VattEmbedder
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
@@ -49,7 +50,7 @@ class ExportedModel:
         # The tokenizers' ops must be known before a graph that has them is read.
         import tensorflow_text  # noqa: F401
 
-        self.path = pathlib.Path(path).resolve()
+        self.path = pathlib.Path(paths.expand(path)).resolve()
         if not self.path.name.isdigit():
             raise UserError(f"{self.path}: expected a version folder, e.g. {self.path / '1'}")
         self.version = int(self.path.name)
@@ -57,7 +58,8 @@ class ExportedModel:
         if "describe" not in self.signatures:
             raise UserError(f"{self.path}: has no signature 'describe'; vatt_tf.export writes one")
         try:
-            self._model = tf.saved_model.load(str(self.path))
+            with paths.readable_by_tensorflow(self.path) as readable:
+                self._model = tf.saved_model.load(readable)
         except (OSError, ValueError, tf.errors.OpError) as error:
             raise UserError(f"{self.path}: cannot be loaded ({_short(error)})") from error
         answer = self({"query": np.array([b""], object)}, signature="describe")
@@ -102,7 +104,10 @@ class ExportedModel:
         import keras
 
         # Trainable, its variables have names that no Keras optimizer takes.
-        return keras.layers.TFSMLayer(str(self.path), call_endpoint=signature, trainable=False)
+        with paths.readable_by_tensorflow(self.path) as readable:
+            layer = keras.layers.TFSMLayer(readable, call_endpoint=signature, trainable=False)
+        layer.filepath = str(self.path)  # what its configuration names
+        return layer
 
 
 class ExportedModels(VattEmbedder):
@@ -199,7 +204,7 @@ def load(path: str | os.PathLike, *, batch_size: int = 8) -> ExportedModels:
     Raises:
         UserError: If the folder holds no exported model.
     """
-    folder = pathlib.Path(path)
+    folder = pathlib.Path(paths.expand(path))
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; python -m vatt_tf.export writes one")
     found = {}

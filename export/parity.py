@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
+from vatt_tf import paths
 from vatt_tf.data import audio_ops, video_ops
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
@@ -105,7 +106,8 @@ def _loaded(folder: str | os.PathLike) -> Iterator[Callable[..., dict[str, np.nd
     tf.get_logger().setLevel("ERROR")  # The loader calls itself deprecated.
     try:
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-            meta = tf.compat.v1.saved_model.load(session, ["serve"], os.fspath(folder))
+            with paths.readable_by_tensorflow(folder) as readable:
+                meta = tf.compat.v1.saved_model.load(session, ["serve"], readable)
 
             def run(signature: str, sent: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
                 tensors = meta.signature_def[signature]

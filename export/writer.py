@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from vatt_tf import paths
 from vatt_tf.errors import UserError
 from vatt_tf.export import parity, warmup
 from vatt_tf.export.servables import Servable, read_servables
@@ -45,7 +46,7 @@ def export_models(
         UserError: If the model cannot be loaded, the version exists, a folder holds something else
             than versions, or what was written differs from the trained model by more than 1e-5.
     """
-    out = pathlib.Path(out)
+    path, out = paths.expand(path), pathlib.Path(paths.expand(out))
     if version is not None and version < 1:
         raise UserError(f"version={version}: expected a whole number, at least 1")
     if out.exists() and not out.is_dir():

@@ -105,10 +105,12 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
     )
     what = parser.add_argument_group("what is served (one of the three)")
-    what.add_argument("--models", help="folder of models, each with numbered version folders")
-    what.add_argument("--model_base_path", help="base path of one model (absolute)")
+    what.add_argument(
+        "--models", type=cli.path, help="folder of models, each with numbered version folders"
+    )
+    what.add_argument("--model_base_path", type=cli.path, help="base path of one model (absolute)")
     what.add_argument("--model_name", default="default", help="its name (default: default)")
-    what.add_argument("--model_config_file", help="ModelServerConfig in text format")
+    what.add_argument("--model_config_file", type=cli.path, help="ModelServerConfig in text format")
     what.add_argument(
         "--model_config_file_poll_wait_seconds",
         type=_seconds,
@@ -130,9 +132,13 @@ def build_parser() -> argparse.ArgumentParser:
         default=False,
         help="run requests that wait together in one batch",
     )
-    how.add_argument("--batching_parameters_file", help="BatchingParameters in text format")
     how.add_argument(
-        "--monitoring_config_file", help="MonitoringConfig in text format: metrics for Prometheus"
+        "--batching_parameters_file", type=cli.path, help="BatchingParameters in text format"
+    )
+    how.add_argument(
+        "--monitoring_config_file",
+        type=cli.path,
+        help="MonitoringConfig in text format: metrics for Prometheus",
     )
     defaults = ServerOptions()
     for name, (kind, text) in _FLAGS.items():

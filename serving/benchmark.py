@@ -22,7 +22,7 @@ import sys
 import tempfile
 from typing import Any
 
-from vatt_tf import cli
+from vatt_tf import cli, paths
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import OutputFolder
 
@@ -44,8 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.add_argument("--models", required=True, help="folder written by vatt_tf.export")
-        sub.add_argument("--out", required=True, help="folder for the figures")
+        sub.add_argument(
+            "--models", type=cli.path, required=True, help="folder written by vatt_tf.export"
+        )
+        sub.add_argument("--out", type=cli.path, required=True, help="folder for the figures")
         return sub
 
     overhead = command("overhead", "latency of the server against the SavedModel in process")
@@ -133,7 +135,8 @@ def _compare(
     from vatt_tf.serving import benchmark_tools as tools
     from vatt_tf.serving import tensors
 
-    loaded = tf.saved_model.load(str(tools.version_folder(models, model)))
+    with paths.readable_by_tensorflow(tools.version_folder(models, model)) as readable:
+        loaded = tf.saved_model.load(readable)
     signature = loaded.signatures["serving_default"]
 
     def in_process() -> dict[str, np.ndarray]:

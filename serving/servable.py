@@ -18,6 +18,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 # placeholder's; a model server does neither.
 from tensorflow.python.client import pywrap_tf_session
 
+from vatt_tf import paths
 from vatt_tf.serving.status import Code, ServingError, from_exception
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -152,7 +153,8 @@ def _load(session: tf.compat.v1.Session, path: str, tags: Sequence[str]) -> Any:
             "accessing it.",
         )
     with session.graph.as_default():
-        return tf.compat.v1.saved_model.load(session, list(tags), path)
+        with paths.readable_by_tensorflow(path) as readable:
+            return tf.compat.v1.saved_model.load(session, list(tags), readable)
 
 
 def _load_error(error: Exception) -> ServingError:

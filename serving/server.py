@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from vatt_tf import paths
 from vatt_tf.errors import UserError
 from vatt_tf.serving import config_files, model_config, warmup
 from vatt_tf.serving.batching import BatchedModel, BatchThreads
@@ -199,8 +200,10 @@ def start_server(
     if isinstance(models, model_config.ModelServerConfig):
         config = models
     elif isinstance(models, Mapping):
-        config = model_config.models_config({k: os.path.abspath(v) for k, v in models.items()})
+        folders = {name: os.path.abspath(paths.expand(path)) for name, path in models.items()}
+        config = model_config.models_config(folders)
     else:
+        models = paths.expand(models)
         found = model_config.find_models(models) if os.path.isdir(models) else {}
         if not found:
             raise UserError(

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from vatt_tf import paths
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.data.windows import (
     Inputs,
@@ -49,6 +50,7 @@ def load(path: str, *, batch_size: int = 8) -> VattEmbedder:
     """
     from vatt_tf.models import io
 
+    path = paths.expand(path)
     if not pathlib.Path(path).is_dir():
         raise UserError(f"{path}: no such folder; give a run directory or a weights folder")
     model, clip, tokenizer = io.load_pretrained(path)

@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--rounds", type=cli.positive, default=3, help="measurements (default: 3)")
     flags.add_argument("--threads", type=cli.positive, help="processor threads (default: all)")
     flags.add_argument("--price_per_hour", type=cli.above_zero, help="of the machine, for the cost")
-    flags.add_argument("--out", help="write the figures to this JSON file")
+    flags.add_argument("--out", type=cli.path, help="write the figures to this JSON file")
     return flags
 
 

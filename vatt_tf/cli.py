@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from vatt_tf import lean_keras
+from vatt_tf import lean_keras, paths
 from vatt_tf.errors import UserError
 
 
@@ -35,6 +36,7 @@ def add_gin_flags(flags: argparse.ArgumentParser) -> None:
     """Adds the flags that name the configuration of a run."""
     flags.add_argument(
         "--gin_file",
+        type=path,
         action="append",
         required=True,
         help="configuration file, repeatable; a name such as tiny.gin is found in the package",
@@ -46,6 +48,11 @@ def add_gin_flags(flags: argparse.ArgumentParser) -> None:
         default=[],
         help='binding that overrides the files, repeatable: "STEPS=100", "TRAIN_DATA=\'x\'"',
     )
+
+
+def path(text: str) -> str:
+    """Type of a flag: a path, in which ``~/`` at the start is the home folder."""
+    return paths.expand(text)
 
 
 def positive(text: str) -> int:
@@ -83,14 +90,29 @@ def before_tensorflow(log_level: int = 3) -> None:
     lean_keras.leave_out()
 
 
+def accept_any_output() -> None:
+    """Lets the terminal show what it cannot encode as an escape, as it does for errors."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def run(command: Callable[[], int]) -> int:
     """Runs a command and turns a user's mistake into one line and its exit code (2)."""
+    accept_any_output()
     try:
         return command()
+    except UnicodeEncodeError as error:
+        # A path or word with bytes that are not UTF-8 has come to a library that needs UTF-8.
+        found = error.object
+        if not isinstance(found, str) or paths.is_utf8(found[error.start : error.end]):
+            raise
+        part = paths.shown(found[max(0, error.start - 80) : error.end + 80])
+        print(f"error: {part}: is not valid UTF-8; rename it", file=sys.stderr)
+        return UserError.exit_code
     except UserError as error:
         # gin adds a line about the call to what its configurables raise.
         message = str(error).split("\n  In call to configurable")[0]
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {paths.shown(message)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

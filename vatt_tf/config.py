@@ -20,7 +20,7 @@ from typing import Any
 import gin
 from gin import config_parser
 
-from vatt_tf import __version__
+from vatt_tf import __version__, paths
 from vatt_tf.errors import UserError
 
 # Modules whose import registers something with gin. Every name in a gin file is found here.
@@ -75,7 +75,9 @@ def _plain_files_only() -> Iterator[None]:
     """
     readers = gin.config._FILE_READERS
     saved = list(readers)
-    readers[:] = [(open, os.path.isfile)]
+    readers[:] = [
+        (lambda name: open(paths.expand(name)), lambda name: os.path.isfile(paths.expand(name)))
+    ]
     try:
         yield
     finally:
@@ -88,7 +90,7 @@ def find_gin_file(name: str) -> str:
     Raises:
         UserError: If there is none; lists the shipped files of similar name.
     """
-    candidates = [pathlib.Path(name)]
+    candidates = [pathlib.Path(paths.expand(name))]
     for root in _roots():
         candidates += [
             root / name,

@@ -16,7 +16,7 @@ import os
 import sys
 from typing import Any
 
-from vatt_tf import cli
+from vatt_tf import cli, paths
 from vatt_tf.errors import UserError
 
 
@@ -29,13 +29,15 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--checkpoint",
+        type=cli.path,
         required=True,
         help="prefix of the checkpoint (.../ckpt-500000), its .index or .data file, or its folder; "
         "or the pickle of an MMV net (mmv_s3d.pkl)",
     )
-    add("--out", required=True, help="folder to make")
+    add("--out", type=cli.path, required=True, help="folder to make")
     add(
         "--gin_file",
+        type=cli.path,
         action="append",
         default=[],
         help="the model that it is expected to be, e.g. models/lbs.gin, checked against the "
@@ -49,12 +51,17 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         help='binding that overrides the files, repeatable: "video_tower.image_size=(320, 320)"',
     )
-    add("--vocabulary", help="the words that it was trained with, one a line or `index word` lines")
+    add(
+        "--vocabulary",
+        type=cli.path,
+        help="the words that it was trained with, one a line or `index word` lines",
+    )
     add(
         "--word_vectors",
+        type=cli.path,
         help="word2vec pickle or text of that vocabulary: checked against the word table",
     )
-    add("--labels", help="names of a classifier's classes, one a line")
+    add("--labels", type=cli.path, help="names of a classifier's classes, one a line")
     return parser
 
 
@@ -87,6 +94,9 @@ def convert(
     Raises:
         UserError: If the checkpoint, the configuration or a file does not fit.
     """
+    checkpoint, out = paths.expand(checkpoint), paths.expand(out)
+    vocabulary, word_vectors = paths.expand_all((vocabulary, word_vectors))
+    labels = paths.expand_all(labels)
     if os.path.exists(out):
         raise UserError(f"--out={out}: exists already; choose another folder or remove it")
     source = _open_checkpoint(checkpoint)

@@ -20,6 +20,7 @@ from typing import Any
 
 from vatt_tf import cli
 from vatt_tf.errors import UserError
+from vatt_tf.paths import shown
 
 _FEWEST_IMAGES = 8
 
@@ -28,9 +29,14 @@ def build_parser() -> argparse.ArgumentParser:
     """Flags of ``python -m vatt_tf.deflate``."""
     flags = cli.ArgumentParser(prog="python -m vatt_tf.deflate", description=__doc__)
     add = flags.add_argument
-    add("--run_dir", required=True, help="run directory or weights folder of the video network")
-    add("--images", required=True, help="folder of images, read with its subfolders")
-    add("--out", required=True, help="folder to make")
+    add(
+        "--run_dir",
+        type=cli.path,
+        required=True,
+        help="run directory or weights folder of the video network",
+    )
+    add("--images", type=cli.path, required=True, help="folder of images, read with its subfolders")
+    add("--out", type=cli.path, required=True, help="folder to make")
     add("--steps", type=_whole, default=1000, help="0 for naive deflation (default: 1000)")
     add("--batch_size", type=cli.positive, default=16, help="images of a step (default: 16)")
     add("--learning_rate", type=cli.above_zero, default=0.005, help="first one (default: 0.005)")
@@ -54,7 +60,7 @@ def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     if os.path.exists(arguments.out):
         raise UserError(f"--out={arguments.out}: exists already; choose another folder")
-    paths = _image_files(arguments.images)
+    paths, left_out = _image_files(arguments.images)
     import dataclasses
 
     from tqdm import tqdm
@@ -71,6 +77,9 @@ def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
     video, tower = model.towers["video"], image_model.towers["video"]
 
     images, damaged = _read(_chosen(paths, arguments), (clip.height, clip.width))
+    damaged = [shown(line) for line in (*left_out, *damaged)]
+    for line in damaged[:5]:
+        print(f"left out: {line}", file=sys.stderr)
     if len(images) < _FEWEST_IMAGES:
         raise UserError(
             f"--images={arguments.images}: {len(images)} images could be read, expected at least "
@@ -120,7 +129,8 @@ def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _image_files(folder: str) -> list[str]:
+def _image_files(folder: str) -> tuple[list[str], list[str]]:
+    """Images of a folder, and a line about each one whose name cannot be read."""
     from vatt_tf.data.scan import MEDIA_SUFFIXES, scan
 
     if not os.path.isdir(folder):
@@ -129,7 +139,8 @@ def _image_files(folder: str) -> list[str]:
     found, _ = scan(folder, MEDIA_SUFFIXES["image"], quarantine)
     if not found:
         raise UserError(f"--images={folder}: no images ({', '.join(MEDIA_SUFFIXES['image'])})")
-    return [os.path.join(folder, name) for name in found]
+    lines = [f"{entry['file']}: {entry['reason']}" for entry in quarantine]
+    return [os.path.join(folder, name) for name in found], lines
 
 
 def _chosen(paths: list[str], arguments: argparse.Namespace) -> list[str]:
@@ -160,8 +171,6 @@ def _read(paths: list[str], size: tuple[int, int]) -> tuple[Any, list[str]]:
         top, left, height, width = video_ops.fitting_box(tf.shape(pixels)[:2], size).numpy()
         box = pixels[tf.newaxis, top : top + height, left : left + width]
         images.append(video_ops.to_uint8(video_ops.resize(box, size))[0].numpy())
-    for line in damaged[:5]:
-        print(f"left out: {line}", file=sys.stderr)
     return np.stack(images) if images else np.zeros((0, *size, 3), np.uint8), damaged
 
 

@@ -17,7 +17,7 @@ import pathlib
 import sys
 from typing import Any
 
-from vatt_tf import cli
+from vatt_tf import cli, paths
 from vatt_tf.errors import UserError
 
 # Seconds between two versions of the manifest of a running job.
@@ -31,10 +31,24 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
     )
     add = parser.add_argument
-    add("--videos", required=True, help="folder of videos, searched with its sub-folders")
-    add("--out", required=True, help="folder of the index; it is made, or gone on with")
-    add("--run_dir", help="run directory (its newest checkpoint) or weights folder to embed with")
-    add("--models", help="folder of exported models to embed with")
+    add(
+        "--videos",
+        type=cli.path,
+        required=True,
+        help="folder of videos, searched with its sub-folders",
+    )
+    add(
+        "--out",
+        type=cli.path,
+        required=True,
+        help="folder of the index; it is made, or gone on with",
+    )
+    add(
+        "--run_dir",
+        type=cli.path,
+        help="run directory (its newest checkpoint) or weights folder to embed with",
+    )
+    add("--models", type=cli.path, help="folder of exported models to embed with")
     add("--server", help="host:port of a server that has exported models to embed with")
     add(
         "--clip_seconds",
@@ -84,7 +98,8 @@ def embed(
     source = Source.from_flags({"run_dir": run_dir, "models": models, "server": server})
     if source is None:
         raise UserError("no model to embed with: give --run_dir, --models or --server")
-    found = embedding.find_videos(videos)
+    videos, out = paths.expand(videos), paths.expand(out)
+    found = embedding.find_videos(videos, leave_out=(out,))
     model = open_model(source, batch_size)
     own = model.clip.frames / model.clip.frame_rate
     length = own if clip_seconds is None else clip_seconds
@@ -99,7 +114,10 @@ def embed(
     ) as index:
         waiting = embedding.waiting_videos(index, found)
         if not quiet:
-            print(f"{videos}: {len(found)} videos, {len(found) - len(waiting)} of them finished")
+            print(
+                f"{paths.shown(videos)}: {len(found)} videos, "
+                f"{len(found) - len(waiting)} of them finished"
+            )
         with _Progress(index, waiting, quiet) as progress:
             embedding.embed_windows(
                 index,
@@ -151,7 +169,9 @@ class _Progress:
         else:
             self._clips += 1
             position = self._done + item.fraction * item.video.size
-        self._bar.set_postfix_str(f"{self._clips} clips, {item.video.name}", refresh=False)
+        self._bar.set_postfix_str(
+            f"{self._clips} clips, {paths.shown(item.video.name)}", refresh=False
+        )
         self._bar.update(position - self._bar.n)
         if self._clock() - self._saved > MANIFEST_SECONDS:
             self._index.save_manifest()
@@ -162,11 +182,11 @@ def _print_summary(manifest: dict[str, Any], out: str | os.PathLike) -> None:
     counts, spaces = manifest["counts"], manifest["spaces"]
     names = ", ".join(f"{name} (with {' and '.join(s['partners'])})" for name, s in spaces.items())
     print(
-        f"{out}: {counts['clips']} clips of {counts['videos']} videos, "
+        f"{paths.shown(out)}: {counts['clips']} clips of {counts['videos']} videos, "
         f"{counts['seconds'] / 60:.1f} min, spaces {names}"
     )
     for item in manifest["quarantine"][:10]:
-        print(f"  not used: {item['file']}: {item['reason']}")
+        print(paths.shown(f"  not used: {item['file']}: {item['reason']}"))
     more = len(manifest["quarantine"]) - 10
     if more > 0:
         print(f"  and {more} more, listed in {pathlib.Path(out) / 'manifest.json'}")

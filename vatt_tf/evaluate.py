@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from vatt_tf import cli
+from vatt_tf import cli, paths
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation.job import BEST, CHECKPOINTS, TASKS, Evaluation, Job, Options
 
@@ -36,12 +36,14 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--run_dir",
+        type=cli.path,
         required=True,
         action="append",
         help="run directory or weights folder; give it several times to compare runs",
     )
     add(
         "--data",
+        type=cli.path,
         required=True,
         help="folder written by vatt_tf.prepare (its val split, else test; for a probe its test "
         "split, else val), the folder of one split in it, or any folder or glob of record files",
@@ -60,14 +62,20 @@ def build_parser() -> argparse.ArgumentParser:
     add("--limit", type=cli.positive, help="evaluate the first LIMIT clips only")
     add(
         "--prompts",
+        type=cli.path,
         help="zero_shot: JSON {label: [prompt, ...]}, or lines `label<TAB>prompt`, or one class "
         "name a line (default: the label names of the data)",
     )
     add(
         "--labels",
+        type=cli.path,
         help="classify, probe: file with a class a line, where weights or data name none",
     )
-    add("--train_data", help="probe: clips to fit on (default: the train split beside --data)")
+    add(
+        "--train_data",
+        type=cli.path,
+        help="probe: clips to fit on (default: the train split beside --data)",
+    )
     add("--modality", help="probe: tower to probe, video, audio or text (default: the first)")
     add(
         "--probe",
@@ -81,7 +89,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="probe: steps of the low-rank classifier (default: 50000, as in the paper)",
     )
     add("--report", action="store_true", help="also write RUN/report.html")
-    add("--comparison", help="several runs: also write the comparison to FILE.html or FILE.json")
+    add(
+        "--comparison",
+        type=cli.path,
+        help="several runs: also write the comparison to FILE.html or FILE.json",
+    )
     return parser
 
 
@@ -196,6 +208,8 @@ def compare(
     """
     from vatt_tf.evaluation import comparison as comparison_lib
 
+    run_dirs = paths.expand_all(run_dirs)
+    comparison = paths.expand_all(comparison)
     twice = sorted({run_dir for run_dir in run_dirs if run_dirs.count(run_dir) > 1})
     if twice:
         raise UserError(f"--run_dir={twice[0]}: given twice")

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from vatt_tf import cli
+from vatt_tf import cli, paths
 from vatt_tf.data import jobs as parallel
 from vatt_tf.data import plan as planning
 from vatt_tf.data import shards
@@ -77,6 +77,8 @@ def prepare(
         UserError: Nothing to do, another data set or other settings than before, files of others
             under the names that are needed, disk full, no usable video.
     """
+    videos, out = paths.expand(videos), paths.expand(out)
+    manifest, captions_dir = paths.expand_all((manifest, captions_dir))
     settings = settings or Settings()
     if runner not in ("local", "beam"):
         raise PlanError(f"--runner={runner}: expected local or beam")
@@ -334,16 +336,31 @@ def _flags() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--videos", metavar="DIR", help="folder of the media files, searched recursively")
-    add("--out", metavar="DIR", help="shards folder to make or to go on with")
+    add(
+        "--videos",
+        type=cli.path,
+        metavar="DIR",
+        help="folder of the media files, searched recursively",
+    )
+    add("--out", type=cli.path, metavar="DIR", help="shards folder to make or to go on with")
     add("--sample", action="store_true", help="first make the sample videos in OUT/videos")
-    add("--manifest", metavar="CSV", help="path,start,end,label,caption,split")
+    add("--manifest", type=cli.path, metavar="CSV", help="path,start,end,label,caption,split")
     add("--dataset", metavar="NAME", help="a public data set with its official files and splits")
-    add("--annotations", metavar="DIR", help="its official files (default: in the videos folder)")
+    add(
+        "--annotations",
+        type=cli.path,
+        metavar="DIR",
+        help="its official files (default: in the videos folder)",
+    )
     add("--fold", type=int, metavar="N", help="its fold or official split number (1)")
     add("--list_datasets", action="store_true", help="what --dataset knows, then end")
     add("--media", choices=MEDIA_SUFFIXES, help="video (default), audio or image files")
-    add("--captions_dir", metavar="DIR", help="caption files (default: beside the videos)")
+    add(
+        "--captions_dir",
+        type=cli.path,
+        metavar="DIR",
+        help="caption files (default: beside the videos)",
+    )
     add("--language", help="preferred captions: name.LANGUAGE.vtt")
     add("--frame_rate", type=float, help="stored frames per second")
     add("--short_side", type=int, help="stored size, never enlarged")
@@ -379,6 +396,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if flags.list_datasets:
         _print_datasets()
         return 0
+    cli.accept_any_output()
     cli.before_tensorflow()  # Vocabularies are built with it.
     try:
         if beam_options and flags.runner != "beam":
@@ -422,7 +440,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say=lambda note: print(f"note: {note}", file=sys.stderr),
         )
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {paths.shown(str(error))}", file=sys.stderr)
         return 2
     except OSError as error:  # e.g. the disk is full while the manifest is written
         print(f"error: {error}; finished shards are kept", file=sys.stderr)
@@ -467,7 +485,7 @@ def _print_summary(content: dict[str, Any], out: str) -> None:
     if content["quarantine"]:
         print(f"quarantine: {len(content['quarantine'])} (reasons in {out}/manifest.json)")
         for entry in content["quarantine"][:5]:
-            print(f"  {entry['file']}: {entry['reason']}")
+            print(paths.shown(f"  {entry['file']}: {entry['reason']}"))
     if content["warnings"]:
         print(f"warnings: {len(content['warnings'])} (in {out}/manifest.json)")
     for kind, file in content["tokenizers"].items():

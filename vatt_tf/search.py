@@ -18,7 +18,7 @@ import pathlib
 import sys
 from typing import Any
 
-from vatt_tf import cli
+from vatt_tf import cli, paths
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import check_replaceable
 
@@ -34,21 +34,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("text", nargs="?", help="words to look for")
-    add("--index", required=True, help="folder written by vatt_tf.embed")
-    add("--audio", help="sound (or video) file: clips that look like its sound")
-    add("--video", help="video file: clips like it")
+    add("--index", type=cli.path, required=True, help="folder written by vatt_tf.embed")
+    add("--audio", type=cli.path, help="sound (or video) file: clips that look like its sound")
+    add("--video", type=cli.path, help="video file: clips like it")
     add("--top", type=cli.positive, default=10, help="clips shown (default: 10)")
-    add("--run_dir", help="run directory or weights folder of the index's model")
-    add("--models", help="exported models of the index's model")
+    add("--run_dir", type=cli.path, help="run directory or weights folder of the index's model")
+    add("--models", type=cli.path, help="exported models of the index's model")
     add("--server", help="host:port of a server that has the index's model")
     add("--exact", action="store_true", help="compare with every clip of a large index")
-    add("--html", metavar="FILE", help="also write a page with frames of the clips")
+    add("--html", type=cli.path, metavar="FILE", help="also write a page with frames of the clips")
     return parser
 
 
 @dataclasses.dataclass(frozen=True)
 class Hit:
-    """A found clip: file name in the folder of videos, seconds, and cosine."""
+    """A found clip: file name in the folder of videos, seconds, and cosine.
+
+    The name opens the file; ``vatt_tf.paths.shown`` makes one of odd bytes fit to print.
+    """
 
     file: str
     start: float
@@ -104,6 +107,8 @@ def search(
     if len(given) != 1:
         found = " and ".join(given) or "nothing"
         raise UserError(f"expected one query: words, --audio=FILE or --video=FILE; found {found}")
+    if text is not None and not paths.is_utf8(text):
+        raise UserError(f"the words {paths.shown(text)!r} are not valid UTF-8; write them in UTF-8")
     ((modality, query),) = given.items()
     opened = folder.open_index(index)
     space = _space(opened, modality)
@@ -164,15 +169,16 @@ def _hits(clips: Any, scores: Any, rows: Any, top: int) -> list[Hit]:
 def format_found(found: Found) -> str:
     """The hits as a table."""
     lines = [
-        f"{found.query}",
+        paths.shown(found.query),
         f"  best {len(found.hits)} of {found.clips} clips, space {found.space}, {found.method}",
-        f"  videos in {found.videos}",
+        f"  videos in {paths.shown(found.videos)}",
         "",
     ]
-    width = max((len(hit.file) for hit in found.hits), default=0)
-    for rank, hit in enumerate(found.hits, start=1):
+    names = [paths.shown(hit.file) for hit in found.hits]
+    width = max(map(len, names), default=0)
+    for rank, (hit, name) in enumerate(zip(found.hits, names, strict=True), start=1):
         times = f"{clock(hit.start)} - {clock(hit.end)}"
-        lines.append(f"{rank:4d}  {hit.score:6.3f}  {hit.file:{width}}  {times}")
+        lines.append(f"{rank:4d}  {hit.score:6.3f}  {name:{width}}  {times}")
     return "\n".join(lines)
 
 

@@ -24,7 +24,9 @@ def parser() -> argparse.ArgumentParser:
     flags = cli.ArgumentParser(prog="python -m vatt_tf.train", description=__doc__)
     cli.add_gin_flags(flags)
     flags.add_argument(
-        "--run_dir", help="folder of the run; default: runs/<name of the last gin file>"
+        "--run_dir",
+        type=cli.path,
+        help="folder of the run; default: runs/<name of the last gin file>",
     )
     flags.add_argument(
         "--dry_run",

@@ -31,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--rest", metavar="HOST:PORT", help="address of the REST service; without: not checked")
     add(
         "--models",
+        type=cli.path,
         metavar="OUT",
         help="the folder that the server serves; the suite adds and removes versions in it and "
         "changes the server's configuration (without: it does neither)",

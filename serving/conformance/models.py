@@ -238,8 +238,10 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("out", metavar="OUT", help="folder to be made")
-    parser.add_argument("--at", help="absolute path of OUT on the server's machine (default: OUT)")
+    parser.add_argument("out", type=cli.path, metavar="OUT", help="folder to be made")
+    parser.add_argument(
+        "--at", type=cli.path, help="absolute path of OUT on the server's machine (default: OUT)"
+    )
     args = parser.parse_args(argv)
 
     def command() -> int:

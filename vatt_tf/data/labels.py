@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from vatt_tf import paths
 from vatt_tf.data.captions import decode_text
 from vatt_tf.errors import UserError
 
@@ -23,6 +24,7 @@ def read_labels(path: str | os.PathLike) -> tuple[str, ...]:
     Raises:
         UserError: The file cannot be read, holds no class, an empty line, or a class twice.
     """
+    path = paths.expand(path)
     try:
         text, _ = decode_text(_read_bytes(path), str(path))
     except OSError as error:

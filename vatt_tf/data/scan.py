@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import pathlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from vatt_tf import paths
 from vatt_tf.data.captions import CAPTION_SUFFIXES
 
 VIDEO_SUFFIXES = tuple(
@@ -25,7 +26,10 @@ MEDIA_SUFFIXES = {
 
 
 def scan(
-    root: str | os.PathLike[str], suffixes: Sequence[str], quarantine: list[dict[str, Any]]
+    root: str | os.PathLike[str],
+    suffixes: Sequence[str],
+    quarantine: list[dict[str, Any]],
+    leave_out: Sequence[str | os.PathLike[str]] = (),
 ) -> tuple[list[str], dict[str, list[str]]]:
     """Media files below a folder, and its caption files by the stems they may belong to.
 
@@ -33,14 +37,47 @@ def scan(
         root: Folder; links are followed, hidden files and folders left out.
         suffixes: Endings of the media files, in small letters.
         quarantine: Takes an entry for each file whose name cannot be stored.
+        leave_out: Folders below ``root`` that are not looked into, by whatever path they are
+            reached.
 
     Returns:
         Paths relative to ``root`` with forward slashes, sorted; caption files by stem.
     """
-    root = os.fspath(root)
     media: list[str] = []
     captions: dict[str, list[str]] = defaultdict(list)
-    seen: set[str] = set()
+    for path in find_files(root, (*suffixes, *CAPTION_SUFFIXES), leave_out):
+        if not paths.is_utf8(path):
+            reason = "the file name is not valid UTF-8; rename the file"
+            quarantine.append({"file": paths.shown(path), "reason": reason})
+            continue
+        stem, suffix = os.path.splitext(path)
+        if suffix.lower() in CAPTION_SUFFIXES:
+            captions[stem].append(path)
+            shorter, tag = os.path.splitext(stem)
+            if tag:  # name.en.vtt
+                captions[shorter].append(path)
+        else:
+            media.append(path)
+    return sorted(media), captions
+
+
+def find_files(
+    root: str | os.PathLike[str],
+    suffixes: Sequence[str],
+    leave_out: Sequence[str | os.PathLike[str]] = (),
+) -> Iterator[str]:
+    """Paths of the files below a folder, as :func:`scan` looks for them, in any encoding.
+
+    Args:
+        root: Folder; links are followed, hidden files and folders left out.
+        suffixes: Endings, in small letters.
+        leave_out: Folders below ``root`` that are not looked into.
+
+    Yields:
+        Paths relative to ``root`` with forward slashes.
+    """
+    root = os.fspath(root)
+    seen = {os.path.realpath(folder) for folder in leave_out} - {os.path.realpath(root)}
     for folder, subfolders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:  # a link that leads back up
@@ -51,22 +88,5 @@ def scan(
         inside = pathlib.PurePath(os.path.relpath(folder, root))
         for name in sorted(files):
             suffix = os.path.splitext(name)[1].lower()
-            if name.startswith(".") or suffix not in (*suffixes, *CAPTION_SUFFIXES):
-                continue
-            path = (inside / name).as_posix()
-            try:
-                path.encode("utf-8")
-            except UnicodeEncodeError:
-                shown = path.encode("utf-8", "backslashreplace").decode()
-                reason = "the file name is not valid UTF-8; rename the file"
-                quarantine.append({"file": shown, "reason": reason})
-                continue
-            if suffix in CAPTION_SUFFIXES:
-                stem = path[: -len(suffix)]
-                captions[stem].append(path)
-                shorter, tag = os.path.splitext(stem)
-                if tag:  # name.en.vtt
-                    captions[shorter].append(path)
-            else:
-                media.append(path)
-    return sorted(media), captions
+            if not name.startswith(".") and suffix in suffixes:
+                yield (inside / name).as_posix()

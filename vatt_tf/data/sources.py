@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import fnmatch
+import glob
 import json
 import os
 import struct
@@ -19,6 +21,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from vatt_tf import paths
 from vatt_tf.errors import UserError
 
 HOW_TO_MAKE_SHARDS = (
@@ -67,6 +70,7 @@ class DataSource:
             object.__setattr__(self, "path", os.fspath(self.path))
         elif isinstance(self.path, Sequence) and not isinstance(self.path, str):
             object.__setattr__(self, "path", tuple(os.fspath(p) for p in self.path))
+        paths.expand_fields(self, "path")
         if not self.path or not isinstance(self.path, str | tuple):
             raise UserError(
                 f"data_source.path is {self.path!r}; expected a folder or glob of shards: "
@@ -143,6 +147,8 @@ class ShardIndex:
 def list_shards(path: str | Sequence[str], splits: Sequence[str] = ("train",)) -> tuple[str, ...]:
     """Finds the shard files of a folder, glob, file, ``name@shards`` table, or several of those.
 
+    What exists is no glob, whatever characters are in its name.
+
     Args:
         path: See :class:`DataSource`.
         splits: For the top folder of a prepared data set, the split folders to look for; the
@@ -168,19 +174,36 @@ def list_shards(path: str | Sequence[str], splits: Sequence[str] = ("train",)) -
                 f"{HOW_TO_MAKE_SHARDS}"
             )
         return tuple(found)
-    table, at, count = path.rpartition("@")
-    pattern = f"{table}*-of-*" if at and count.isdigit() else path
-    found = sorted(f for f in gfile.glob(pattern) if ".tmp-" not in f and not gfile.isdir(f))
+    found = [file for file in paths.find(path) if _is_shard(file)] or _shards_of_table(path)
     if not found:
         raise UserError(f"no shards at {path}: {HOW_TO_MAKE_SHARDS}")
     return tuple(found)
 
 
+def _shards_of_table(path: str) -> list[str]:
+    """Shard files of ``name@shards``."""
+    table, at, count = path.rpartition("@")
+    if not at or not count.isdigit():
+        return []
+    folder, name = os.path.split(table)
+    for start in (glob.escape(name), name):
+        found = paths.find(os.path.join(folder, f"{start}*-of-*"))
+        if found:
+            return [file for file in found if _is_shard(file)]
+    return []
+
+
+def _is_shard(file: str) -> bool:
+    """Half-written files (``.tmp-``) and folders do not count."""
+    return ".tmp-" not in os.path.basename(file) and not tf.io.gfile.isdir(file)
+
+
 def _shards_in(folder: str) -> list[str]:
-    """Shard files right in a folder; half-written ones (``.tmp-``) do not count."""
+    """Shard files right in a folder."""
+    names = [name for name in paths.list_names(folder) if not name.startswith(".")]
     for pattern in ("*.tfrecord", "*-of-*"):
-        files = tf.io.gfile.glob(os.path.join(folder, pattern))
-        files = sorted(f for f in files if ".tmp-" not in f and not tf.io.gfile.isdir(f))
+        files = [os.path.join(folder, name) for name in fnmatch.filter(names, pattern)]
+        files = [file for file in files if _is_shard(file)]
         if files:
             return files
     return []

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from vatt_tf import paths
 from vatt_tf.data.stop_words import STOP_WORDS
 from vatt_tf.data.vocabulary import (
     FILE_NAMES,
@@ -229,7 +230,7 @@ def load_tokenizer(
     Raises:
         UserError: If there is no such file, or it is no such vocabulary.
     """
-    path = os.fspath(path)
+    path = os.fspath(paths.expand(path))
     if kind is not None and kind not in KINDS:
         raise UserError(f"tokenizer kind {kind!r}; expected one of {', '.join(KINDS)}")
     if tf.io.gfile.isdir(path):

@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from vatt_tf import paths as paths_lib
 from vatt_tf.data import media
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
@@ -122,6 +123,10 @@ def text_inputs(strings: str | Sequence[str]) -> Inputs:
     for i, value in enumerate(values):
         if not isinstance(value, str) or not value.strip():
             raise UserError(f"embed_text: string {i} is {value!r}, expected words")
+        if not paths_lib.is_utf8(value):
+            raise UserError(
+                f"embed_text: {paths_lib.shown(value)!r} is not valid UTF-8; write it in UTF-8"
+            )
     clips = (iter([np.array(value.encode(), np.object_)]) for value in values)
     return Inputs(single, len(values), clips)
 
@@ -275,7 +280,7 @@ def is_paths(source: Any) -> TypeGuard[PathLike | Sequence[PathLike]]:
 def _as_paths(source: PathLike | Sequence[PathLike]) -> tuple[list[pathlib.Path], bool]:
     single = isinstance(source, str | os.PathLike)
     items = [source] if isinstance(source, str | os.PathLike) else source
-    paths = [pathlib.Path(item) for item in items]
+    paths = [pathlib.Path(paths_lib.expand(item)) for item in items]
     for path in paths:
         if not path.is_file():
             raise UserError(f"{path}: no such file")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from vatt_tf import paths
 from vatt_tf.data import restricted_pickle
 from vatt_tf.data.vocabulary import WORD_SPECIALS
 from vatt_tf.errors import UserError
@@ -36,7 +37,7 @@ def load_word_vectors(
     Raises:
         UserError: With file and line, if the file is no such table.
     """
-    path = os.fspath(path)
+    path = os.fspath(paths.expand(path))
     if not os.path.isfile(path):
         raise UserError(f"no word vectors at {path}")
     ids = {word: i for i, word in enumerate(words)}

@@ -196,12 +196,12 @@ def run_step(run_dir: str | pathlib.Path) -> int | None:
     import json
     import re
 
+    from vatt_tf.models.io import CHECKPOINTS, newest_checkpoint
+
     run_dir = pathlib.Path(run_dir)
-    index = run_dir / "checkpoints" / "checkpoint"
-    if index.is_file():
-        found = re.search(r'model_checkpoint_path: ".*?-(\d+)"', index.read_text())
-        if found:
-            return int(found.group(1))
+    found = re.search(r"-(\d+)$", newest_checkpoint(run_dir / CHECKPOINTS) or "")
+    if found:
+        return int(found.group(1))
     if (run_dir / "model.json").is_file():
         return json.loads((run_dir / "model.json").read_text(encoding="utf-8")).get("step")
     return None

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from vatt_tf import paths
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation.views import Views, views_of
 
@@ -70,6 +71,7 @@ class Options:
     probe_steps: int | None = None
 
     def __post_init__(self) -> None:
+        paths.expand_fields(self, "prompts", "labels", "train_data")
         if self.checkpoint not in CHECKPOINTS:
             raise UserError(
                 f"--checkpoint={self.checkpoint}: expected one of {', '.join(CHECKPOINTS)}"
@@ -98,6 +100,9 @@ class Job:
     options: Options
     keep: bool = False
     quiet: bool = False
+
+    def __post_init__(self) -> None:
+        paths.expand_fields(self, "run_dir", "data")
 
     def check(self) -> None:
         """Checks all that can be checked without opening models and data.

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vatt_tf import paths
 from vatt_tf.evaluation.embeddings import MODALITIES
 
 
@@ -109,9 +110,12 @@ def _parameters(run_dir: pathlib.Path) -> int | None:
     if index.is_dir():
         import tensorflow as tf
 
-        newest = tf.train.latest_checkpoint(str(index))
+        from vatt_tf.models.io import newest_checkpoint
+
+        newest = newest_checkpoint(index)
         if newest:
-            shapes = tf.train.load_checkpoint(newest).get_variable_to_shape_map()
+            with paths.readable_by_tensorflow(newest) as prefix:
+                shapes = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
             return sum(math.prod(s) for name, s in shapes.items() if name.startswith("model/"))
     if (run_dir / "model.weights.h5").exists():
         import h5py

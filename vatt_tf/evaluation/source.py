@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from vatt_tf import paths
 from vatt_tf.errors import UserError
 
 # Held-out splits in the order of preference when only the root of the shards is given.
@@ -48,10 +49,11 @@ def find_source(data: str, held_out: Sequence[str] = HELD_OUT) -> EvaluationSour
     Raises:
         UserError: If nothing is there, or the prepared folder has no held-out split.
     """
+    data = paths.expand(data)
     path = pathlib.Path(data)
-    if any(c in data for c in "*?["):
-        return EvaluationSource(data)
     if not path.exists():
+        if paths.is_pattern(data):
+            return EvaluationSource(data)
         raise UserError(
             f"--data={data}: no such folder; make one with "
             "`python -m vatt_tf.prepare --videos=DIR --out=SHARDS`"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vatt_tf import paths
 from vatt_tf.errors import NO_VOCABULARY, UserError
 from vatt_tf.evaluation import metrics
 from vatt_tf.evaluation.embeddings import EmbeddingSet, embed_strings
@@ -41,7 +42,7 @@ def read_prompts(
     Raises:
         UserError: If the file is missing, not UTF-8, empty, or mixes forms.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(paths.expand(path))
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:

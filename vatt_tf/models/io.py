@@ -16,6 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from vatt_tf import paths
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.data.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
@@ -170,6 +171,7 @@ def load_pretrained(path: str) -> tuple[VATT, ClipSpec, Any]:
     Raises:
         UserError: If the folder is not one of the two or the weights do not fit.
     """
+    path = paths.expand(path)
     description = _read_kind(path, ("vatt",), "towers and common spaces", "load_classifier")
     return load_model(path), ClipSpec(**description["clip"]), read_tokenizer(path)
 
@@ -193,6 +195,7 @@ class LoadedClassifier:
 
 def load_classifier(path: str) -> LoadedClassifier:
     """Like :func:`load_pretrained`, for a fine-tuned model of one or several modalities."""
+    path = paths.expand(path)
     description = _read_kind(path, CLASSIFIER_KINDS, "a classifier", "load_pretrained")
     labels = description.get("labels")
     clip = ClipSpec(**description["clip"])
@@ -206,6 +209,7 @@ def load_model(path: str) -> Any:
     Raises:
         UserError: As :func:`load_pretrained`.
     """
+    path = paths.expand(path)
     config = read_config(path)
     model = build_vatt(config) if isinstance(config, VattConfig) else build_classifier(config)
     _load_weights(path, model)
@@ -247,8 +251,21 @@ def _read_kind(path: str, kinds: tuple[str, ...], expected: str, other: str) -> 
     return description
 
 
+def newest_checkpoint(folder: str | os.PathLike) -> str | None:
+    """Prefix of the newest checkpoint in a folder of checkpoints, None without one.
+
+    ``tf.train.latest_checkpoint`` takes the folder for a pattern and finds nothing in ``a[1]``.
+    """
+    with paths.readable_by_tensorflow(folder) as readable:
+        state = tf.train.get_checkpoint_state(readable)
+    if state is None or not state.model_checkpoint_path:
+        return None
+    prefix = os.path.join(folder, os.path.basename(state.model_checkpoint_path))
+    return prefix if os.path.isfile(f"{prefix}.index") else None
+
+
 def _load_weights(path: str, model: Model) -> None:
-    checkpoint = tf.train.latest_checkpoint(os.path.join(path, CHECKPOINTS))
+    checkpoint = newest_checkpoint(os.path.join(path, CHECKPOINTS))
     weights = os.path.join(path, WEIGHTS)
     if checkpoint is not None:
         read_model(checkpoint, model)
@@ -285,8 +302,13 @@ def read_model(path: str, model: Any) -> int:
     Raises:
         UserError: If a weight is missing, left over or of another shape; lists them.
     """
+    with paths.readable_by_tensorflow(path) as readable:
+        return _read_model(path, readable, model)
+
+
+def _read_model(path: str, readable: str, model: Any) -> int:
     try:
-        reader = tf.train.load_checkpoint(path)
+        reader = tf.train.load_checkpoint(readable)
         stored = reader.get_variable_to_shape_map()
     except (ValueError, tf.errors.OpError) as error:
         raise UserError(f"{path}: not a readable checkpoint ({error})") from error

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import glob
+import contextlib
 import hashlib
 import os
 import re
+import weakref
 
 import numpy as np
 import tensorflow as tf
 
+from vatt_tf import paths
 from vatt_tf.errors import UserError
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -30,7 +32,7 @@ def find_prefix(path: str) -> str:
     prefix = re.sub(r"\.(index|data-\d{5}-of-\d{5})$", "", path)
     if not os.path.isfile(f"{prefix}.index"):
         parent = os.path.dirname(prefix) or "."
-        near = [os.path.basename(file) for file in sorted(glob.glob(f"{parent}/*.index"))]
+        near = [name for name in paths.list_names(parent) if name.endswith(".index")]
         found = f"its folder holds {', '.join(near)}" if near else "no checkpoint in its folder"
         raise UserError(
             f"{path}: no such checkpoint ({prefix}.index is not there; {found}). Give the path "
@@ -40,7 +42,7 @@ def find_prefix(path: str) -> str:
 
 
 def _in_folder(folder: str) -> str:
-    names = sorted(os.path.basename(f)[: -len(".index")] for f in glob.glob(f"{folder}/*.index"))
+    names = [n.removesuffix(".index") for n in paths.list_names(folder) if n.endswith(".index")]
     if not names:
         raise UserError(f"{folder}: holds no checkpoint (no file *.index)")
     if len(names) > 1:
@@ -82,8 +84,11 @@ class SourceCheckpoint:
     def __init__(self, path: str) -> None:
         self.prefix = find_prefix(path)
         self._check_files()
+        links = contextlib.ExitStack()
+        weakref.finalize(self, links.close)  # the reader opens the data files later
+        readable = links.enter_context(paths.readable_by_tensorflow(self.prefix))
         try:
-            self._reader = tf.train.load_checkpoint(self.prefix)
+            self._reader = tf.train.load_checkpoint(readable)
             shapes = self._reader.get_variable_to_shape_map()
         except (ValueError, tf.errors.OpError) as error:
             raise UserError(
@@ -94,7 +99,8 @@ class SourceCheckpoint:
     @property
     def files(self) -> list[str]:
         """Index file and data files."""
-        return [f"{self.prefix}.index", *sorted(glob.glob(f"{self.prefix}.data-*-of-*"))]
+        *data, index = paths.checkpoint_files(self.prefix)
+        return [index, *data]
 
     def _check_files(self) -> None:
         parts = self.files[1:]

@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         help="FAISS factory strings to compare (default: the one that the product takes)",
     )
-    add("--out", help="JSON file for the numbers")
+    add("--out", type=cli.path, help="JSON file for the numbers")
     return parser
 
 

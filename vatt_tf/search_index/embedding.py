@@ -8,15 +8,16 @@ import itertools
 import os
 import pathlib
 import queue
+import stat
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import av
 import numpy as np
 
 from vatt_tf.data import media
-from vatt_tf.data.plan import VIDEO_SUFFIXES
+from vatt_tf.data.scan import VIDEO_SUFFIXES, find_files
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.data.windows import covering_side, fit_frames, repeat
 from vatt_tf.errors import UserError
@@ -31,7 +32,11 @@ LEAST_SHARE = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class VideoFile:
-    """A video of the folder: its name in the index, and its stamp."""
+    """A video of the folder: its name in the index, and its stamp.
+
+    The name is the path below the folder, as Python has it: bytes that are not UTF-8 are lone
+    surrogates, with which the file can be opened.
+    """
 
     name: str
     path: pathlib.Path
@@ -58,8 +63,14 @@ class End:
     reason: str
 
 
-def find_videos(folder: str | os.PathLike) -> list[VideoFile]:
-    """The video files in a folder and its sub-folders, by name; hidden ones are left out.
+def find_videos(
+    folder: str | os.PathLike, leave_out: Sequence[str | os.PathLike] = ()
+) -> list[VideoFile]:
+    """The video files in a folder and its sub-folders, by name, as ``prepare`` looks for them.
+
+    Args:
+        folder: Links are followed, hidden files and folders left out.
+        leave_out: Folders in it that are not looked into.
 
     Raises:
         UserError: If there is no such folder or no video in it.
@@ -68,15 +79,15 @@ def find_videos(folder: str | os.PathLike) -> list[VideoFile]:
     if not root.is_dir():
         raise UserError(f"--videos={folder}: no such folder")
     found = []
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        hidden = any(part.startswith(".") for part in name.split("/"))
-        if path.suffix.lower() not in VIDEO_SUFFIXES or hidden or not path.is_file():
+    for name in sorted(find_files(root, VIDEO_SUFFIXES, leave_out)):
+        path = root / name
+        try:
+            facts = path.stat()
+        except OSError:  # a link to nothing: opening it gives the reason for the quarantine
+            found.append(VideoFile(name, path, 0, 0))
             continue
-        facts = path.stat()
-        # Names on the disk may be no valid UTF-8, which everything written here is.
-        shown = name.encode("utf-8", "backslashreplace").decode()
-        found.append(VideoFile(shown, path, facts.st_size, facts.st_mtime_ns))
+        if stat.S_ISREG(facts.st_mode):
+            found.append(VideoFile(name, path, facts.st_size, facts.st_mtime_ns))
     if not found:
         raise UserError(
             f"--videos={folder}: no video file found (looked for {' '.join(VIDEO_SUFFIXES)} in it "

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf import __version__
+from vatt_tf import __version__, paths
 from vatt_tf.data.lock import only_job
 from vatt_tf.data.manifest import write_json
 from vatt_tf.errors import UserError
@@ -35,7 +35,8 @@ class Entry:
     """A finished video.
 
     Attributes:
-        file: Path relative to the folder of videos, with forward slashes.
+        file: Path relative to the folder of videos, with forward slashes; bytes that are not
+            UTF-8 are lone surrogates, as in every path of Python.
         size: Bytes of the file.
         mtime_ns: Time of its last change.
         first: Row of its first clip in the vectors.
@@ -173,7 +174,8 @@ class IndexFolder:
                 os.truncate(self.vectors_path(space), self.rows * facts["dim"] * 4)
 
     def _append(self, line: dict[str, Any]) -> None:
-        data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+        # A lone surrogate becomes its JSON escape, from which it is read again.
+        data = (json.dumps(line, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
         with open(self.path / LOG, "ab") as file:
             file.write(data)
             file.flush()
@@ -218,7 +220,7 @@ def open_index(path: str | os.PathLike) -> IndexFolder:
     Raises:
         UserError: If there is none or it cannot be read.
     """
-    folder = pathlib.Path(path)
+    folder = pathlib.Path(paths.expand(path))
     manifest = _read_manifest(folder)
     if manifest is None:
         raise UserError(
@@ -248,7 +250,7 @@ def create_or_resume(
         UserError: If the folder holds something else, an index of another model or of other
             settings, or another process is at work in it.
     """
-    folder = pathlib.Path(path)
+    folder = pathlib.Path(paths.expand(path))
     before = _read_manifest(folder)
     if before is None and folder.is_dir() and any(p.name != "lock" for p in folder.iterdir()):
         raise UserError(f"--out={path}: is not empty and holds no index; give another folder")

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from vatt_tf import paths
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 
@@ -38,7 +39,9 @@ class Source:
             raise UserError(f"{names} are given: one model is needed, give one of them")
         for kind, address in given.items():
             assert address is not None
-            return cls(kind, address if kind == "server" else os.path.abspath(address))
+            return cls(
+                kind, address if kind == "server" else os.path.abspath(paths.expand(address))
+            )
         return None
 
 

@@ -11,6 +11,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
+from vatt_tf import paths
 from vatt_tf.data import media
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import PAGE_MARK
@@ -45,9 +46,9 @@ def write_page(path: pathlib.Path, found: Found) -> None:
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'{PAGE_MARK}<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(found.query)}</title><style>{_STYLE}</style></head><body><main>"
-        f"<h1>{html.escape(found.query)}</h1><p>Best {len(found.hits)} of {found.clips} clips of "
-        f"{html.escape(found.videos)}; space {html.escape(found.space)}, {found.method}.</p>"
+        f"<title>{_text(found.query)}</title><style>{_STYLE}</style></head><body><main>"
+        f"<h1>{_text(found.query)}</h1><p>Best {len(found.hits)} of {found.clips} clips of "
+        f"{_text(found.videos)}; space {_text(found.space)}, {found.method}.</p>"
         f"{clips}</main></body></html>\n"
     )
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
@@ -60,14 +61,18 @@ def write_page(path: pathlib.Path, found: Found) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _text(text: str) -> str:
+    return html.escape(paths.shown(text))
+
+
 def _clip(rank: int, hit: Hit, videos: str) -> str:
     try:
         data = base64.b64encode(_strip(pathlib.Path(videos) / hit.file, hit)).decode()
         picture = f'<img alt="{FRAMES} frames of the clip" src="data:image/jpeg;base64,{data}">'
     except media.MediaError as error:
-        picture = f"<p>{html.escape(str(error))}</p>"
+        picture = f"<p>{_text(str(error))}</p>"
     return (
-        f"<article><header><b>{rank}. {html.escape(hit.file)}</b><span>{clock(hit.start)} - "
+        f"<article><header><b>{rank}. {_text(hit.file)}</b><span>{clock(hit.start)} - "
         f"{clock(hit.end)} &nbsp; {hit.score:.3f}</span></header>{picture}</article>"
     )
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from vatt_tf import paths
 from vatt_tf.errors import UserError
-from vatt_tf.models.io import CHECKPOINTS, model_variables
+from vatt_tf.models.io import CHECKPOINTS, model_variables, newest_checkpoint
 
 
 def named_variables(variables: Iterable[Any]) -> dict[str, tf.Variable]:
@@ -67,11 +68,12 @@ class RunCheckpointManager(tf.train.CheckpointManager):
         Raises:
             UserError: If the checkpoint belongs to another model.
         """
-        path = tf.train.latest_checkpoint(self._shared)
+        path = newest_checkpoint(self._shared)
         if path is None:
             return None
         try:
-            self.checkpoint.restore(path).assert_consumed()
+            with paths.readable_by_tensorflow(path) as readable:
+                self.checkpoint.restore(readable).assert_consumed()
         except (AssertionError, ValueError, tf.errors.OpError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(
@@ -79,3 +81,12 @@ class RunCheckpointManager(tf.train.CheckpointManager):
                 "use the configuration of that run or another --run_dir"
             ) from error
         return path
+
+    def _sweep(self) -> None:
+        """Deletes the checkpoints beyond ``max_to_keep``, oldest first."""
+        # TensorFlow's own takes the folder for a pattern: it deletes nothing in ``a[1]``, and in
+        # the run beside it, ``a1``, the checkpoints of the same steps.
+        while self._max_to_keep and len(self._maybe_delete) > self._max_to_keep:
+            oldest, _ = self._maybe_delete.popitem(last=False)
+            for file in reversed(paths.checkpoint_files(oldest)):  # the index first
+                os.unlink(file)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NoReturn
 
 import gin
 
+from vatt_tf import paths
 from vatt_tf.data.pipeline import Augmentation, DataSource
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
@@ -85,6 +86,7 @@ class RunConfig:
     guards: GuardConfig = dataclasses.field(default_factory=GuardConfig)
 
     def __post_init__(self) -> None:
+        paths.expand_fields(self, "eval_data", "initial_weights")
         if isinstance(self.data, DataSource):
             object.__setattr__(self, "data", (self.data,))
         if not self.data or not all(isinstance(source, DataSource) for source in self.data):
@@ -190,6 +192,7 @@ class TrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        paths.expand_fields(self, "tokenizer_file", "word_vectors")
         if not isinstance(self.model, VattConfig):
             self.fail("model", "@vatt()")
         self.check_whole("texts", 1)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import gin
 
+from vatt_tf import paths
 from vatt_tf.data.labels import labels_of, read_labels
 from vatt_tf.data.pipeline import TRAINING_SPLITS
 from vatt_tf.errors import UserError
@@ -52,6 +53,7 @@ class FinetuneConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        paths.expand_fields(self, "labels")
         if not isinstance(self.model, SETTINGS):
             self.fail("model", "@classifier() or @multimodal_classifier()")
         if not _is_number(self.label_smoothing) or not 0 <= self.label_smoothing < 1:

@@ -16,7 +16,7 @@ import vatt_tf
 from vatt_tf import config as gin_config
 from vatt_tf.data.sources import list_shards
 from vatt_tf.errors import UserError
-from vatt_tf.models.io import CHECKPOINTS
+from vatt_tf.models.io import CHECKPOINTS, newest_checkpoint
 from vatt_tf.training.config import RunConfig
 
 _SHOWN = 5
@@ -44,7 +44,7 @@ def fingerprints(config: RunConfig, run_dir: str, stop_at_step: int | None) -> d
         found[f"shards in {source.path}"] = (
             f"{len(files)} files, {sum(sizes.values())} bytes, digest {_digest(text)}"
         )
-    newest = tf.train.latest_checkpoint(os.path.join(run_dir, CHECKPOINTS))
+    newest = newest_checkpoint(os.path.join(run_dir, CHECKPOINTS))
     found[f"newest checkpoint in {run_dir}"] = os.path.basename(newest or "none")
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import pathlib
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from vatt_tf import paths
 from vatt_tf.data.sources import HOW_TO_MAKE_SHARDS
 from vatt_tf.data.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
@@ -122,11 +122,13 @@ def _with_weights(config: TrainConfig) -> str | None:
 
 def tokenizer_beside(path: str | tuple[str, ...]) -> str:
     """The ``tokenizer`` folder that ``prepare`` writes above the splits."""
-    shards = pathlib.Path(path if isinstance(path, str) else path[0])
-    for folder in (shards, *shards.parents[:2]):
-        if (folder / "tokenizer").is_dir():
-            return str(folder / "tokenizer")
-    if not glob.glob(str(shards)):
+    shards = pathlib.Path(paths.expand(path if isinstance(path, str) else path[0]))
+    found = paths.find(str(shards))
+    for place in (shards, *map(pathlib.Path, found[:1])):
+        for folder in (place, *place.parents[:2]):
+            if (folder / "tokenizer").is_dir():
+                return str(folder / "tokenizer")
+    if not found:
         raise UserError(f"{shards}: nothing there; {HOW_TO_MAKE_SHARDS}")
     raise UserError(f"{shards}: no folder tokenizer/ beside these shards; set train.tokenizer_file")
 
