@@ -10,21 +10,22 @@ run=$1
 videos=$2
 shift 2
 
-rm -rf "$run/served" "$run/index"
 "$python" -m vatt_tf.export --run_dir="$run" --out="$run/served"
 
 port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
-"$python" -m vatt_tf.serving --models="$run/served" --port="$port" > "$run/server.log" 2>&1 &
+log=$(mktemp)
+"$python" -m vatt_tf.serving --models="$run/served" --port="$port" > "$log" 2>&1 &
 server=$!
-trap 'kill $server; wait $server 2> /dev/null || true' EXIT
+trap 'kill $server; wait $server 2> /dev/null || true; rm -f "$log"' EXIT
 # Ready when the port takes connections.
 for _ in $(seq 120); do
   if (: < "/dev/tcp/localhost/$port") 2> /dev/null; then break; fi
-  kill -0 $server 2> /dev/null || { cat "$run/server.log" >&2; exit 1; }
+  kill -0 $server 2> /dev/null || { cat "$log" >&2; exit 1; }
   sleep 0.5
 done
 
-"$python" -m vatt_tf.embed --videos="$videos" --out="$run/index" --server="localhost:$port"
+# The index of an earlier export makes way: --replace removes what embed wrote, and nothing else.
+"$python" -m vatt_tf.embed --videos="$videos" --out="$run/index" --server="localhost:$port" --replace
 for query in "$@"; do
   "$python" -m vatt_tf.search --index="$run/index" --server="localhost:$port" --top=3 "$query"
 done

@@ -57,6 +57,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--stride_seconds", type=cli.above_zero, help="from clip to clip (default: --clip_seconds)")
     add("--batch_size", type=cli.positive, default=8, help="clips embedded at once (default: 8)")
+    add(
+        "--replace",
+        action="store_true",
+        help="make a new index in the place of one of another model, other settings or videos",
+    )
     return parser
 
 
@@ -70,6 +75,7 @@ def embed(
     clip_seconds: float | None = None,
     stride_seconds: float | None = None,
     batch_size: int = 8,
+    replace: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Embeds a folder of videos; see the module.
@@ -84,6 +90,7 @@ def embed(
             are averaged for a longer one.
         stride_seconds: From the start of a clip to that of the next; ``clip_seconds`` by default.
         batch_size: Clips embedded at once.
+        replace: Make a new index in the place of one that was made differently.
         quiet: No progress bar and no summary.
 
     Returns:
@@ -110,7 +117,13 @@ def embed(
         "stride_seconds": stride,
     }
     with folder.create_or_resume(
-        out, model=model.describe(), settings=settings, spaces=model.video_spaces
+        out,
+        model=model.describe(),
+        settings=settings,
+        spaces=model.video_spaces,
+        files={video.name: video.size for video in found},
+        replace=replace,
+        say=lambda note: None if quiet else print(f"note: {paths.shown(note)}"),
     ) as index:
         waiting = embedding.waiting_videos(index, found)
         if not quiet:

@@ -135,7 +135,7 @@ def test_other_folders_are_left_alone(tmp_path):
     with pytest.raises(UserError, match="not empty and holds no index"):
         with opened(tmp_path):
             pass
-    with pytest.raises(UserError, match="cannot be made"):
+    with pytest.raises(UserError, match="is a file, expected a folder"):
         with opened(tmp_path / "letter.txt"):
             pass
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]

@@ -16,15 +16,17 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from vatt_tf import __version__, paths
+from vatt_tf.data.identity import SAME_FROM
 from vatt_tf.data.lock import only_job
 from vatt_tf.data.manifest import write_json
 from vatt_tf.errors import UserError
+from vatt_tf.output_folder import LISTS, OutputFolder
 
 FORMAT = 1
 MANIFEST, LOG = "manifest.json", "videos.jsonl"
@@ -237,26 +239,39 @@ def create_or_resume(
     model: dict[str, Any],
     settings: dict[str, Any],
     spaces: dict[str, dict[str, Any]],
+    files: Mapping[str, int] | None = None,
+    replace: bool = False,
+    say: Callable[[str], None] = lambda note: None,
 ) -> Iterator[IndexFolder]:
     """Opens an index to add to it, or makes a new one; one process at a time.
 
     Args:
         path: Folder.
         model: ``{"kind", "address", "hash"}``; the hash has to be the index's own.
-        settings: JSON values that have to be the index's own.
+        settings: JSON values that have to be the index's own, but for ``videos``: a folder that
+            has moved holds at least half of the videos of the index.
         spaces: See ``IndexFolder.spaces``.
+        files: Bytes of the videos in the folder by name, to know a moved folder by.
+        replace: Make a new index in the place of one that was made differently.
+        say: Takes notes for the user, a line each.
 
     Raises:
-        UserError: If the folder holds something else, an index of another model or of other
-            settings, or another process is at work in it.
+        UserError: If the folder holds something else, an index of another model, of other settings
+            or of other videos, or another process is at work in it.
     """
     folder = pathlib.Path(paths.expand(path))
-    before = _read_manifest(folder)
-    if before is None and folder.is_dir() and any(p.name != "lock" for p in folder.iterdir()):
-        raise UserError(f"--out={path}: is not empty and holds no index; give another folder")
-    if before is not None:
-        _refuse_differences(folder, before, model, settings, spaces)
+    _compare(folder, model, settings, spaces, files, replace)
     with only_job(folder, "embed"):
+        # Once more: another job may have been at work until now.
+        before, own, differs = _compare(folder, model, settings, spaces, files, replace)
+        if differs:
+            own.remove(own.names)
+            say("the index that was here before is replaced")
+            before = None
+        own.claim(_file_names(spaces))
+        old = before["settings"]["videos"] if before else settings.get("videos")
+        if old != settings.get("videos"):
+            say(f"the videos have moved from {old} to {settings['videos']}")
         manifest = {
             **(before or {}),
             "format": FORMAT,
@@ -269,6 +284,44 @@ def create_or_resume(
         index.cut_leftovers()
         index.save_manifest()
         yield index
+
+
+def _file_names(spaces: Iterable[str]) -> list[str]:
+    """Everything that an index may consist of."""
+    kinds = ("vectors_{}.f32", "nearest_{}.faiss", "nearest_{}.json")
+    return [MANIFEST, LOG, *(kind.format(space) for space in spaces for kind in kinds)]
+
+
+def _compare(
+    folder: pathlib.Path,
+    model: dict[str, Any],
+    settings: dict[str, Any],
+    spaces: dict[str, dict[str, Any]],
+    files: Mapping[str, int] | None,
+    replace: bool,
+) -> tuple[dict[str, Any] | None, OutputFolder, bool]:
+    """The manifest of the index that is there, its files, and whether it was made differently."""
+    own = OutputFolder(folder, "embed")
+    before = _read_manifest(folder)
+    if not own:
+        others = folder.is_dir() and any(p.name not in ("lock", LISTS) for p in folder.iterdir())
+        if before is None and others:
+            raise UserError(
+                f"--out={folder}: is not empty and holds no index; nothing was changed. Give "
+                "another folder"
+            )
+        if before is not None:  # of a version that listed no files
+            own.adopt(_file_names(before["spaces"]))
+    own.check(_file_names(spaces))
+    if before is None:
+        return None, own, False
+    changes = _differences(folder, before, model, settings, spaces, files)
+    if changes and not replace:
+        raise UserError(
+            f"--out={folder} was made differently: {'; '.join(changes)}. Nothing was changed: give "
+            "another --out, or --replace to make a new index in its place"
+        )
+    return before, own, bool(changes)
 
 
 def _read_manifest(folder: pathlib.Path) -> dict[str, Any] | None:
@@ -286,18 +339,29 @@ def _read_manifest(folder: pathlib.Path) -> dict[str, Any] | None:
     return manifest
 
 
-def _refuse_differences(
+def _differences(
     folder: pathlib.Path,
     before: dict[str, Any],
     model: dict[str, Any],
     settings: dict[str, Any],
     spaces: dict[str, dict[str, Any]],
-) -> None:
+    files: Mapping[str, int] | None,
+) -> list[str]:
+    """Why the videos of now do not go into the index of before; empty if they do."""
+    old = before["settings"]
     changes = [
-        f"{name} is {before['settings'].get(name)} there and {value} now"
+        f"{name} is {old.get(name)} there and {value} now"
         for name, value in settings.items()
-        if before["settings"].get(name) != value
+        if name != "videos" and old.get(name) != value
     ]
+    if old.get("videos") != settings.get("videos"):
+        entries = IndexFolder(folder, before).entries.values()
+        there = sum((files or {}).get(entry.file) == entry.size for entry in entries)
+        if not entries or there < SAME_FROM * len(entries):
+            changes.append(
+                f"videos is {old.get('videos')} there and {settings.get('videos')} now, where "
+                f"{there} of its {len(entries)} videos are"
+            )
     if before["model"]["hash"] != model["hash"]:
         changes.append(
             f"model is {before['model']['hash'][:12]} ({before['model']['address']}) there and "
@@ -305,8 +369,4 @@ def _refuse_differences(
         )
     elif before["spaces"] != spaces:
         changes.append(f"spaces are {before['spaces']} there and {spaces} now")
-    if changes:
-        raise UserError(
-            f"--out={folder} was made differently: {'; '.join(changes)}. Give another --out, or "
-            f"remove {folder} first"
-        )
+    return changes
