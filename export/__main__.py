@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{folder} ({size / 1e6:.1f} MB)\n{versions.signature_table(folder)}")
         return 0
 
-    return cli.run(command)
+    return cli.run(command, "versions are written whole or not at all: run the same command again")
 
 
 if __name__ == "__main__":

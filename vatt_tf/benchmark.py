@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
     flags = parser().parse_args(argv)
-    return cli.run(lambda: _benchmark(flags))
+    return cli.run(lambda: _benchmark(flags), "nothing was written: run the same command again")
 
 
 def _chosen(given: str, allowed: Sequence[str], flag: str) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from vatt_tf import lean_keras, paths
-from vatt_tf.errors import UserError
+from vatt_tf.errors import Interrupted, UserError
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -96,11 +96,19 @@ def accept_any_output() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def run(command: Callable[[], int]) -> int:
-    """Runs a command and turns a user's mistake into one line and its exit code (2)."""
+def run(command: Callable[[], int], interrupted: str = "") -> int:
+    """Runs a command and turns a user's mistake into one line and its exit code (2).
+
+    Args:
+        command: The command; returns its exit code.
+        interrupted: After Ctrl-C (exit code 130): what is kept, and how to go on.
+    """
     accept_any_output()
     try:
         return command()
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     except UnicodeEncodeError as error:
         # A path or word with bytes that are not UTF-8 has come to a library that needs UTF-8.
         found = error.object
@@ -114,6 +122,15 @@ def run(command: Callable[[], int]) -> int:
         message = str(error).split("\n  In call to configurable")[0]
         print(f"error: {paths.shown(message)}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except BaseException as error:
+        if not _is_interruption(error):
+            raise
+        print(f"interrupted; {interrupted}" if interrupted else "interrupted", file=sys.stderr)
         return 130
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: an import that it cuts short may end with another one."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None

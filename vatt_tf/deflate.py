@@ -183,7 +183,9 @@ def main(argv: list[str] | None = None) -> int:
         _print(arguments.out, deflate(arguments))
         return 0
 
-    return cli.run(command)
+    return cli.run(
+        command, f"{arguments.out} is written whole or not at all: run the same command again"
+    )
 
 
 def _print(out: str, result: dict[str, Any]) -> None:

@@ -215,7 +215,7 @@ def main(argv: list[str] | None = None) -> int:
         embed(**vars(args))
         return 0
 
-    return cli.run(command)
+    return cli.run(command, "finished videos are kept: the same command goes on from there")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,15 @@
 """Errors that a user can mend: bad files, flags, values. Entry points print them as one line."""
 
+from __future__ import annotations
+
+import signal
+
+# Signal -> what the command prints, exit code.
+_ENDED = {
+    int(signal.SIGTERM): ("stopped on SIGTERM", 75),
+    int(signal.SIGINT): ("interrupted", 130),
+}
+
 
 class UserError(ValueError):
     """A mistake in the input, not in the program.
@@ -12,12 +22,20 @@ class UserError(ValueError):
 
 
 class Interrupted(UserError):
-    """SIGTERM ended a run before its last step; the same command continues it.
+    """A signal ended a run before its last step; the same command continues it.
 
-    The exit code is that of a failure that a later try may not have (``EX_TEMPFAIL``).
+    The exit code of SIGTERM is that of a failure that a later try may not have (``EX_TEMPFAIL``),
+    the one of Ctrl-C is what shells expect of an interrupted command.
+
+    Args:
+        number: ``signal.SIGTERM`` or ``signal.SIGINT``.
+        state: What is saved, and how to go on.
     """
 
-    exit_code = 75
+    def __init__(self, number: int, state: str = "") -> None:
+        self.number = number
+        words, self.exit_code = _ENDED[number]
+        super().__init__(f"{words}; {state}" if state else words)
 
 
 # What to do where a model has a text tower but no word list.

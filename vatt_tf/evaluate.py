@@ -245,7 +245,9 @@ def main(argv: list[str] | None = None) -> int:
             compare(run_dirs, comparison=comparison, **args)
         return 0
 
-    return cli.run(command)
+    return cli.run(
+        command, "finished evaluations are in results.json: run the same command again for the rest"
+    )
 
 
 if __name__ == "__main__":

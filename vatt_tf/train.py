@@ -17,6 +17,7 @@ from vatt_tf import cli
 from vatt_tf.errors import UserError
 from vatt_tf.training.cluster import PeerWatch, cluster_config, workers_in_environment
 from vatt_tf.training.local_workers import run_workers
+from vatt_tf.training.preemption import Preemption
 
 
 def parser() -> argparse.ArgumentParser:
@@ -98,15 +99,17 @@ def _train_as_worker(flags: argparse.Namespace) -> int:
             raise UserError("--worker_hosts: TF_CONFIG is set too; unset it or leave the flag out")
         os.environ["TF_CONFIG"] = cluster_config(flags.worker_hosts or "", flags.worker_index)
     workers, own = workers_in_environment()
-    with PeerWatch(workers, own, _run_dir(flags)):
-        return _train(flags)
+    saved_in = None if flags.dry_run else _run_dir(flags)
+    # Before TensorFlow is imported, which takes seconds.
+    with PeerWatch(workers, own, _run_dir(flags)), Preemption(saved_in) as preemption:
+        return _train(flags, preemption)
 
 
 def _run_dir(flags: argparse.Namespace) -> str:
     return flags.run_dir or os.path.join("runs", pathlib.Path(flags.gin_file[-1]).stem)
 
 
-def _train(flags: argparse.Namespace) -> int:
+def _train(flags: argparse.Namespace, preemption: Preemption) -> int:
     cli.before_tensorflow()
     from vatt_tf import config
 
@@ -138,7 +141,14 @@ def _train(flags: argparse.Namespace) -> int:
     run_folder.check(run_dir, bool(train_config.evaluate_every))
     check_workers(strategy, fingerprints(train_config, run_dir, flags.stop_at_step))
     print(estimate.summary(train_config, strategy.num_replicas_in_sync, run_dir), file=sys.stderr)
-    step = run.run(train_config, run_dir, strategy, flags.stop_at_step, flags.continue_on_new_data)
+    step = run.run(
+        train_config,
+        run_dir,
+        strategy,
+        flags.stop_at_step,
+        preemption,
+        continue_on_new_data=flags.continue_on_new_data,
+    )
     wait_for_workers(strategy)  # here, when all of the run is put away on the slowest too
     _report_unused(config.unused_bindings())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

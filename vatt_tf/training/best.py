@@ -40,8 +40,12 @@ class BestWeights:
         self._patience = patience
         self.step, self.score = 0, float("-inf")
 
-    def restore(self, step: int) -> None:
+    def restore(self, step: int, evaluated: int | None = None) -> None:
         """Takes up what the folder says, for a run that continues after ``step``.
+
+        Args:
+            step: Step of the checkpoint.
+            evaluated: Step of the last evaluation that is finished; ``step`` by default.
 
         Raises:
             EarlyStop: If the run had stopped already.
@@ -58,7 +62,7 @@ class BestWeights:
             # A later evaluation will be repeated, with the same result.
             if known["step"] <= step:
                 self.step, self.score = known["step"], known["score"]
-        self._check_patience(step)
+        self._check_patience(step if evaluated is None else evaluated)
 
     def update(self, step: int, score: float) -> bool:
         """Takes an evaluation; keeps the weights if it is the best one. Returns whether it is.

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Iterable
+import shutil
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -34,7 +37,10 @@ class RunCheckpointManager(tf.train.CheckpointManager):
         optimizer: Built optimizer.
         step: Global step.
         own_folder: Where this process writes: ``run_dir`` for the chief.
-        **kwargs: Of ``tf.train.CheckpointManager``.
+        every: Steps between checkpoints, counted from step 0.
+        minutes: Minutes from a checkpoint to the next one that is due by time; 0 for none.
+        max_to_keep: The newest checkpoints that are kept, whatever they were written for.
+        clock: Seconds from any origin.
     """
 
     def __init__(
@@ -45,7 +51,10 @@ class RunCheckpointManager(tf.train.CheckpointManager):
         step: tf.Variable,
         *,
         own_folder: str,
-        **kwargs: Any,
+        every: int,
+        minutes: float,
+        max_to_keep: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shared = os.path.join(run_dir, CHECKPOINTS)
         own = os.path.join(own_folder, CHECKPOINTS)
@@ -54,13 +63,39 @@ class RunCheckpointManager(tf.train.CheckpointManager):
             optimizer=named_variables(optimizer.variables),
             step=step,
         )
-        super().__init__(checkpoint, own, step_counter=step, **kwargs)
+        _remove_partial(own)
+        super().__init__(
+            checkpoint,
+            own,
+            step_counter=step,
+            # Orbit saves only where an interval is set.
+            checkpoint_interval=every,
+            max_to_keep=max_to_keep,
+        )
+        self._seconds, self._clock = minutes * 60, clock
+        self._saved_step, self._saved_at = -1, clock()
+
+    def due(self) -> bool:
+        """Whether the newest checkpoint is older than ``minutes``."""
+        return 0 < self._seconds <= self._clock() - self._saved_at
+
+    def save(
+        self, checkpoint_number: Any = None, check_interval: bool = True, options: Any = None
+    ) -> str | None:
+        """Saves the present step, unless it is saved; with ``check_interval`` every so many steps.
+
+        The base class counts from the last checkpoint: one by time would shift all that follow.
+        """
+        step = int(self._step_counter.numpy())
+        if step == self._saved_step or (check_interval and step % self.checkpoint_interval):
+            return None
+        path = super().save(checkpoint_number=step, check_interval=False, options=options)
+        self._saved_step, self._saved_at = step, self._clock()
+        return path
 
     def save_now(self) -> None:
         """Saves the present step, however soon after the last checkpoint, unless it is saved."""
-        step = int(self._step_counter.numpy())
-        if not (self.latest_checkpoint or "").endswith(f"-{step}"):
-            self.save(checkpoint_number=step, check_interval=False)
+        self.save(check_interval=False)
 
     def restore_or_initialize(self) -> str | None:
         """Restores the chief's newest checkpoint; every variable must be in it.
@@ -80,6 +115,8 @@ class RunCheckpointManager(tf.train.CheckpointManager):
                 f"{path}: does not fit the configured model ({reason}); "
                 "use the configuration of that run or another --run_dir"
             ) from error
+        # On all workers alike: they save together, whatever is left in their own folders.
+        self._saved_step = int(self._step_counter.numpy())
         return path
 
     def _sweep(self) -> None:
@@ -90,3 +127,9 @@ class RunCheckpointManager(tf.train.CheckpointManager):
             oldest, _ = self._maybe_delete.popitem(last=False)
             for file in reversed(paths.checkpoint_files(oldest)):  # the index first
                 os.unlink(file)
+
+
+def _remove_partial(folder: str) -> None:
+    """Removes what is left of a save that was cut short; TensorFlow does not come back to it."""
+    for path in glob.glob(os.path.join(glob.escape(folder), "ckpt-*_temp")):
+        shutil.rmtree(path, ignore_errors=True)

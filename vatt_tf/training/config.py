@@ -48,7 +48,8 @@ class RunConfig:
         shuffle_buffer: Records in the shuffle buffer of a source.
         log_every: Steps between lines of metrics.jsonl.
         checkpoint_every: Steps between checkpoints.
-        keep_checkpoints: Checkpoints that are kept.
+        checkpoint_minutes: Minutes after which a checkpoint is written between those; 0 for none.
+        keep_checkpoints: Newest checkpoints that are kept, those by time among them.
         evaluate_every: Steps between evaluations on ``eval_data``; 0 for none. The best weights
             are kept in the folder ``best`` of the run directory.
         max_damaged_share: Largest share of the records that may be damaged: they are left out,
@@ -79,6 +80,7 @@ class RunConfig:
     shuffle_buffer: int = 4096
     log_every: int = 10
     checkpoint_every: int = 500
+    checkpoint_minutes: float = 10.0
     keep_checkpoints: int = 3
     evaluate_every: int = 0
     max_damaged_share: float = 0.01
@@ -105,6 +107,9 @@ class RunConfig:
         share = self.max_damaged_share
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
             self.fail("max_damaged_share", "a number in [0, 1)")
+        minutes = self.checkpoint_minutes
+        if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not minutes >= 0:
+            self.fail("checkpoint_minutes", "0 or a number above it")
         if isinstance(self.data_service, str):
             object.__setattr__(self, "data_service", (self.data_service,))
         if self.evaluate_every and not self.eval_data:

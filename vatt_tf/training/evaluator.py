@@ -13,6 +13,7 @@ from vatt_tf.data.schema import ClipSpec
 from vatt_tf.evaluation.embeddings import embed_dataset, embedding_function
 from vatt_tf.evaluation.retrieval import retrieval_metrics
 from vatt_tf.evaluation.source import find_source
+from vatt_tf.training.preemption import Preemption
 
 
 class RetrievalEvaluator(orbit.AbstractEvaluator):
@@ -50,3 +51,15 @@ class RetrievalEvaluator(orbit.AbstractEvaluator):
             for name, value in values.items()
             if isinstance(value, (int, float))
         }
+
+
+class InterruptibleEvaluator(orbit.AbstractEvaluator):
+    """An evaluator that a signal ends at once: an evaluation can be repeated."""
+
+    def __init__(self, evaluator: orbit.AbstractEvaluator, preemption: Preemption) -> None:
+        self._evaluator, self._preemption = evaluator, preemption
+
+    def evaluate(self, num_steps: Any) -> Any:
+        """See ``orbit.AbstractEvaluator``."""
+        with self._preemption.between_steps(False):
+            return self._evaluator.evaluate(num_steps)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
 from vatt_tf.training import cluster
@@ -37,10 +37,11 @@ def run_workers(command: Sequence[str], count: int) -> int:
     hosts = ",".join(f"127.0.0.1:{port}" for port in free_ports(count))
     with contextlib.ExitStack() as stack:
         workers: list[subprocess.Popen] = []
-        stack.enter_context(_hand_on(workers))
+        hand_on_early = stack.enter_context(_hand_on(workers, count))
         stack.callback(_kill, workers)
         for index in range(count):
             workers.append(_start(command, cluster.cluster_config(hosts, index), quiet=index > 0))
+        hand_on_early()
         printers = [
             threading.Thread(target=_print, args=(index, worker.stdout), daemon=True)
             for index, worker in enumerate(workers)
@@ -82,14 +83,28 @@ def _die_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _hand_on(workers: Sequence[subprocess.Popen]) -> Iterator[None]:
-    def hand_on(number: int, frame: object) -> None:
+def _hand_on(workers: Sequence[subprocess.Popen], count: int) -> Iterator[Callable[[], None]]:
+    """Hands signals on; yields what hands on those that came before all workers were started."""
+    early: list[int] = []
+
+    def hand_on(number: int, frame: object = None) -> None:
+        if len(workers) < count:  # each worker gets each signal once: a second one means at once
+            early.append(number)
+            return
         for worker in workers:
             worker.send_signal(number)
 
-    before = {number: signal.signal(number, hand_on) for number in (signal.SIGTERM, signal.SIGINT)}
+    def hand_on_early() -> None:
+        for number in early:
+            hand_on(number)
+
+    before = {
+        number: signal.signal(number, hand_on)
+        for number in (signal.SIGTERM, signal.SIGINT)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
-        yield
+        yield hand_on_early
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -11,6 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+_METRICS = "metrics.jsonl"
+
 
 class ProgressBar:
     """Step, loss, clips/s and the time that is left, on standard error.
@@ -55,7 +57,7 @@ class MetricsLog:
     """
 
     def __init__(self, run_dir: str, step: int) -> None:
-        self._path = os.path.join(run_dir, "metrics.jsonl")
+        self._path = os.path.join(run_dir, _METRICS)
         kept = [line for line in _lines(self._path) if line.get("step", 0) <= step]
         temporary = f"{self._path}.tmp"
         with open(temporary, "w", encoding="utf-8") as file:
@@ -67,6 +69,12 @@ class MetricsLog:
         line = {"step": step, "kind": kind, "time": time.time(), **values}
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def last_evaluation(run_dir: str, step: int) -> int:
+    """Step of the last evaluation that ``metrics.jsonl`` holds up to ``step``; 0 if none."""
+    found = [line for line in _lines(os.path.join(run_dir, _METRICS)) if line.get("kind") == "eval"]
+    return max((line["step"] for line in found if line["step"] <= step), default=0)
 
 
 def _lines(path: str) -> list[dict]:

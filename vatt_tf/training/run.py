@@ -20,9 +20,10 @@ from vatt_tf.training import optimizer, run_data, run_folder, schedule
 from vatt_tf.training.best import EarlyStop
 from vatt_tf.training.checkpoints import RunCheckpointManager
 from vatt_tf.training.config import RunConfig
+from vatt_tf.training.evaluator import InterruptibleEvaluator
 from vatt_tf.training.guards import GuardAlarm
 from vatt_tf.training.kinds import make_task
-from vatt_tf.training.preemption import InterruptibleEvaluator, Preemption
+from vatt_tf.training.preemption import Preemption
 from vatt_tf.training.strategy import (
     gather_function,
     is_chief,
@@ -42,6 +43,8 @@ def run(
     run_dir: str,
     strategy: tf.distribute.Strategy,
     stop_at_step: int | None = None,
+    preemption: Preemption | None = None,
+    *,
     continue_on_new_data: bool = False,
 ) -> int:
     """Trains, or continues, the run in ``run_dir``.
@@ -51,6 +54,7 @@ def run(
         run_dir: Its folder; made if it is not there.
         strategy: Where it runs.
         stop_at_step: Stop (and save) here although the schedule is made for ``config.steps``.
+        preemption: Takes Ctrl-C and SIGTERM; ``None`` for one that lasts as long as this call.
         continue_on_new_data: Continue a run although the data are others than it was trained on.
 
     Returns:
@@ -59,10 +63,12 @@ def run(
     Raises:
         UserError: On anything wrong with data, configuration or folder.
         TrainingDiverged: If loss or gradients are not finite; the last good state is saved.
-        Interrupted: On SIGTERM; the state is saved.
+        Interrupted: On Ctrl-C and SIGTERM; the state is saved.
     """
-    with Preemption() as preemption:
-        return _run(config, run_dir, strategy, stop_at_step, continue_on_new_data, preemption)
+    if preemption is not None:
+        return _run(config, run_dir, strategy, stop_at_step, preemption, continue_on_new_data)
+    with Preemption(run_dir) as preemption:
+        return _run(config, run_dir, strategy, stop_at_step, preemption, continue_on_new_data)
 
 
 def _run(
@@ -70,8 +76,8 @@ def _run(
     run_dir: str,
     strategy: tf.distribute.Strategy,
     stop_at_step: int | None,
-    continue_on_new_data: bool,
     preemption: Preemption,
+    continue_on_new_data: bool,
 ) -> int:
     alone = not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
     chief = is_chief(strategy)
@@ -116,8 +122,9 @@ def _run(
         updates,
         global_step,
         own_folder=own_folder(run_dir, strategy),
+        every=config.checkpoint_every,
+        minutes=config.checkpoint_minutes,
         max_to_keep=config.keep_checkpoints,
-        checkpoint_interval=config.checkpoint_every,
     )
     evaluator = task.evaluator(model) if config.evaluate_every else None
     if evaluator is not None and alone:
@@ -136,7 +143,9 @@ def _run(
         rates=task.rates(step),
         describe_record=lambda record: describe_record_id(record, config.data),
         on_step=watch.step,
-        asked_to_stop=lambda: preemption.requested,
+        asked_to_stop=lambda: preemption.signal,
+        asked_to_save=lambda: chief and manager.due(),
+        save=manager.save_now,
     )
     with run_folder.orbit_log(run_dir if chief else None):
         controller = orbit.Controller(
@@ -151,29 +160,49 @@ def _run(
             summary_dir=os.path.join(run_dir, "tensorboard") if chief else None,
         )
         last_step = min(stop_at_step or config.steps, config.steps)
-        try:
-            for note in notes:
-                watch.say(f"note: {note}")
-            watch.start()
-            with preemption.between_steps():
+        for note in notes:
+            watch.say(f"note: {note}")
+        # Also what is written after the steps, or after an error in them, is written whole.
+        with preemption.between_steps():
+            try:
+                watch.start()
                 if evaluator is not None:
-                    controller.train_and_evaluate(last_step, -1, config.evaluate_every)
+                    _train_and_evaluate(controller, watch, last_step, config.evaluate_every)
                 else:
                     controller.train(last_step)
-        except EarlyStop as reason:
-            manager.save_now()
-            watch.say(str(reason))
-        except UserError as error:
-            # Workers save together: what only one of them sees must not make it wait for others.
-            if alone or isinstance(error, _SEEN_BY_ALL):
+            except EarlyStop as reason:
                 manager.save_now()
-                wait_for_workers(strategy)
-            raise
-        finally:
-            watch.stop()
-    if chief:
-        save_weights(run_dir, model)
+                watch.say(str(reason))
+            except UserError as error:
+                # Workers save together: what only one of them sees must not make it wait for
+                # others.
+                if alone or isinstance(error, _SEEN_BY_ALL):
+                    manager.save_now()
+                    wait_for_workers(strategy)
+                raise
+            finally:
+                watch.stop()
+            if chief:
+                save_weights(run_dir, model)
     return int(global_step.numpy())
+
+
+def _train_and_evaluate(
+    controller: orbit.Controller, watch: Watch, last_step: int, every: int
+) -> None:
+    """Evaluates after every multiple of ``every``, and at the end.
+
+    Orbit would count from the step at which it starts: a run that continues would be evaluated
+    after other steps than one that was not interrupted.
+    """
+    step = int(controller.global_step.numpy())
+    if step and (step % every == 0 or step == last_step) and watch.evaluated != step:
+        controller.evaluate()  # the run was interrupted in it
+    while step < last_step:
+        step = min(step - step % every + every, last_step)
+        controller.train(step, checkpoint_at_completion=False)
+        controller.evaluate()
+    controller.save_checkpoint()
 
 
 def _batches(

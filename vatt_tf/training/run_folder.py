@@ -23,6 +23,7 @@ _FREE = {"EVAL_DATA"} | {
     for name in (
         "log_every",
         "checkpoint_every",
+        "checkpoint_minutes",
         "keep_checkpoints",
         "evaluate_every",
         "eval_data",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from vatt_tf.training.step import step_key
 
 # Steps in a row at which replicas may read the same clips: chance does that in tiny data sets.
 _EQUAL_DATA = 3
+# The first one decides the exit code if workers get different ones.
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class TrainingDiverged(UserError):
@@ -51,8 +54,11 @@ class Trainer(orbit.AbstractTrainer):
         rates: From a step to the factor on each variable's learning rate; ``None``: all are 1.
         describe_record: From a ``record_id`` to words, for error messages.
         on_step: Called after each step with its number, its metrics and its batch.
-        asked_to_stop: Whether this process was asked to stop. All workers then stop after the same
-            step.
+        asked_to_stop: The signal that asked this process to stop, or ``None``. All workers then
+            stop after the same step.
+        asked_to_save: Whether this process asks for a checkpoint. All workers then save after the
+            same step.
+        save: Saves the state.
     """
 
     def __init__(
@@ -70,7 +76,9 @@ class Trainer(orbit.AbstractTrainer):
         rates: Callable[[int], Sequence[float]] | None = None,
         describe_record: Callable[[int], str] = str,
         on_step: Callable[[int, dict[str, float], Any], None] = lambda step, metrics, batch: None,
-        asked_to_stop: Callable[[], bool] = lambda: False,
+        asked_to_stop: Callable[[], int | None] = lambda: None,
+        asked_to_save: Callable[[], bool] = lambda: False,
+        save: Callable[[], None] = lambda: None,
     ) -> None:
         self._strategy = strategy
         self._optimizer = optimizer
@@ -85,6 +93,8 @@ class Trainer(orbit.AbstractTrainer):
         self._describe_record = describe_record
         self._on_step = on_step
         self._asked_to_stop = asked_to_stop
+        self._asked_to_save = asked_to_save
+        self._save = save
         self._equal_data = 0
         # BatchNorm statistics change while gradients are computed: kept to undo a bad step.
         self._statistics = [variable.value for variable in model.non_trainable_variables]
@@ -106,26 +116,31 @@ class Trainer(orbit.AbstractTrainer):
             asked = time.monotonic()
             batch = next(self._batches)
             waiting += time.monotonic() - asked
-            metrics = self._one_step(batch)
-            stop = metrics.pop("stop")
+            metrics, requests = self._one_step(batch)
             for name, value in metrics.items():
                 totals[name] += value / steps
             step = int(self._global_step.numpy())
             self._on_step(step, metrics, batch)
             del batch  # not held while the next one is waited for
-            if stop:
-                raise Interrupted(f"stopped after step {step} on SIGTERM; the state is saved")
+            for number, asked_for in zip(_STOP_SIGNALS, requests, strict=False):
+                if asked_for:
+                    raise Interrupted(number)
+            if requests[-1]:
+                self._save()
         seconds = max(time.monotonic() - start, 1e-9)
         totals["clips_per_second"] = steps * self._batch_size / seconds
         totals["input_wait_share"] = waiting / seconds
         return dict(totals)
 
-    def _one_step(self, batch: Any) -> dict[str, float]:
+    def _one_step(self, batch: Any) -> tuple[dict[str, float], np.ndarray]:
+        """Metrics of a step, and how many replicas asked to stop by which signal, and to save."""
         rate = float(np.asarray(self._optimizer.learning_rate))
-        stop = tf.constant(float(self._asked_to_stop()))
+        stop = self._asked_to_stop()
+        own_requests = [stop == number for number in _STOP_SIGNALS] + [self._asked_to_save()]
         gradients, device_metrics, statistics, prints = self._compute(
-            batch, self._global_step, stop
+            batch, self._global_step, tf.cast(own_requests, tf.float32)
         )
+        requests = np.asarray(device_metrics.pop("requests"))
         metrics = {name: float(value) for name, value in device_metrics.items()}
         if not all(math.isfinite(value) for value in metrics.values()):
             for variable, value in zip(self._statistics, statistics, strict=True):
@@ -137,15 +152,15 @@ class Trainer(orbit.AbstractTrainer):
         factors = self._rates(step_number) if self._rates is not None else None
         self._apply(gradients, None if factors is None else tf.constant(factors, tf.float32))
         self._global_step.assign_add(1)
-        return {**metrics, "learning_rate": rate}
+        return {**metrics, "learning_rate": rate}, requests
 
     # AutoGraph, which none of this needs, would take half of the start-up.
     @tf.function(autograph=False)
-    def _compute(self, batch, step, stop):
+    def _compute(self, batch, step, requests):
         statistics = [tf.identity(variable) for variable in self._statistics]
         replicas = self._strategy.num_replicas_in_sync
 
-        def on_replica(batch, stop):
+        def on_replica(batch, requests):
             context = tf.distribute.get_replica_context()
             replica = context.replica_id_in_sync_group
             rows = batch["record_id"].shape[0]
@@ -153,7 +168,7 @@ class Trainer(orbit.AbstractTrainer):
             with on_replicas(replicas):
                 gradients, metrics = self._step(batch, key, replica * rows)
             # All-reduce wants to know the device of what it adds up; inputs of a graph have none.
-            metrics["stop"] = tf.identity(stop)
+            metrics["requests"] = tf.identity(requests)
             prints = None
             if replicas > 1:
                 gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
@@ -166,7 +181,7 @@ class Trainer(orbit.AbstractTrainer):
                 gradients = [*first, *gradients[clipped:]]
             return gradients, metrics, prints
 
-        gradients, metrics, prints = self._strategy.run(on_replica, (batch, stop))
+        gradients, metrics, prints = self._strategy.run(on_replica, (batch, requests))
         # Every replica holds the same totals after the all-reduce: the first one's are read.
         metrics, prints = tf.nest.map_structure(
             lambda value: self._strategy.experimental_local_results(value)[0], (metrics, prints)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from vatt_tf.data.damage import DamageLog
 from vatt_tf.models.io import save_weights
 from vatt_tf.training import run_folder
-from vatt_tf.training.best import BestWeights
+from vatt_tf.training.best import BestWeights, EarlyStop
 from vatt_tf.training.guards import (
     Collapse,
     FrozenStatistics,
@@ -21,7 +21,7 @@ from vatt_tf.training.guards import (
     Starvation,
     moving_averages,
 )
-from vatt_tf.training.progress import MetricsLog, ProgressBar
+from vatt_tf.training.progress import MetricsLog, ProgressBar, last_evaluation
 from vatt_tf.training.strategy import own_folder
 from vatt_tf.training.task import Task
 
@@ -39,6 +39,9 @@ class Watch:
         global_step: Counts finished steps.
         strategy: Where the steps run.
         chief: Whether this process writes.
+
+    Attributes:
+        evaluated: Step of the last evaluation that is finished when the run starts; 0 for none.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Watch:
         self._task, self._run_dir, self._batch_size = task, run_dir, batch_size
         self._global_step, self._strategy, self._chief = global_step, strategy, chief
         self._bar: ProgressBar | None = None
+        self.evaluated = 0
 
         def save(folder: str, **extra: Any) -> None:
             os.makedirs(folder)
@@ -85,8 +89,10 @@ class Watch:
             self.say(f"{self._run_dir}: continues after step {first} of {self._task.config.steps}")
         self._damage.start()
         self._bar = ProgressBar(first, self._task.config.steps, self._batch_size, self._chief)
+        # All workers read it: they evaluate together.
+        self.evaluated = last_evaluation(self._run_dir, first)
         self._log = MetricsLog(self._run_dir, first) if self._chief else None
-        self._best.restore(first)
+        self._best.restore(first, self.evaluated)
 
     def step(self, step: int, metrics: dict[str, float], batch: Any) -> None:
         """After each step."""
@@ -114,9 +120,17 @@ class Watch:
     def evaluation(self, metrics: dict[str, float]) -> None:
         """After each evaluation (an action of orbit's controller)."""
         step = int(self._global_step.numpy())
+        try:
+            self._best.update(step, self._task.score(metrics))
+        except EarlyStop:
+            self._write_evaluation(step, metrics)
+            raise
+        # Last: a run that was killed before evaluates once more.
+        self._write_evaluation(step, metrics)
+
+    def _write_evaluation(self, step: int, metrics: dict[str, float]) -> None:
         if self._log is not None:
             self._log.write("eval", step, metrics)
-        self._best.update(step, self._task.score(metrics))
 
     def say(self, message: str) -> None:
         """A line on the chief's terminal."""
