@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf import cli
+from vatt_tf import cli, paths
 from vatt_tf.serving.client import DEFAULT_TARGET, Client
 from vatt_tf.serving.client_calls import Classification
 
@@ -71,13 +71,14 @@ def _embed(client: Client, args: argparse.Namespace) -> None:
         others = " and ".join(partners.get(space, ()))
         shared = f", shared with {others}" if others else ""
         print(f"\nspace {space}{shared}: {vectors.shape[1]} numbers each, length 1")
-        width = max(len(name) for name in args.inputs)
-        for name, vector in zip(args.inputs, vectors, strict=True):
+        names = [paths.shown(name) for name in args.inputs]
+        width = max(len(name) for name in names)
+        for name, vector in zip(names, vectors, strict=True):
             numbers = " ".join(f"{value:7.4f}" for value in vector[:SHOWN])
             print(f"  {name:{width}}  {numbers}{' ...' if len(vector) > SHOWN else ''}")
         if len(vectors) > 1:
             print("  cosines:")
-            for name, row in zip(args.inputs, vectors @ vectors.T, strict=True):
+            for name, row in zip(names, vectors @ vectors.T, strict=True):
                 print(f"  {name:{width}}  " + " ".join(f"{value:6.3f}" for value in row))
 
 
@@ -96,7 +97,7 @@ def _classify(client: Client, args: argparse.Namespace) -> None:
         return
     print(f"{args.server}, model {args.model}, {1000 * seconds:.0f} ms")
     for name, row in zip(args.inputs, rows, strict=True):
-        print(f"\n{name}")
+        print(f"\n{paths.shown(name)}")
         for label, probability in row:
             bar = "#" * round(40 * probability)
             print(f"  {100 * probability:5.1f} %  {label}  {bar}")

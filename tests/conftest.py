@@ -38,6 +38,6 @@ def exported_models(weights_folder, tmp_path_factory) -> pathlib.Path:
     """Its export, version 1 of video, audio and text; read only."""
     from vatt_tf import export
 
-    folder = tmp_path_factory.mktemp("exported") / "models"
+    folder = tmp_path_factory.mktemp("exported") / "mo[d]els"  # a name that could be a pattern
     export.export_models(weights_folder, folder)
     return folder

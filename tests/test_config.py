@@ -2,6 +2,7 @@
 
 import pathlib
 
+import gin
 import pytest
 
 from tests.conftest import CHECKOUT
@@ -161,3 +162,28 @@ def test_unused_bindings_are_reported():
 def test_bindings_are_compared_by_value():
     first = config.bindings_in("a.b = 1\nSTEPS = 3\nc/a.d = %STEPS\n")
     assert first == {"a.b": "1", "STEPS": "3", "c/a.d": "'%STEPS'"}
+
+
+def test_the_home_folder_in_gin_values(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "part.gin").write_text("video_tower.frames = 8\n")
+    (tmp_path / "own.gin").write_text(
+        "include 'models/tiny.gin'\ninclude 'runs/pretrain.gin'\ninclude '~/part.gin'\n"
+        "TRAIN_DATA = '~/t'\nEVAL_DATA = '~/e'\ntrain.tokenizer_file = '~/words.txt'\n"
+        "train.word_vectors = '~/v.npy'\n"
+    )
+    config.parse(["~/own.gin"], [])
+    run = train_config()
+    assert run.data[0].path == f"{tmp_path}/t" and run.eval_data == f"{tmp_path}/e"
+    assert run.tokenizer_file == f"{tmp_path}/words.txt"
+    assert run.word_vectors == f"{tmp_path}/v.npy" and run.model.video.frames == 8
+
+
+def test_the_home_folder_in_the_values_of_finetuning(monkeypatch):
+    monkeypatch.setenv("HOME", "/h")
+    weights = "INITIAL_WEIGHTS={'video': '~/a', 'audio': 'b'}"
+    bindings = [weights, "TRAIN_DATA='~/t'", "finetune.labels='~/l.txt'"]
+    config.parse(["finetune/multimodal.gin"], bindings)
+    run = gin.get_configurable("finetune")()
+    assert dict(run.initial_weights) == {"video": "/h/a", "audio": "b"}
+    assert run.labels == "/h/l.txt" and run.data[0].path == "/h/t"

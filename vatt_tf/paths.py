@@ -37,6 +37,12 @@ def expand(path: Path) -> Path:
     return expanded if isinstance(path, str) else pathlib.Path(expanded)
 
 
+def as_text(path: os.PathLike) -> str:
+    """A path as a string that :func:`expand` leaves alone; ``pathlib`` makes ``~`` of ``./~``."""
+    text = os.fspath(path)
+    return f"./{text}" if text == "~" or text.startswith("~/") else text
+
+
 def expand_all(value: Any) -> Any:
     """:func:`expand` of a path, or of each one in a sequence or among a mapping's values."""
     if isinstance(value, str | os.PathLike):

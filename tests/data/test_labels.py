@@ -28,6 +28,12 @@ def test_label_file(tmp_path):
         read_labels(tmp_path / "none.txt")
 
 
+def test_label_file_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "labels.txt").write_text("dog\ncat\n")
+    assert read_labels("~/labels.txt") == ("dog", "cat")
+
+
 def test_cell_of_labels():
     for labels in ((), ("dog",), ("a|b", "c\\", "d, e")):
         assert split_labels(join_labels(labels)) == labels

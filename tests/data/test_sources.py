@@ -116,3 +116,52 @@ def test_bad_fields_are_named(fields):
     name = list(fields)[-1]
     with pytest.raises(UserError, match=f"data_source.{name}"):
         sources.DataSource(**fields)
+
+
+@pytest.fixture
+def odd_folders(folder, tmp_path, monkeypatch):
+    """``s/set[12]`` (3 shards) and ``s/set1`` (1 shard), each with a train split."""
+    for name, count in (("set[12]", 3), ("set1", 1)):
+        (tmp_path / "s" / name / "train").mkdir(parents=True)
+        for file in sorted(folder.glob("*.tfrecord"))[:count]:
+            (tmp_path / "s" / name / "train" / file.name).write_bytes(file.read_bytes())
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "s/set[12]",
+        "s/set[12]/train",
+        "s/set[12]/train/*.tfrecord",
+        "s/set[12]/train/train-?????-of-*",
+        "s/set[12]/train@3",
+        "s/set[12]/train/train@3",
+    ],
+)
+def test_an_existing_folder_is_no_pattern(odd_folders, path):
+    if path.endswith("set[12]/train@3"):
+        path = path.replace("/train@", "/train/t*@")  # a pattern for the table's name
+    files = sources.list_shards(path)
+    assert len(files) == 3 and all(file.startswith("s/set[12]/train/") for file in files)
+
+
+def test_patterns_and_odd_names_of_shards(odd_folders, tmp_path):
+    assert len(sources.list_shards("s/set?/train/*")) == 1
+    (tmp_path / "s" / "set[12]").rename(tmp_path / "s" / "set2.tmp-1")
+    assert len(sources.list_shards("s/set2.tmp-1/train")) == 3  # half-written is a file's name
+    assert len(sources.list_shards("s/set[12]/train/*")) == 1
+    assert len(sources.list_shards("s/set*/train/*-of-*")) == 4
+    file = tmp_path / "s" / "a[1]*-00000-of-00001"
+    file.write_bytes(b"")
+    assert sources.list_shards(str(file)) == (str(file),)
+    assert sources.list_shards(str(tmp_path / "s" / "a[1]*@1")) == (str(file),)
+    (tmp_path / "s" / "._hidden.tfrecord").write_bytes(b"")
+    assert sources.list_shards("s") == ("s/a[1]*-00000-of-00001",)
+
+
+def test_the_home_folder(odd_folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    source = sources.DataSource(("~/s/set1", "./~/s"))
+    assert source.path == (f"{tmp_path}/s/set1", "./~/s")
+    assert sources.as_sources("~/s")[0].path == f"{tmp_path}/s"

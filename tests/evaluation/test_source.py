@@ -48,3 +48,29 @@ def test_mistakes(tmp_path):
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(UserError, match="not a readable manifest"):
         find_source(str(tmp_path))
+
+
+def test_an_existing_folder_is_no_pattern(tmp_path, monkeypatch):
+    for name, records in (("set[12]", 3), ("set1", 9), ("se?", 4)):
+        (tmp_path / name).mkdir()
+        prepared(tmp_path / name, val=records)
+    monkeypatch.chdir(tmp_path)
+    for data, count in (("set[12]", 3), ("set[12]/val", 3), ("se?/val", 4), ("set1", 9)):
+        found = find_source(data)
+        assert (found.split, found.records, found.labels) == ("val", count, ("a", "b"))
+        assert found.path == f"{data.removesuffix('/val')}/val"
+    assert find_source("set[1]/val/*").path == "set[1]/val/*"
+
+
+def test_the_home_folder_and_a_folder_called_tilde(tmp_path, monkeypatch):
+    (tmp_path / "~").mkdir()
+    prepared(tmp_path / "~", val=2)
+    prepared(tmp_path, val=5)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_source("~").path == find_source("~/val").path == f"{tmp_path}/val"
+    assert find_source("~").data_source().path == f"{tmp_path}/val"
+    for data in ("./~", "./~/val"):
+        found = find_source(data)
+        assert (found.path, found.records) == ("./~/val", 2)
+        assert found.data_source().path == "./~/val"

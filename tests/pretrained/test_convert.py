@@ -114,6 +114,25 @@ def test_every_way_to_name_a_checkpoint(checkpoints, tmp_path):
         find_prefix(str(official.CONFIGS))
 
 
+@pytest.mark.parametrize("name", ["ck [7]", "c\\7", "caf\udce9"])
+def test_a_checkpoint_whose_name_is_odd(name, checkpoints, tmp_path):
+    """TensorFlow takes such names for patterns, or cannot write them as UTF-8."""
+    source = pathlib.Path(checkpoints["wat_finetune"]).parent
+    folder = shutil.copytree(source, tmp_path / name)
+    for file in folder.glob("ckpt-7.*"):
+        file.rename(folder / file.name.replace("ckpt", "ck[p]t"))
+    (folder / "checkpoint").unlink(missing_ok=True)
+    prefix = f"{folder}/ck[p]t-7"
+    assert find_prefix(str(folder)) == find_prefix(f"{prefix}.index") == prefix
+    found, expected = SourceCheckpoint(prefix), SourceCheckpoint(checkpoints["wat_finetune"])
+    assert found.shapes == expected.shapes and found.step() == 7
+    assert [os.path.basename(file) for file in found.files][0] == "ck[p]t-7.index"
+    key = next(key for key in found.shapes if key.startswith("model/"))
+    np.testing.assert_array_equal(found.read(key), expected.read(key))
+    with pytest.raises(UserError, match=r"its folder holds ck\[p\]t-7.index"):
+        find_prefix(f"{folder}/other")
+
+
 def test_another_input_size_interpolates_the_positions(checkpoints, read_config):
     source = SourceCheckpoint(checkpoints["tx_fac"])
     same = convert_official(source, read_config("tx_fac.gin")).model

@@ -151,10 +151,73 @@ def test_a_stopped_run_goes_on(videos, server, address, tmp_path, monkeypatch):
     )
 
 
-def test_a_name_that_is_not_utf8(videos, address, tmp_path):
-    shutil.copy(videos / "dark.mp4", os.fsencode(videos) + b"/caf\xe9.mp4")
-    embed(videos, tmp_path / "a", server=address, quiet=True)
-    assert "caf\\udce9.mp4" in open_index(tmp_path / "a").clips().files
+def test_a_name_that_is_not_utf8(videos, server, address, tmp_path, capsys):
+    folder = tmp_path / "v\udce9"  # the folder has such a name too
+    folder.mkdir()
+    shutil.copy(videos / "dark.mp4", folder / "caf\udce9.mp4")
+    shutil.copy(videos / "broken.mp4", folder / "br\udcff.mp4")
+    out, page = tmp_path / "a", tmp_path / "found.html"
+    flags = [f"--videos={folder}", f"--out={out}", f"--server={address}"]
+    assert embed_command.main(flags) == 0
+    assert "not used: br\\xff.mp4: not a readable" in capsys.readouterr().out
+    opened = open_index(out)
+    assert opened.clips().files == ["caf\udce9.mp4"]
+    assert opened.manifest["quarantine"][0]["file"] == "br\udcff.mp4"
+    assert b"caf\\udce9.mp4" in (out / "videos.jsonl").read_bytes()
+    hit = search(out, "dark").hits[0]
+    assert os.path.isfile(os.path.join(opened.manifest["settings"]["videos"], hit.file))
+    assert search_command.main([f"--index={out}", "dark", f"--html={page}"]) == 0
+    assert "caf\\xe9.mp4  0:00.0" in capsys.readouterr().out
+    text = page.read_text(encoding="utf-8")
+    assert "caf\\xe9.mp4" in text and text.count("data:image/jpeg;base64,") == 1
+    server.seen.clear()
+    embed(folder, out, server=address, quiet=True)  # nothing is embedded twice
+    assert not [rows for _, signature, rows in server.seen if signature != "describe"]
+
+
+def test_an_index_with_made_up_names_goes_on(index, videos, address):
+    """Earlier indexes hold the escape itself, which is no name of a file."""
+    log = index / "videos.jsonl"
+    log.write_bytes(log.read_bytes().replace(b"dark.mp4", b"caf\\\\udce9.mp4"))
+    assert "caf\\udce9.mp4" in open_index(index).clips().files
+    os.rename(videos / "dark.mp4", videos / "caf\udce9.mp4")
+    embed(videos, index, server=address, quiet=True)
+    files = open_index(index).clips().files
+    assert "caf\udce9.mp4" in files and "caf\\udce9.mp4" not in files
+
+
+def test_words_that_are_not_utf8(index, capsys):
+    assert search_command.main([f"--index={index}", "caf\udce9"]) == 2
+    error = capsys.readouterr().err
+    assert error == "error: the words 'caf\\\\xe9' are not valid UTF-8; write them in UTF-8\n"
+
+
+def test_links_are_followed_and_the_index_is_left_out(videos, address, tmp_path):
+    os.rename(videos / "sub", tmp_path / "disk2")
+    os.symlink(tmp_path / "disk2", videos / "sub")
+    os.symlink(videos, tmp_path / "disk2" / "up")  # a loop
+    os.symlink(tmp_path / "absent.mp4", videos / "lost.mp4")
+    out = videos / "index"
+    embed(videos, out, server=address, quiet=True)
+    shutil.copy(videos / "dark.mp4", out / "inside.mp4")
+    embed(videos, out, server=address, quiet=True)
+    opened = open_index(out)
+    assert set(opened.clips().files) == {"dark.mp4", "flash.mp4", "sub/grey.mp4"}
+    reasons = {entry["file"]: entry["reason"] for entry in opened.manifest["quarantine"]}
+    assert set(reasons) == {"broken.mp4", "lost.mp4"} and "No such file" in reasons["lost.mp4"]
+
+
+def test_odd_names_and_the_home_folder(videos, address, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    odd = tmp_path / "v [1]*"
+    os.rename(videos, odd)
+    flags = ["--videos=~/v [1]*", "--out=~/i [1]?", f"--server={address}"]
+    assert embed_command.main(flags) == 0
+    found = search("~/i [1]?", video="~/v [1]*/dark.mp4")
+    assert found.hits[0].file == "dark.mp4" and found.videos == str(odd)
+    flags = ["--index=~/i [1]?", "--audio=~/v [1]*/flash.mp4", "--html=~/p [1].html"]
+    assert search_command.main(flags) == 0
+    assert (tmp_path / "p [1].html").is_file()
 
 
 def test_batches_go_across_videos(videos, server, address, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -331,12 +332,15 @@ def test_async_client_gives_the_same(client, server, videos):
     assert description == client.describe("video")
 
 
-def test_command_line(server, videos, capsys):
+def test_command_line(server, videos, tmp_path, capsys):
     flag = f"--server=localhost:{server.port}"
     assert client_command.main(["text", "a red circle", "bright", flag]) == 0
     out = capsys.readouterr().out
     assert "model text version 1 (weights aaaa" in out and "shared with video: 4 numbers" in out
     assert "a red circle   0.0" in out and "cosines:" in out
+    odd = shutil.copy(videos / "bright.mp4", tmp_path / "caf\udce9.mp4")
+    assert client_command.main(["video", str(odd), flag]) == 0
+    assert "caf\\xe9.mp4   0." in capsys.readouterr().out
     path = str(videos / "bright.mp4")
     assert client_command.main(["video", path, flag, "--space=audio", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
@@ -353,6 +357,8 @@ def test_command_line(server, videos, capsys):
         (["video", "absent.mp4"], "error: absent.mp4: no such file\n"),
         (["text", "x", "--space=sound"], "error: space='sound' for text"),
         (["classify", "x", "--model=other"], "model other: NOT_FOUND"),
+        (["text", "caf\udce9"], "error: embed_text: 'caf\\\\xe9' is not valid UTF-8"),
+        (["video", "caf\udce9.mp4"], "error: caf\\xe9.mp4: no such file\n"),
     ],
 )
 def test_command_line_mistakes(server, capsys, flags, message):

@@ -62,7 +62,7 @@ def shards(tmp_path_factory) -> pathlib.Path:
     """``train`` (10 records in 2 shards), ``val`` (5 records) and a word vocabulary."""
     import tensorflow as tf
 
-    folder = tmp_path_factory.mktemp("shards")
+    folder = tmp_path_factory.mktemp("shards [a]?")  # a name that could be a pattern
     for split, counts in (("train", (6, 4)), ("val", (5,))):
         (folder / split).mkdir()
         for shard, count in enumerate(counts):

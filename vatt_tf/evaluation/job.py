@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -132,7 +133,7 @@ class Job:
     def weights(self) -> str:
         """The folder whose weights are evaluated."""
         best = self.options.checkpoint == BEST
-        return str(pathlib.Path(self.run_dir) / BEST) if best else self.run_dir
+        return os.path.join(self.run_dir, BEST) if best else self.run_dir
 
     @property
     def views(self) -> Views:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+from vatt_tf import paths
 from vatt_tf.data import pipeline
 from vatt_tf.data.inventory import read_inventory, refuse_shared
 from vatt_tf.data.labels import labels_of, read_labels
@@ -87,7 +88,7 @@ def _root(found: EvaluationSource) -> str:
             f"{found.path}: no prepared folder with a train split; name the clips to fit the probe "
             "on with --train_data"
         )
-    return str(pathlib.Path(found.path).parent)
+    return paths.as_text(pathlib.Path(found.path).parent)
 
 
 def _validation(train: EvaluationSource, test: EvaluationSource) -> EvaluationSource | None:
@@ -96,8 +97,9 @@ def _validation(train: EvaluationSource, test: EvaluationSource) -> EvaluationSo
         return None
     folder = pathlib.Path(_root(train))
     for name in VALIDATION:
-        if (folder / name).is_dir() and str(folder / name) != test.path:
-            found = find_source(str(folder / name))
+        beside = paths.as_text(folder / name)
+        if (folder / name).is_dir() and beside != test.path:
+            found = find_source(beside)
             return found if found.records else None
     return None
 

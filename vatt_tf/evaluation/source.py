@@ -74,12 +74,12 @@ def find_source(data: str, held_out: Sequence[str] = HELD_OUT) -> EvaluationSour
         manifest = _read_manifest(path.parent / "manifest.json")
         if path.name in manifest.get("splits", {}):
             return _from_manifest(path, path.name, manifest)
-    return EvaluationSource(str(path))
+    return EvaluationSource(paths.as_text(path))
 
 
 def _from_manifest(folder: pathlib.Path, split: str, manifest: dict) -> EvaluationSource:
     return EvaluationSource(
-        path=str(folder),
+        path=paths.as_text(folder),
         split=split,
         records=manifest["splits"][split].get("records"),
         labels=tuple(str(label) for label in manifest.get("labels", ())),

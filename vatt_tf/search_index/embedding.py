@@ -16,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 
+from vatt_tf import paths
 from vatt_tf.data import media
 from vatt_tf.data.scan import VIDEO_SUFFIXES, find_files
 from vatt_tf.data.schema import ClipSpec
@@ -75,7 +76,7 @@ def find_videos(
     Raises:
         UserError: If there is no such folder or no video in it.
     """
-    root = pathlib.Path(folder)
+    root = pathlib.Path(paths.expand(folder)).absolute()
     if not root.is_dir():
         raise UserError(f"--videos={folder}: no such folder")
     found = []

@@ -127,7 +127,7 @@ def tokenizer_beside(path: str | tuple[str, ...]) -> str:
     for place in (shards, *map(pathlib.Path, found[:1])):
         for folder in (place, *place.parents[:2]):
             if (folder / "tokenizer").is_dir():
-                return str(folder / "tokenizer")
+                return paths.as_text(folder / "tokenizer")
     if not found:
         raise UserError(f"{shards}: nothing there; {HOW_TO_MAKE_SHARDS}")
     raise UserError(f"{shards}: no folder tokenizer/ beside these shards; set train.tokenizer_file")
