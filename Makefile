@@ -6,6 +6,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Tells an environment that this file made, finished or not, from one of yours.
+MADE := $(VENV)/.made_by_vatt_tf
 EXTRAS := beam,test,lint
 PYTHON :=
 
@@ -15,6 +17,7 @@ PYTHON :=
 help:
 	@echo 'make quickstart                sample videos, a tiny model, its report, a served search'
 	@echo 'make quickstart VIDEOS=/path   the same with the videos in /path'
+	@echo 'make quickstart VIDEOS=/other DATA=data/other RUN=runs/other   another folder beside it'
 	@echo 'make test                      all tests; ARGS="..." are handed to pytest'
 	@echo 'make serving-conformance SERVER=host:port   whether a server answers as TF Serving does'
 	@echo 'make lint                      style, format and types'
@@ -44,8 +47,13 @@ $(INSTALLED): setup.py pyproject.toml constraints.txt
 	  echo '       make PYTHON=/path/to/python3.11 ...' >&2; \
 	  exit 2; \
 	fi; \
+	if [ -e $(VENV) ] && [ ! -e $(MADE) ] && [ ! -e $(INSTALLED) ]; then \
+	  echo 'error: $(VENV) is there, and this Makefile did not make it; nothing was changed.' >&2; \
+	  echo '       Move it away, or name another place: make VENV=.venv-vatt ...' >&2; \
+	  exit 2; \
+	fi; \
 	echo "Installing into $(VENV) with $$found (0.9 GB to download, 2 to 4 minutes) ..."; \
-	$$found -m venv $(VENV)
+	mkdir -p $(VENV) && touch $(MADE) && $$found -m venv $(VENV)
 	@$(PIP_INSTALL) --upgrade pip
 	@$(PIP_INSTALL) --build-constraint=constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
@@ -95,5 +103,9 @@ docs: $(INSTALLED)
 	$(BIN)/python tools/generate_config_docs.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
-	find vatt_tf tests tools examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	@if [ -e $(VENV) ] && [ ! -e $(MADE) ] && [ ! -e $(INSTALLED) ]; then \
+	  echo 'kept: $(VENV), which this Makefile did not make'; else rm -rf $(VENV); fi
+	rm -rf vatt_tf.egg-info build/lib build/bdist.* .pytest_cache .ruff_cache .mypy_cache
+	rm -f dist/vatt_tf-*
+	rmdir build dist 2>/dev/null || true
+	find vatt_tf export serving tests tools examples -name __pycache__ -type d -prune -exec rm -rf {} +

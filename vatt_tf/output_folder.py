@@ -78,17 +78,13 @@ class OutputFolder:
         """
         found: dict[str, None] = {}
         for name in names:
-            for folder in _folders(name):
-                path = self.path / folder
-                if folder in self or not os.path.lexists(path) or folder in found:
+            for part in dict.fromkeys((*_folders(name), name)):  # the top folder first
+                path = self.path / part
+                if part in self or not os.path.lexists(path):
                     continue
-                if not path.is_dir() or any(path.iterdir()):
-                    found[folder] = None
-            path = self.path / name
-            if name.endswith("/") or name in self or not os.path.lexists(path):
-                continue
-            if not any(folder in found for folder in _folders(name)):
-                found[name] = None
+                if not part.endswith("/") or not path.is_dir() or any(path.iterdir()):
+                    found[part] = None
+                    break
         return list(found)
 
     def check(self, names: Iterable[str]) -> None:

@@ -27,7 +27,14 @@ def manager(run_dir, keep=2):
     optimizer.build(model.trainable_variables)
     step = tf.Variable(0, dtype=tf.int64)
     return model, RunCheckpointManager(
-        str(run_dir), model, optimizer, step, own_folder=str(run_dir), every=1, minutes=0, max_to_keep=keep
+        str(run_dir),
+        model,
+        optimizer,
+        step,
+        own_folder=str(run_dir),
+        every=1,
+        minutes=0,
+        max_to_keep=keep,
     )
 
 
