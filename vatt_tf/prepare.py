@@ -459,6 +459,9 @@ def _print_summary(content: dict[str, Any], out: str) -> None:
             print(f"  {entry['file']}: {entry['reason']}")
     if content["warnings"]:
         print(f"warnings: {len(content['warnings'])} (in {out}/manifest.json)")
+        for entry in content["warnings"]:
+            if entry["warning"].startswith("--"):  # a flag without effect
+                print(f"  {entry['warning']}")
     for kind, file in content["tokenizers"].items():
         print(f"{kind} vocabulary: {out}/{file}")
 

@@ -138,7 +138,11 @@ def _columns(header: Record, separator: str) -> list[str]:
     names = column_names(header, COLUMNS)
     for name in names:
         for other in SEPARATORS:
-            if other in name and other != separator and normal_name(name.split(other)[0]) in COLUMNS:
+            if (
+                other in name
+                and other != separator
+                and normal_name(name.split(other)[0]) in COLUMNS
+            ):
                 raise TableError(
                     header.line, f"'{name}' is not the name of a column; expected one separator"
                 )

@@ -24,30 +24,52 @@ MEDIA_SUFFIXES = {
 }
 
 
+# Folders of operating systems, network disks and archives, in small letters.
+SYSTEM_FOLDERS = frozenset(
+    ("$recycle.bin", "system volume information", "@eadir", "#recycle", "lost+found", "__macosx")
+)
+
+
+def is_hidden(folder: str) -> bool:
+    """Whether a folder of this name is left out: hidden, or a system folder."""
+    return folder.startswith(".") or folder.lower() in SYSTEM_FOLDERS
+
+
 def scan(
-    root: str | os.PathLike[str], suffixes: Sequence[str], quarantine: list[dict[str, Any]]
+    root: str | os.PathLike[str],
+    suffixes: Sequence[str],
+    quarantine: list[dict[str, Any]],
+    leave_out: Sequence[str | os.PathLike[str]] = (),
 ) -> tuple[list[str], dict[str, list[str]]]:
     """Media files below a folder, and its caption files by the stems they may belong to.
 
     Args:
-        root: Folder; links are followed, hidden files and folders left out.
+        root: Folder; links are followed, hidden files and folders and system folders left out.
         suffixes: Endings of the media files, in small letters.
         quarantine: Takes an entry for each file whose name cannot be stored.
+        leave_out: Folders that are not searched, under whatever name they are met. One that
+            holds ``root`` only keeps links from leading out of it.
 
     Returns:
         Paths relative to ``root`` with forward slashes, sorted; caption files by stem.
     """
     root = os.fspath(root)
+    real_root = os.path.realpath(root)
+    closed = [os.path.realpath(folder) for folder in leave_out]
     media: list[str] = []
     captions: dict[str, list[str]] = defaultdict(list)
     seen: set[str] = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back up
+        if real in seen or any(
+            _is_below(real, folder)
+            and not (_is_below(real_root, folder) and _is_below(real, real_root))
+            for folder in closed
+        ):  # a link that leads back up, or a folder to leave out
             subfolders.clear()
             continue
         seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        subfolders[:] = sorted(name for name in subfolders if not is_hidden(name))
         inside = pathlib.PurePath(os.path.relpath(folder, root))
         for name in sorted(files):
             suffix = os.path.splitext(name)[1].lower()
@@ -70,3 +92,8 @@ def scan(
             else:
                 media.append(path)
     return sorted(media), captions
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """Whether a real path is a real folder or lies in it."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

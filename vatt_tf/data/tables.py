@@ -33,11 +33,11 @@ class TableError(UserError):
 
 
 class Record(NamedTuple):
-    """A record of a table.
+    r"""A record of a table.
 
     Attributes:
         line: Line in which it begins, from 1.
-        fields: Values without their quotes and outer blanks; line breaks are ``\\n``.
+        fields: Values without their quotes and outer blanks; line breaks are ``\n``.
         breaks: Line of the opening quote by index, for fields that go over several lines.
         stray: Indices of the fields without quotes around them that hold an odd number of quotes.
     """
@@ -193,11 +193,11 @@ def choose_separator(
         TableError: A quote in the header is not closed.
     """
     first = next((index for index, line in enumerate(lines) if line.strip()), len(lines))
-    candidates = SEPARATORS
+    candidates: Sequence[str] = SEPARATORS
     if first < len(lines):
         match = re.fullmatch(r'"?sep=(.)"?[;,\t]*\s*', lines[first], re.IGNORECASE)  # of Excel
         if match:
-            candidates, first = (match[1],), first + 1
+            candidates, first = [match[1]], first + 1
     found: list[tuple[int, str, int, Record | None]] = []
     failure: TableError | None = None
     for separator in candidates:
@@ -211,7 +211,8 @@ def choose_separator(
         found.append((count, separator, reader.at, header))
     if failure and not any(count for count, *_ in found):
         raise failure
-    return max(found, key=lambda each: each[0])[1:]  # of equals the first
+    _, separator, behind, header = max(found, key=lambda each: each[0])  # of equals the first
+    return separator, behind, header
 
 
 def check_width(record: Record, names: Sequence[str], separator: str) -> None:
@@ -235,8 +236,10 @@ def check_width(record: Record, names: Sequence[str], separator: str) -> None:
     if len(fields) < width:
         for other in SEPARATORS:
             # In a short row of the right kind the own separator comes first.
-            if other != separator and fields[0].count(other) and (
-                separator.join(fields).count(other) >= width - 1
+            if (
+                other != separator
+                and fields[0].count(other)
+                and (separator.join(fields).count(other) >= width - 1)
             ):
                 raise TableError(
                     record.line,
