@@ -93,7 +93,7 @@ def prepare(
     if manifest is not None:
         rows = read_rows(manifest)
     labels = layout.labels if layout is not None else None
-    plan = planning.make_plan(videos, settings, rows, captions_dir, labels)
+    plan = planning.make_plan(videos, settings, rows, captions_dir, labels, leave_out=(out,))
     out = pathlib.Path(out)
     identity = _identity(videos, plan, settings, layout)
     for note in ShardsFolder(out).check(plan, identity, tokenizers, replace):
@@ -488,6 +488,9 @@ def _print_summary(content: dict[str, Any], out: str) -> None:
             print(paths.shown(f"  {entry['file']}: {entry['reason']}"))
     if content["warnings"]:
         print(f"warnings: {len(content['warnings'])} (in {out}/manifest.json)")
+        for entry in content["warnings"]:
+            if entry["warning"].startswith("--"):  # a flag without effect
+                print(f"  {entry['warning']}")
     for kind, file in content["tokenizers"].items():
         print(f"{kind} vocabulary: {out}/{file}")
 

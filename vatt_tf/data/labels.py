@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,31 @@ from vatt_tf.errors import UserError
 if TYPE_CHECKING:
     from vatt_tf.data.sources import Sources
 
+_INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))  # blanks without width
 HOW_TO_NAME_CLASSES = "give a label file: a class a line, in the order of the indices"
+
+
+def normal_label(text: str) -> str:
+    """A class name in Unicode's composed form (NFC) with single blanks inside."""
+    if text.isascii():
+        return " ".join(text.split())
+    return " ".join(unicodedata.normalize("NFC", text.translate(_INVISIBLE)).split())
+
+
+def look_alikes(labels: Iterable[str]) -> list[list[str]]:
+    """Groups of labels that differ only by case, blanks, underscores or Unicode form."""
+    groups: dict[str, list[str]] = {}
+    for label in labels:
+        plain = unicodedata.normalize("NFKC", label).casefold()
+        key = unicodedata.normalize("NFKC", re.sub(r"[\s_]+", "", plain))
+        groups.setdefault(key, []).append(label)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def read_labels(path: str | os.PathLike) -> tuple[str, ...]:
     """Reads a label file: a class a line, index order; empty lines at the end do not count.
+
+    Blanks and Unicode forms are those of ``normal_label``, as in the labels of a manifest CSV.
 
     Raises:
         UserError: The file cannot be read, holds no class, an empty line, or a class twice.
@@ -29,7 +50,7 @@ def read_labels(path: str | os.PathLike) -> tuple[str, ...]:
         text, _ = decode_text(_read_bytes(path), str(path))
     except OSError as error:
         raise UserError(f"the label file {path} cannot be read: {error.strerror}") from error
-    names = [line.strip() for line in text.rstrip().splitlines()]
+    names = [normal_label(line) for line in text.rstrip().splitlines()]
     if not names:
         raise UserError(f"the label file {path} is empty: expected a class a line")
     lines: dict[str, int] = {}

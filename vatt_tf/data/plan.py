@@ -14,10 +14,11 @@ import math
 import os
 import pathlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from vatt_tf.data.captions import pick_caption_file
+from vatt_tf.data.file_names import FileNames, FoundFile
 from vatt_tf.data.leaks import same_clips, tell_some
 from vatt_tf.data.manifest import Row, Rows
 from vatt_tf.data.scan import MEDIA_SUFFIXES, VIDEO_SUFFIXES, scan
@@ -28,6 +29,9 @@ SHARD_INPUT_BYTES = 64 * 2**20  # of video files; a shard is a few times larger
 
 
 __all__ = ["VIDEO_SUFFIXES", "Plan", "PlanError", "Settings", "Shard", "Video", "make_plan"]
+
+
+Span = tuple[float | None, float | None, list[str], list[str]]  # start, end, labels, captions
 
 
 class PlanError(UserError):
@@ -119,7 +123,7 @@ class Video:
     split: str
     size: int
     changed: int
-    rows: list[tuple[float | None, float | None, list[str], list[str]]]
+    rows: list[Span]
     captions: str | None = None
     captions_state: tuple[int, int] | None = None
 
@@ -156,7 +160,16 @@ class Shard:
 
 @dataclasses.dataclass
 class Plan:
-    """All shards, and what was found wrong before any video was opened."""
+    """All shards, and what was found wrong before any video was opened.
+
+    Attributes:
+        shards: Shards of all splits.
+        labels: Class names in index order.
+        quarantine: Files and lines that are left out, with the reason.
+        warnings: What was mended or ignored.
+        videos: Number of files.
+        columns: Known columns of the manifest CSV; empty without one.
+    """
 
     shards: list[Shard]
     labels: list[str]
@@ -172,6 +185,7 @@ def make_plan(
     rows: Rows | None = None,
     captions_dir: str | os.PathLike | None = None,
     labels: Sequence[str] | None = None,
+    leave_out: Sequence[str | os.PathLike] = (),
 ) -> Plan:
     """Plans the shards of a folder.
 
@@ -181,6 +195,7 @@ def make_plan(
         rows: Manifest CSV; only the videos that it names are used.
         captions_dir: Folder of the caption files when they do not lie beside the videos.
         labels: All classes in index order; None: those of the rows in alphabetical order.
+        leave_out: Folders that are not searched; files in them that the rows name are used.
 
     Raises:
         PlanError: No such folder, nothing to be found in it, or the same clip in two splits.
@@ -192,9 +207,11 @@ def make_plan(
     warnings: list[dict[str, Any]] = []
     found: list[Video] = []
     suffixes = MEDIA_SUFFIXES[settings.media]
-    names, caption_names = scan(root, suffixes, quarantine)
+    aliases: dict[str, set[str]] = {}
+    names, caption_names = scan(root, suffixes, quarantine, leave_out)
+    files = FileNames(root, [*names, *caption_names])
     if rows is None:
-        found = _from_folder(root, names, settings, quarantine)
+        found = _from_folder(names, files, settings, quarantine, warnings)
         if not found and not quarantine:
             shown = VIDEO_SUFFIXES if settings.media == "video" else suffixes
             other = " and ".join(f"--media={m}" for m in MEDIA_SUFFIXES if m != settings.media)
@@ -205,18 +222,24 @@ def make_plan(
     else:
         quarantine.extend(rows.quarantine)
         warnings.extend(rows.warnings)
-        found = _from_rows(root, rows.rows, quarantine)
+        found, aliases = _from_rows(rows, files, quarantine, warnings)
+        warnings.extend(
+            {"file": rows.source, "warning": note}
+            for note in _without_effect(rows, found, settings, captions_dir, labels is None)
+        )
     if captions_dir is not None:
         if not pathlib.Path(captions_dir).is_dir():
             raise PlanError(f"--captions_dir={captions_dir}: no such folder")
-        _, caption_names = scan(captions_dir, (), [])
+        _, caption_names = scan(captions_dir, (), [], leave_out)
+        files = FileNames(captions_dir, caption_names)
+    caption_names = {files.rename(stem): caption_names[stem] for stem in caption_names}
     _attach_captions(found, caption_names, root, captions_dir, settings.language, warnings)
-    _refuse_leaks(found, settings.max_clip_seconds)
+    _refuse_leaks(found, aliases, settings.max_clip_seconds)
     if labels is None:
         labels = sorted({label for video in found for row in video.rows for label in row[2]})
     shards = _shards(found, list(labels), settings)
     count = len({video.file for video in found})
-    columns = rows.columns if rows is not None else ()
+    columns = () if rows is None else rows.columns
     return Plan(shards, list(labels), quarantine, warnings, count, columns)
 
 
@@ -226,50 +249,144 @@ def _hash(text: str) -> float:
 
 
 def _from_folder(
-    root: pathlib.Path, names: list[str], settings: Settings, quarantine: list
+    names: list[str], files: FileNames, settings: Settings, quarantine: list, warnings: list
 ) -> list[Video]:
-    order = sorted(names, key=lambda name: (_hash("split:" + name), name))
+    several: dict[Hashable, list[FoundFile]] = defaultdict(list)
+    for written in names:
+        file = _find(files, written, quarantine)
+        if file is not None:
+            several[file.identity].append(file)
+    chosen: dict[str, FoundFile] = {}
+    for same in several.values():
+        first, *others = sorted(same, key=lambda file: file.name)
+        chosen[first.name] = first
+        if others:
+            shown = ", ".join(file.name for file in others)
+            note = f"the same file is also called {shown}; it is used once"
+            warnings.append({"file": first.name, "warning": note})
+    order = sorted(chosen, key=lambda name: (_hash("split:" + name), name))
     held = {name for name in order if _hash("split:" + name) < settings.val_fraction}
     if settings.val_fraction and len(order) > 1:
         # With a handful of videos chance must not leave a split empty.
         held = held or {order[0]}
         held -= {order[-1]}
-    found: list[Video] = []
-    for name in names:
-        split = "val" if name in held else "train"
-        _add_video(found, root / name, name, split, [], quarantine)
-    return found
+    return [
+        _video(chosen[name], name, "val" if name in held else "train", [])
+        for name in sorted(chosen)
+    ]
 
 
-def _from_rows(root: pathlib.Path, rows: list[Row], quarantine: list) -> list[Video]:
-    grouped: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        name = row.path
-        if os.path.isabs(name) and pathlib.PurePath(name).is_relative_to(root.absolute()):
-            name = os.path.relpath(name, root.absolute())
-        grouped[pathlib.PurePath(name).as_posix(), row.split].append(row)
-    found: list[Video] = []
-    for (name, split), members in sorted(grouped.items()):
+def _from_rows(
+    rows: Rows, files: FileNames, quarantine: list, warnings: list
+) -> tuple[list[Video], dict[str, set[str]]]:
+    """The videos of the rows, and what the list calls each of them."""
+    by_path: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows.rows:
+        by_path[row.path, row.split].append(row)
+    located: dict[str, FoundFile | None] = {}
+    grouped: dict[tuple[Hashable, str], list[tuple[FoundFile, Row]]] = defaultdict(list)
+    for (path, split), members in sorted(by_path.items()):
+        if path not in located:
+            located[path] = _find(files, path, quarantine)
+        file = located[path]
+        if file is not None:
+            grouped[file.identity, split] += [(file, row) for row in members]
+    # Under one name in all splits.
+    names: dict[Hashable, FoundFile] = {}
+    for (identity, _), group in grouped.items():
+        first = min((file for file, _ in group), key=lambda file: file.name)
+        names[identity] = min(first, names.get(identity, first), key=lambda file: file.name)
+    found = []
+    aliases: dict[str, set[str]] = defaultdict(set)
+    for (identity, split), group in grouped.items():
+        members = [row for _, row in group]
+        aliases[names[identity].name].update(row.path for row in members)
         members.sort(key=lambda row: (row.start or 0.0, row.end or math.inf, row.line))
-        spans = [(row.start, row.end, row.labels, row.captions) for row in members]
-        _add_video(found, root / name, name, split, spans, quarantine)
-    return found
+        spans = _merge_spans(members, rows.source, names[identity].name, warnings)
+        found.append(_video(names[identity], names[identity].name, split, spans))
+    found.sort(key=lambda video: (video.file, video.split))
+    return found, aliases
 
 
-def _refuse_leaks(found: list[Video], max_clip_seconds: float) -> None:
+def _merge_spans(members: list[Row], source: str, file: str, warnings: list) -> list[Span]:
+    """The spans of a video; the same one under two names of the file is one clip."""
+    spans: list[Span] = []
+    first: dict[tuple[float | None, float | None], tuple[Row, Span]] = {}
+    for row in members:
+        span = (row.start, row.end, list(row.labels), list(row.captions))
+        known, merged = first.setdefault((row.start, row.end), (row, span))
+        if known.path == row.path:  # one name: the list has merged what it repeats
+            spans.append(span)
+            continue
+        merged[2].extend(label for label in row.labels if label not in merged[2])
+        merged[3].extend(text for text in row.captions if text not in merged[3])
+        where = f"{source} line {row.line}: " if row.line else ""
+        note = f"{where}'{row.path}' is the same file as '{known.path}', and the span is the same"
+        warnings.append({"file": file, "warning": f"{note}; they are one clip"})
+    return spans
+
+
+def _without_effect(
+    rows: Rows,
+    found: list[Video],
+    settings: Settings,
+    captions_dir: str | os.PathLike | None,
+    chosen: bool,
+) -> list[str]:
+    """Notes on settings that change nothing beside a list.
+
+    Args:
+        rows: The list.
+        found: Its videos.
+        settings: All settings.
+        captions_dir: Folder of caption files.
+        chosen: Whether the settings are the user's, not those recommended for a data set.
+    """
+    default = Settings()
+    notes = []
+    if settings.val_fraction:
+        notes.append(
+            f"--val_fraction has no effect: it is {settings.val_fraction:g}, but the list names "
+            "the splits (a line without one is train)"
+        )
+    if chosen and found and all(row[0] is not None for video in found for row in video.rows):
+        for name in ("cut", "min_clip_seconds"):
+            if getattr(settings, name) != getattr(default, name):
+                notes.append(
+                    f"--{name} has no effect: it is {getattr(settings, name)}, but every line of "
+                    "the list has its times"
+                )
+    if found and all(any(row[3] for row in video.rows) for video in found):
+        if settings.language != default.language:
+            notes.append(
+                f"--language has no effect: it is {settings.language}, but the list has the "
+                "captions of every video"
+            )
+        if captions_dir is not None:
+            notes.append(
+                f"--captions_dir has no effect: it is {captions_dir}, but the list has the "
+                "captions of every video"
+            )
+    return notes
+
+
+def _refuse_leaks(
+    found: list[Video], aliases: dict[str, set[str]], max_clip_seconds: float
+) -> None:
     """Refuses the same clip (same file, overlapping times) in two splits."""
-    spans: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
+    parts: dict[str, list[Video]] = defaultdict(list)
     for video in found:
-        for start, end, *_ in video.rows:
-            span = (video.file, start or 0.0, math.inf if end is None else end)
-            if end is None or span[2] - span[1] <= max_clip_seconds:  # a longer one is left out
-                spans[video.split].append(span)
+        parts[video.file].append(video)
     shared = []
-    for first, second in itertools.combinations(sorted(spans), 2):
-        for i, j in same_clips(spans[first], spans[second]):
-            (file, *a), (_, *b) = spans[first][i], spans[second][j]
-            times = f"{a[0]:g}-{a[1]:g} s in {first}, {b[0]:g}-{b[1]:g} s in {second}"
-            shared.append(f"{file} ({times})")
+    for file, videos in parts.items():
+        others = ", ".join(sorted(aliases.get(file, set()) - {file}))
+        shown = f"{file} (in the list also {others})" if others else file
+        for first, second in itertools.combinations(videos, 2):
+            spans = [_spans(video, max_clip_seconds) for video in (first, second)]
+            for i, j in same_clips(*spans):
+                a, b = spans[0][i], spans[1][j]
+                times = f"{a[1]:g}-{a[2]:g} s in {first.split}, {b[1]:g}-{b[2]:g} s in"
+                shared.append(f"{shown} ({times} {second.split})")
     if shared:
         raise PlanError(
             f"{len(shared)} clips are in two splits: {tell_some(shared)}. A model must not be "
@@ -277,16 +394,26 @@ def _refuse_leaks(found: list[Video], max_clip_seconds: float) -> None:
         )
 
 
-def _add_video(
-    found: list[Video], path: pathlib.Path, name: str, split: str, rows: list, quarantine: list
-) -> None:
+def _spans(video: Video, max_clip_seconds: float) -> list[tuple[str, float, float]]:
+    spans = []
+    for start, end, *_ in video.rows:
+        span = (video.file, start or 0.0, math.inf if end is None else end)
+        if end is None or span[2] - span[1] <= max_clip_seconds:  # a longer one is left out
+            spans.append(span)
+    return spans
+
+
+def _find(files: FileNames, written: str, quarantine: list) -> FoundFile | None:
     try:
-        state = path.stat()
+        return files.find(written)
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
-        quarantine.append({"file": name, "reason": f"{reason} (looked for {path})"})
-        return
-    found.append(Video(name, str(path.absolute()), split, state.st_size, state.st_mtime_ns, rows))
+        quarantine.append({"file": written, "reason": f"{reason} (looked for {error.filename})"})
+        return None
+
+
+def _video(file: FoundFile, name: str, split: str, rows: list) -> Video:
+    return Video(name, file.path, split, file.state.st_size, file.state.st_mtime_ns, rows)
 
 
 def _attach_captions(

@@ -25,6 +25,17 @@ MEDIA_SUFFIXES = {
 }
 
 
+# Folders of operating systems, network disks and archives, in small letters.
+SYSTEM_FOLDERS = frozenset(
+    ("$recycle.bin", "system volume information", "@eadir", "#recycle", "lost+found", "__macosx")
+)
+
+
+def is_hidden(folder: str) -> bool:
+    """Whether a folder of this name is left out: hidden, or a system folder."""
+    return folder.startswith(".") or folder.lower() in SYSTEM_FOLDERS
+
+
 def scan(
     root: str | os.PathLike[str],
     suffixes: Sequence[str],
@@ -34,11 +45,11 @@ def scan(
     """Media files below a folder, and its caption files by the stems they may belong to.
 
     Args:
-        root: Folder; links are followed, hidden files and folders left out.
+        root: Folder; links are followed, hidden files and folders and system folders left out.
         suffixes: Endings of the media files, in small letters.
         quarantine: Takes an entry for each file whose name cannot be stored.
-        leave_out: Folders below ``root`` that are not looked into, by whatever path they are
-            reached.
+        leave_out: Folders that are not searched, under whatever name they are met. One that
+            holds ``root`` only keeps links from leading out of it.
 
     Returns:
         Paths relative to ``root`` with forward slashes, sorted; caption files by stem.
@@ -69,24 +80,36 @@ def find_files(
     """Paths of the files below a folder, as :func:`scan` looks for them, in any encoding.
 
     Args:
-        root: Folder; links are followed, hidden files and folders left out.
+        root: Folder; links are followed, hidden files and folders and system folders left out.
         suffixes: Endings, in small letters.
-        leave_out: Folders below ``root`` that are not looked into.
+        leave_out: See :func:`scan`.
 
     Yields:
         Paths relative to ``root`` with forward slashes.
     """
     root = os.fspath(root)
-    seen = {os.path.realpath(folder) for folder in leave_out} - {os.path.realpath(root)}
+    real_root = os.path.realpath(root)
+    closed = [os.path.realpath(folder) for folder in leave_out]
+    seen: set[str] = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back up
+        left_out = any(
+            _is_below(real, other)
+            and not (_is_below(real_root, other) and _is_below(real, real_root))
+            for other in closed
+        )
+        if real in seen or left_out:  # a link that leads back up is seen
             subfolders.clear()
             continue
         seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        subfolders[:] = sorted(name for name in subfolders if not is_hidden(name))
         inside = pathlib.PurePath(os.path.relpath(folder, root))
         for name in sorted(files):
             suffix = os.path.splitext(name)[1].lower()
             if not name.startswith(".") and suffix in suffixes:
                 yield (inside / name).as_posix()
+
+
+def _is_below(path: str, folder: str) -> bool:
+    """Whether a real path is a real folder or lies in it."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

@@ -6,7 +6,7 @@ import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
-from vatt_tf.data.datasets.originals import Definition, Originals, read_lines, read_table
+from vatt_tf.data.datasets.originals import Definition, Once, Originals, read_lines, read_table
 from vatt_tf.data.plan import PlanError
 
 _SETTINGS = {"frame_rate": 25.0, "short_side": 256, "cut": "whole"}
@@ -20,21 +20,26 @@ def _ucf101(originals: Originals) -> Sequence[str]:
         return originals.official([folder + name for folder in _UCF_FOLDERS], holds)
 
     path = official("classInd.txt", "a line 'index class' for every class")
-    classes: dict[int, str] = {}
+    indices, names = Once(path, "index"), Once(path, "class")
     for line, text in enumerate(read_lines(path), 1):
         if text.strip():
             index, _, label = text.strip().partition(" ")
             if not index.isdecimal():
                 raise PlanError(f"{path} line {line}: '{text}' where 'index class' was expected")
-            classes[int(index)] = label.strip()
-    known = set(classes.values())
+            indices.add(int(index), label.strip(), line)
+            names.add(label.strip(), index, line)
+    classes, known = indices.values, set(names.values)
     for split in ("train", "test"):
         name = f"{split}list{originals.fold:02d}.txt"
         path = official(name, f"a line 'class/video.avi' for every {split} clip")
         for line, text in enumerate(read_lines(path), 1):
-            name = text.strip().partition(" ")[0]
+            name, _, index = text.strip().partition(" ")
             if not name:
                 continue
+            if index and not index.strip().isdecimal():
+                raise PlanError(
+                    f"{path} line {line}: '{text}' where 'class/video.avi index' was expected"
+                )
             label = name.partition("/")[0]
             if label not in known:
                 raise PlanError(f"{path} line {line}: the class '{label}' is not in classInd.txt")
@@ -59,7 +64,8 @@ def _hmdb_rows(originals: Originals) -> Iterator[tuple[str, str, int, int]]:
     table = originals.optional(["hmdb51.csv"])
     if table is not None:
         for line, row in read_table(table, ["video_id", "label", column]):
-            yield row["label"].removesuffix("_test"), row["video_id"], _use(row[column]), line
+            use = _use(row[column], table, line)
+            yield row["label"].removesuffix("_test"), row["video_id"], use, line
         return
     ending = f"_test_{column}.txt"
     found = [p for f in _HMDB_FOLDERS for p in (originals.annotations / f).glob(f"*{ending}")]
@@ -68,14 +74,16 @@ def _hmdb_rows(originals: Originals) -> Iterator[tuple[str, str, int, int]]:
         originals.official(names, "a line 'video.avi 0|1|2' for every clip of a class")
     for path in sorted(found):
         for line, text in enumerate(read_lines(path), 1):
-            name, _, use = text.strip().rpartition(" ")
-            if name:
-                yield path.name.removesuffix(ending), name, _use(use), line
+            name, _, used = text.strip().rpartition(" ")
+            if text.strip():
+                yield path.name.removesuffix(ending), name.strip(), _use(used, path, line), line
 
 
-def _use(text: str) -> int:
+def _use(text: str, path: pathlib.Path, line: int) -> int:
     if text not in ("0", "1", "2"):
-        raise PlanError(f"HMDB51 split: '{text}', expected 0 (unused), 1 (train) or 2 (test)")
+        raise PlanError(
+            f"{path} line {line}: '{text}' where 0 (unused), 1 (train) or 2 (test) was expected"
+        )
     return int(text)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vatt_tf.data.datasets.originals import Definition, Originals, read_table, seconds
+from vatt_tf.data.datasets.originals import Definition, Once, Originals, read_table, seconds
 from vatt_tf.data.plan import PlanError
 
 _SEGMENTS = {
@@ -17,12 +17,13 @@ _COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 
 def _read(originals: Originals) -> Sequence[str]:
     path = originals.official(["class_labels_indices.csv"], "index,mid,display_name of every class")
-    names: dict[str, str] = {}
-    order: dict[int, str] = {}
+    classes, indices = Once(path, "class"), Once(path, "index")
     for line, row in read_table(path, ["index", "mid", "display_name"]):
         if not row["index"].isdecimal():
             raise PlanError(f"{path} line {line}: index '{row['index']}' is no whole number")
-        names[row["mid"]] = order[int(row["index"])] = row["display_name"]
+        classes.add(row["mid"], row["display_name"], line)
+        indices.add(int(row["index"]), row["display_name"], line)
+    names, order = classes.values, indices.values
     holds = f"{', '.join(_COLUMNS)} of every segment"
     originals.official(["eval_segments.csv"], holds)
     originals.official(["balanced_train_segments.csv", "unbalanced_train_segments.csv"], holds)
@@ -32,7 +33,7 @@ def _read(originals: Originals) -> Sequence[str]:
             continue
         for line, row in read_table(table, _COLUMNS, header=False):
             labels = []
-            for mid in row["positive_labels"].split(","):
+            for mid in map(str.strip, row["positive_labels"].split(",")):
                 if mid not in names:
                     raise PlanError(f"{table} line {line}: the class {mid} is not in {path.name}")
                 labels.append(names[mid])

@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 
 from vatt_tf.data.datasets.originals import Definition, Originals, read_table
+from vatt_tf.data.manifest import split_name
+from vatt_tf.data.plan import PlanError
 
 DIGITS = tuple("zero one two three four five six seven eight nine".split())
 HELD_OUT = 0.2  # share of a class's files, in their order, where no manifest.csv says which
@@ -32,9 +34,13 @@ def _sign_digits(originals: Originals) -> Sequence[str]:
         digits = {file: digit for digit, files in classes.items() for file in files}
         for line, row in read_table(manifest, ["clip", "split"]):
             name = row["clip"]
+            try:
+                split = split_name(row["split"])
+            except ValueError as error:
+                raise PlanError(f"{manifest} line {line}: {error}") from error
             found = name if name in digits else None
             labels = [DIGITS[digits[name]]] if found else []
-            originals.add(found, row["split"] or "train", labels, name=name, line=line)
+            originals.add(found, split, labels, name=name, line=line)
         return DIGITS
     for digit, files in sorted(classes.items()):
         first_held = round(len(files) * (1 - HELD_OUT))

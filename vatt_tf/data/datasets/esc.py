@@ -24,7 +24,12 @@ def _from_table(originals: Originals, path: pathlib.Path, only_esc10: bool) -> S
             continue
         if not (row["fold"].isdecimal() and row["target"].isdecimal()):
             raise PlanError(f"{path} line {line}: fold and target must be whole numbers")
-        classes[int(row["target"])] = row["category"]
+        known = classes.setdefault(int(row["target"]), row["category"])
+        if known != row["category"]:
+            raise PlanError(
+                f"{path} line {line}: the class of target {row['target']} is '{row['category']}', "
+                f"in a line before '{known}'"
+            )
         name = row["filename"]
         file = originals.find(pathlib.PurePath(name).stem)
         split = _split(originals, row["fold"])

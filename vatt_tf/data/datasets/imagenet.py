@@ -6,18 +6,19 @@ import pathlib
 from collections import Counter
 from collections.abc import Sequence
 
-from vatt_tf.data.datasets.originals import Definition, Originals, read_lines, read_table
+from vatt_tf.data.datasets.originals import Definition, Once, Originals, read_lines, read_table
 from vatt_tf.data.plan import PlanError
 
 
 def _read(originals: Originals) -> Sequence[str]:
     holds = "a line 'wnid names' for every class, in the official order"
     path = originals.official(["LOC_synset_mapping.txt"], holds)
-    classes: dict[str, str] = {}
-    for text in read_lines(path):
+    found = Once(path, "wnid")
+    for line, text in enumerate(read_lines(path), 1):
         wnid, _, label = text.strip().partition(" ")
         if wnid:
-            classes[wnid] = label.strip() or wnid
+            found.add(wnid, label.strip() or wnid, line)
+    classes = found.values
     # Two classes are called "crane": the bird and the machine.
     several = {label for label, count in Counter(classes.values()).items() if count > 1}
     classes = {w: f"{label} ({w})" if label in several else label for w, label in classes.items()}

@@ -25,8 +25,8 @@ def _reader(classes: int) -> Callable[[Originals], Sequence[str]]:
                 path = originals.official(names(split), holds)
             if path is None:
                 continue
-            columns = _COLUMNS if split != "test" else _COLUMNS[1:]
-            for line, row in read_table(path, columns):
+            needed = 1 if split == "test" else 0
+            for line, row in read_table(path, _COLUMNS[needed:], optional=_COLUMNS[:needed]):
                 label = row.get("label", "")
                 if split == "train":
                     labels.add(label)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from vatt_tf.data.datasets.originals import Definition, Originals, read_lines, read_table
+from vatt_tf.data.datasets.originals import Definition, Once, Originals, read_lines, read_table
 from vatt_tf.data.plan import PlanError
 
 
 def _read(originals: Originals) -> Sequence[str]:
     path = originals.official(["moments_categories.txt"], "a line 'class,index' for every class")
-    classes: dict[int, str] = {}
+    indices, names = Once(path, "index"), Once(path, "class")
     for line, text in enumerate(read_lines(path), 1):
         if text.strip():
             label, _, index = text.strip().rpartition(",")
             if not index.strip().isdecimal():
                 raise PlanError(f"{path} line {line}: '{text}' where 'class,index' was expected")
-            classes[int(index)] = label.strip()
-    known = set(classes.values())
+            indices.add(int(index), label.strip(), line)
+            names.add(label.strip(), index, line)
+    classes, known = indices.values, set(names.values)
     for split, name, folder in (
         ("train", "trainingSet.csv", "training"),
         ("val", "validationSet.csv", "validation"),
@@ -26,7 +27,9 @@ def _read(originals: Originals) -> Sequence[str]:
         holds = f"a line 'class/file.mp4,class,...' for every {split} clip"
         table = originals.official([name], holds)
         files = set(originals.files)
-        for line, row in read_table(table, ["path", "label"], header=False):
+        for line, row in read_table(
+            table, ["path", "label"], header=False, optional=["votes_for", "votes_against"]
+        ):
             if row["label"] not in known:
                 raise PlanError(
                     f"{table} line {line}: the class '{row['label']}' is not in {path.name}"

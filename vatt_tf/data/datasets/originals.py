@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vatt_tf.data.captions import CaptionError, decode_text
+from vatt_tf.data.columns import column_names, normal_name, refuse_slips
 from vatt_tf.data.manifest import Row, Rows
 from vatt_tf.data.plan import PlanError
 from vatt_tf.data.scan import MEDIA_SUFFIXES, scan
+from vatt_tf.data.tables import (
+    Reader,
+    TableError,
+    check_width,
+    choose_separator,
+    read_table_text,
+    split_lines,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +58,7 @@ class Originals:
     ):
         self.videos, self.annotations = pathlib.Path(videos), pathlib.Path(annotations)
         self.media, self.fold = media, fold
-        self.rows = Rows([], [], [])
+        self.rows = Rows([], [], [], source=str(self.annotations))
         for flag, folder in (("videos", self.videos), ("annotations", self.annotations)):
             if not folder.is_dir():
                 raise PlanError(f"--{flag}={folder}: no such folder")
@@ -189,7 +198,11 @@ def read_lines(path: pathlib.Path) -> list[str]:
 
 
 def read_table(
-    path: pathlib.Path, columns: Sequence[str], *, header: bool = True
+    path: pathlib.Path,
+    columns: Sequence[str],
+    *,
+    header: bool = True,
+    optional: Sequence[str] = (),
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yields (line number, fields by name) of a CSV; comment lines are skipped.
 
@@ -198,27 +211,82 @@ def read_table(
     Args:
         path: CSV file.
         columns: Columns that are needed; without a header: the names of the first columns.
-        header: Whether the first line names the columns.
+        header: Whether the first line names the columns; their case does not count.
+        optional: Further columns; without a header: those behind ``columns``.
 
     Raises:
-        PlanError: It cannot be read or lacks a column.
+        PlanError: It cannot be read or lacks a column; a quote is not closed in its line; a line
+            has more or fewer fields than there are columns; a column comes twice.
     """
-    lines = enumerate(read_lines(path), 1)
-    numbered = [(n, line) for n, line in lines if line.strip() and not line.startswith("# ")]
-    reader = csv.reader((line for _, line in numbered), skipinitialspace=True)
-    names = [name.strip() for name in next(reader, [])] if header else list(columns)
-    missing = [name for name in columns if name not in names]
-    if missing:
-        raise PlanError(
-            f"{path}: no column '{missing[0]}' in its first line; found {names}, expected "
-            f"{','.join(columns)}"
-        )
-    for fields in reader:
-        number = numbered[reader.line_num - 1][0]
-        if len(fields) < len(columns):
-            raise PlanError(f"{path} line {number}: {len(fields)} fields, expected {columns}")
-        values = [field.strip() for field in fields]
-        yield number, dict(zip(names, values, strict=False))
+    try:
+        yield from _records(path, columns, optional, header)
+    except OSError as error:
+        raise PlanError(f"{path}: cannot be read: {error.strerror}") from error
+    except TableError as error:
+        raise PlanError(f"{path} line {error.line}: {error.reason}") from error
+    except CaptionError as error:
+        raise PlanError(str(error)) from error
+
+
+def _records(
+    path: pathlib.Path, columns: Sequence[str], optional: Sequence[str], header: bool
+) -> Iterator[tuple[int, dict[str, str]]]:
+    lines = split_lines(read_table_text(path)[0])
+    names, separator, at = [*columns, *optional], ",", 0
+    if header:
+        known = {normal_name(name) for name in columns}
+        separator, at, first = choose_separator(lines, lambda name: normal_name(name) in known)
+        names = [] if first is None else column_names(first, [*columns, *optional])
+        missing = [name for name in columns if name not in names]
+        if missing:
+            raise TableError(
+                first.line if first else 1,
+                f"no column '{missing[0]}' in its first line; found {names}, expected "
+                f"{','.join(columns)}",
+            )
+        assert first is not None
+        absent = [name for name in optional if name not in names]
+        refuse_slips(first.line, [n for n in names if n not in columns], absent, {})
+    least = len(columns) if not header else max(names.index(name) for name in columns) + 1
+    for record in Reader(lines, separator, at):
+        if not any(record.fields):
+            continue
+        for line in record.breaks.values():
+            raise TableError(line, "a quote opens here and is not closed in its line")
+        check_width(record, names, separator)
+        if len(record.fields) < least:
+            raise TableError(
+                record.line,
+                f"{len(record.fields)} fields, expected {len(names)} ({','.join(names)})",
+            )
+        yield record.line, dict(zip(names, record.fields, strict=False))
+
+
+class Once:
+    """Values by a key that a list may name once.
+
+    Args:
+        path: The list.
+        what: What the keys are, for messages.
+    """
+
+    def __init__(self, path: pathlib.Path, what: str):
+        self._path, self._what = path, what
+        self._lines: dict[Any, int] = {}
+        self.values: dict[Any, str] = {}
+
+    def add(self, key: Any, value: str, line: int) -> None:
+        """Adds a value.
+
+        Raises:
+            PlanError: The key was added before.
+        """
+        if key in self._lines:
+            raise PlanError(
+                f"{self._path} line {line}: the {self._what} '{key}' stands in line "
+                f"{self._lines[key]} already; expected one line for each"
+            )
+        self._lines[key], self.values[key] = line, value
 
 
 def read_object(path: pathlib.Path, key: str) -> Any:
@@ -237,9 +305,12 @@ def seconds(text: str, where: str) -> float:
     """A time.
 
     Raises:
-        PlanError: It is no number.
+        PlanError: It is no finite number.
     """
     try:
-        return float(text)
+        value = float(text)
+        if not math.isfinite(value):
+            raise ValueError
+        return value
     except ValueError:
         raise PlanError(f"{where}: '{text}' where seconds were expected") from None
