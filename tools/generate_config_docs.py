@@ -41,7 +41,8 @@ python -m vatt_tf.train --gin_file=gin_configs/tiny.gin --run_dir=runs/mine \\
 
 `--dry_run` prints the resolved configuration and trains nothing. A run directory keeps what was
 given (`config.gin`) and what was used, defaults included (`operative_config.gin`).
-A file is looked up in the current folder first, then in the package.
+A file is looked up in the current folder first, then in the package. `~/` at the start of a path is
+the home folder, in values as in flags.
 """
 
 

@@ -97,8 +97,10 @@ def _largest_difference(first: str, other: str) -> float:
     import numpy as np
     import tensorflow as tf
 
+    from vatt_tf.models.io import newest_checkpoint
+
     one, two = (
-        tf.train.load_checkpoint(tf.train.latest_checkpoint(f"{folder}/checkpoints"))
+        tf.train.load_checkpoint(newest_checkpoint(f"{folder}/checkpoints"))
         for folder in (first, other)
     )
     names = [name for name in one.get_variable_to_shape_map() if name.startswith("model/")]

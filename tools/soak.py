@@ -104,7 +104,9 @@ def weights(run_dir: pathlib.Path) -> str:
     """Checksum of all that the last checkpoint holds."""
     import tensorflow as tf
 
-    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(run_dir / "checkpoints")))
+    from vatt_tf.models.io import newest_checkpoint
+
+    reader = tf.train.load_checkpoint(newest_checkpoint(run_dir / "checkpoints"))
     digest = hashlib.sha256()
     for key in sorted(reader.get_variable_to_shape_map()):
         if "save_counter" not in key and not key.startswith("_CHECK"):

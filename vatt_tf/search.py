@@ -108,7 +108,7 @@ def search(
         found = " and ".join(given) or "nothing"
         raise UserError(f"expected one query: words, --audio=FILE or --video=FILE; found {found}")
     if text is not None and not paths.is_utf8(text):
-        raise UserError(f"the words {paths.shown(text)!r} are not valid UTF-8; write them in UTF-8")
+        raise UserError(f"the words '{paths.shown(text)}' are not valid UTF-8; write them in UTF-8")
     ((modality, query),) = given.items()
     opened = folder.open_index(index)
     space = _space(opened, modality)

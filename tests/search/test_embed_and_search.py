@@ -189,7 +189,7 @@ def test_an_index_with_made_up_names_goes_on(index, videos, address):
 def test_words_that_are_not_utf8(index, capsys):
     assert search_command.main([f"--index={index}", "caf\udce9"]) == 2
     error = capsys.readouterr().err
-    assert error == "error: the words 'caf\\\\xe9' are not valid UTF-8; write them in UTF-8\n"
+    assert error == "error: the words 'caf\\xe9' are not valid UTF-8; write them in UTF-8\n"
 
 
 def test_links_are_followed_and_the_index_is_left_out(videos, address, tmp_path):

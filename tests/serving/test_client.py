@@ -357,7 +357,7 @@ def test_command_line(server, videos, tmp_path, capsys):
         (["video", "absent.mp4"], "error: absent.mp4: no such file\n"),
         (["text", "x", "--space=sound"], "error: space='sound' for text"),
         (["classify", "x", "--model=other"], "model other: NOT_FOUND"),
-        (["text", "caf\udce9"], "error: embed_text: 'caf\\\\xe9' is not valid UTF-8"),
+        (["text", "caf\udce9"], "error: embed_text: 'caf\\xe9' is not valid UTF-8"),
         (["video", "caf\udce9.mp4"], "error: caf\\xe9.mp4: no such file\n"),
     ],
 )

@@ -50,8 +50,8 @@ class DataSource:
     """One set of shards.
 
     Attributes:
-        path: Folder written by ``prepare`` (or its split folder), a glob, a file, DMVR's
-            ``name@shards`` form, or a tuple of those.
+        path: Folder written by ``prepare`` (or its split folder), a file, a glob (of what does not
+            exist as it is written), DMVR's ``name@shards`` form, or a tuple of those.
         weight: Share of the clips in a mixture, relative to the other sources' weights.
         frame_rate: Stored frames per second of records that do not say it themselves.
         sample_rate: Stored samples per second of records that do not say it themselves.

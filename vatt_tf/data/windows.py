@@ -125,7 +125,7 @@ def text_inputs(strings: str | Sequence[str]) -> Inputs:
             raise UserError(f"embed_text: string {i} is {value!r}, expected words")
         if not paths_lib.is_utf8(value):
             raise UserError(
-                f"embed_text: {paths_lib.shown(value)!r} is not valid UTF-8; write it in UTF-8"
+                f"embed_text: '{paths_lib.shown(value)}' is not valid UTF-8; write it in UTF-8"
             )
     clips = (iter([np.array(value.encode(), np.object_)]) for value in values)
     return Inputs(single, len(values), clips)
