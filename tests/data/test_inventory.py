@@ -1,6 +1,8 @@
 """What is in the records: tables of prepare, records without one, leaks, classes."""
 
 import csv
+import math
+import random
 
 import pytest
 from PIL import Image
@@ -8,6 +10,7 @@ from PIL import Image
 from tests.data.records import example, write_shards
 from tests.data.test_readers import IMAGES, SOUNDS, saved, write_wav
 from vatt_tf import prepare as command
+from vatt_tf.data import leaks
 from vatt_tf.data.inventory import check_classes, class_counts, read_inventory, refuse_shared
 from vatt_tf.data.leaks import same_clips
 from vatt_tf.data.plan import PlanError
@@ -92,6 +95,45 @@ def test_spans_that_touch_do_not_overlap():
         (1, 1),
         (2, 0),
     ]
+
+
+def _every_pair(first, second):
+    """The definition: the overlap is longer than 0.1 s or half of the shorter span."""
+    return {
+        (i, j)
+        for i, (file, start, end) in enumerate(first)
+        for j, (other, other_start, other_end) in enumerate(second)
+        if file == other
+        and min(end, other_end) - max(start, other_start)
+        > min(0.1, min(end - start, other_end - other_start) / 2)
+    }
+
+
+@pytest.mark.parametrize("few", [0, leaks.FEW_PAIRS])
+def test_shared_spans_are_those_of_the_definition(monkeypatch, few):
+    monkeypatch.setattr(leaks, "FEW_PAIRS", few)
+    for seed in range(400):
+        rng = random.Random(seed)
+
+        def spans(rng=rng):
+            lengths = [0, 1, 2, 3, 5, 8, 13, 64, 300, math.inf]  # 1/64 s: exact numbers
+            starts = [rng.randrange(300) / 64 for _ in range(rng.randrange(25))]
+            return [(rng.choice("ab"), s, s + rng.choice(lengths) / 64) for s in starts]
+
+        first, second = spans(), spans()
+        expected, found = _every_pair(first, second), same_clips(first, second)
+        assert set(found) <= expected and len(set(found)) == len(found)
+        for side in (0, 1):
+            assert {pair[side] for pair in found} == {pair[side] for pair in expected}
+        assert found == sorted(found) and len(found) <= len(first) + len(second)
+
+
+def test_spans_of_a_long_recording():
+    # All pairs would be 1.6e9, in the second case all of them shared.
+    spans = [("a", float(start), start + 1.0) for start in range(100_000)]
+    assert same_clips(spans[::5], [s for i, s in enumerate(spans) if i % 5]) == []
+    whole = [("a", 0.0, math.inf)] * 40_000
+    assert len(same_clips(whole, whole)) == 2 * len(whole) - 1
 
 
 def test_classes(prepared, tmp_path):

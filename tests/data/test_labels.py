@@ -6,7 +6,14 @@ import pytest
 import tensorflow as tf
 
 from tests.data.records import SPEC, example, numbered, write_shards
-from vatt_tf.data.labels import join_labels, labels_of, read_labels, split_labels
+from vatt_tf.data.labels import (
+    join_labels,
+    labels_of,
+    look_alikes,
+    normal_label,
+    read_labels,
+    split_labels,
+)
 from vatt_tf.data.pipeline import evaluation_dataset, training_dataset
 from vatt_tf.data.read_errors import read_errors
 from vatt_tf.errors import UserError
@@ -16,7 +23,10 @@ def test_label_file(tmp_path):
     path = tmp_path / "labels.txt"
     path.write_text("dog \ncafé\nsea waves\n\n", encoding="utf-8")
     assert read_labels(path) == ("dog", "café", "sea waves")
+    path.write_text("cafe\u0301\nbig  \u00a0cat\n", encoding="utf-8")
+    assert read_labels(path) == ("caf\u00e9", "big cat")
     for text, words in (
+        ("big cat\nbig  cat\n", "line 2: the class 'big cat' stands in line 1 already"),
         ("", "is empty: expected a class a line"),
         ("a\n\nb\n", "line 2 is empty"),
         ("a\nb\na\n", "line 3: the class 'a' stands in line 1 already"),
@@ -32,6 +42,12 @@ def test_label_file_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "labels.txt").write_text("dog\ncat\n")
     assert read_labels("~/labels.txt") == ("dog", "cat")
+
+
+def test_labels_that_look_alike():
+    names = ["Dog", "cat", "dog", "big cat", "big_cat", "ﬁre", "fire"]
+    assert look_alikes(names) == [["Dog", "dog"], ["big cat", "big_cat"], ["ﬁre", "fire"]]
+    assert normal_label(" a\u200b \t b ") == "a b"
 
 
 def test_cell_of_labels():
