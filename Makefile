@@ -1,7 +1,8 @@
 # Every target works by itself on a fresh clone: it needs Python 3.11 with pip, and make.
 #   make quickstart                 sample videos -> shards -> a tiny VATT -> report.html -> search
 #   make quickstart VIDEOS=/path    the same with your own folder of videos
-#   make test                       all tests
+#   make test                       the tests of the logic
+#   make check                      what needs more: lint, types, documents, wheel, processes
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,13 +13,14 @@ EXTRAS := beam,test,lint
 PYTHON :=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart test serving-conformance lint docs clean
+.PHONY: help venv quickstart test check serving-conformance lint docs clean
 
 help:
 	@echo 'make quickstart                sample videos, a tiny model, its report, a served search'
 	@echo 'make quickstart VIDEOS=/path   the same with the videos in /path'
 	@echo 'make quickstart VIDEOS=/other DATA=data/other RUN=runs/other   another folder beside it'
-	@echo 'make test                      all tests; ARGS="..." are handed to pytest'
+	@echo 'make test                      the logic; ARGS="tests/losses" is a part, handed to pytest'
+	@echo 'make check                     what needs more: lint, documents, wheel, whole processes'
 	@echo 'make serving-conformance SERVER=host:port   whether a server answers as TF Serving does'
 	@echo 'make lint                      style, format and types'
 	@echo 'make docs                      writes docs/configuration.md anew'
@@ -86,9 +88,15 @@ quickstart: $(INSTALLED)
 
 # --- Development -----------------------------------------------------------------------------------
 
+# Two processes share the cases; the one that is done first takes half of what the other has left.
 ARGS :=
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(PYTEST) -m 'not check' $(ARGS)
+
+check: lint
+	$(PYTEST) -m check $(ARGS)
 
 SERVER :=
 serving-conformance: $(INSTALLED)

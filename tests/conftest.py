@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import pathlib
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -25,19 +28,50 @@ def shared_dir() -> pathlib.Path:
     return path
 
 
+@contextlib.contextmanager
+def locked(path: pathlib.Path) -> Iterator[None]:
+    """Holds a lock that all workers see; it ends with the process that holds it."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
-def weights_folder(tmp_path_factory) -> pathlib.Path:
+def made_once(tmp_path_factory) -> Callable[[str, Callable[[pathlib.Path], object]], pathlib.Path]:
+    """``made_once(name, make)``: the folder that ``make(folder)`` writes, once for all workers.
+
+    The first worker that asks makes it, the others wait. ``make`` gets a folder that is not there
+    yet in one that is. Tests only read it; what depends on a seed alone may lie in it.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # each worker has a folder of its own below that of the run
+
+    def once(name: str, make: Callable[[pathlib.Path], object]) -> pathlib.Path:
+        place = root / "made_once" / name
+        folder, done = place / "folder", place / "done"
+        place.mkdir(parents=True, exist_ok=True)
+        with locked(place / "lock"):
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def weights_folder(made_once) -> pathlib.Path:
     """Weights folder of a tiny model with random weights; read only."""
     from tests.export import tiny
 
-    return tiny.save_weights(tmp_path_factory.mktemp("weights") / "tiny")
+    return made_once("weights", tiny.save_weights)
 
 
 @pytest.fixture(scope="session")
-def exported_models(weights_folder, tmp_path_factory) -> pathlib.Path:
+def exported_models(weights_folder, made_once) -> pathlib.Path:
     """Its export, version 1 of video, audio and text; read only."""
     from vatt_tf import export
 
-    folder = tmp_path_factory.mktemp("exported") / "mo[d]els"  # a name that could be a pattern
-    export.export_models(weights_folder, folder)
-    return folder
+    # A name that could be a pattern.
+    return made_once("mo[d]els", lambda folder: export.export_models(weights_folder, folder))

@@ -24,8 +24,6 @@ from vatt_tf.models.conv_config import AudioResNetTowerConfig, TSMResNetTowerCon
 from vatt_tf.models.text_config import TextTowerConfig
 from vatt_tf.models.vatt import build_vatt
 
-pytestmark = pytest.mark.slow
-
 SMALL = {"width": 0.0625, "blocks": (1, 1, 1, 1)}
 CONFIG = VattConfig(
     video=TSMResNetTowerConfig(frames=4, image_size=(16, 24), **SMALL),

@@ -36,6 +36,7 @@ TOOLS = (
     "tools/run_costs.py",
     "tools/measure_strategies.py",
     "tools/scaling_table.py",
+    "tools/test_cases.py",
     "tools/two_pass.py",
 )
 SUBCOMMANDS = {"serving.benchmark": ("overhead", "batching", "load")}
@@ -49,7 +50,7 @@ PATH = re.compile(
 )
 FLAG = re.compile(r"(?<![\w-])--([A-Za-z][\w-]*)")
 # Flags of other programs that the documents name.
-OTHER_FLAGS = {"editable", "upgrade", "durations", "logdir", "help"}
+OTHER_FLAGS = {"editable", "upgrade", "dist", "durations", "logdir", "help"}
 # Options of Apache Beam that `prepare --runner=beam` hands on.
 BEAM_FLAGS = {
     "flink_master",
@@ -128,6 +129,7 @@ def test_named_files_exist(path):
     assert not missing, f"{identify(path)} names files that do not exist: {missing}"
 
 
+@pytest.mark.check
 @pytest.mark.parametrize("path", DOCUMENTS, ids=identify)
 def test_named_flags_exist(path):
     text = path.read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 EXAMPLES = CHECKOUT / "examples"
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_build_and_train_by_hand():
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "build_and_train_by_hand.py")],

@@ -43,7 +43,7 @@ def gin_file(tmp_path_factory):
     return file
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_everything_beside_the_reference(gin_file, tmp_path):
     out = tmp_path / "new" / "figures.json"
     flags = ["--compare=reference", "--rounds=1", "--price_per_hour=3.6", f"--out={out}"]

@@ -77,7 +77,6 @@ def test_batch_has_static_shapes_and_the_right_types(folder, tokenizer):
     assert not {"audio", "audio_mask"} & set(dataset.element_spec)
 
 
-@pytest.mark.slow
 def test_workers_starts_and_threads_give_the_same_bits(folder, other):
     sources = [DataSource(str(folder), weight=2), DataSource(str(other))]
 
@@ -362,7 +361,6 @@ def test_settings_are_checked(folder, tokenizer):
             ClipSpec(**{name: value})
 
 
-@pytest.mark.slow
 def test_vgg_crop(folder):
     dataset = training_dataset(str(folder), SPEC, None, Augmentation(crop="vgg"), batch_size=12)
     assert batches(dataset, 1)[0]["video"].any()

@@ -108,7 +108,6 @@ def test_vocabulary_of_the_train_captions(videos, tmp_path):
     assert words == ["<pad>", "<bos>", "<eos>", "<unk>", "a", "ball", "blue", "red"]
 
 
-@pytest.mark.slow
 def test_any_number_of_processes_gives_the_same_shards(videos, tmp_path):
     one = command.prepare(videos, tmp_path / "one", SMALL, jobs=1)
     two = command.prepare(videos, tmp_path / "two", SMALL, jobs=2)
@@ -410,7 +409,7 @@ def test_plan_does_not_look_at_the_clock_or_the_order(videos):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_kill_and_start_again(tmp_path):
     """kill -9 in the middle of the work: the next run finishes with the same bytes."""
     folder, out = tmp_path / "videos", tmp_path / "out"
@@ -432,7 +431,7 @@ def test_kill_and_start_again(tmp_path):
     assert not list(out.glob("*/*.tmp-*"))
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_worker_that_crashes_costs_one_file(videos, tmp_path):
     """A file that kills its process is quarantined after a second try; the rest is made."""
     trap = pathlib.Path(__file__).with_name("crashing_decoder.py")

@@ -139,7 +139,6 @@ def test_padding_of_odd_sizes_is_black():
         np.testing.assert_allclose(value, encoder(padded)[name], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("config", [{}, {"deflated": True, "space_to_depth": False}], ids=str)
 def test_sizes_known_only_at_run_time(config):
     encoder = make(**config)

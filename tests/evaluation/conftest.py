@@ -8,13 +8,13 @@ from tests.evaluation import tiny_run
 
 
 @pytest.fixture(scope="session")
-def tiny_shards(tmp_path_factory):
-    return tiny_run.write_tiny_shards(tmp_path_factory.mktemp("tiny") / "shards")
+def tiny_shards(made_once):
+    return made_once("tiny_shards", tiny_run.write_tiny_shards)
 
 
 @pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory):
-    return tiny_run.save_tiny_model(tmp_path_factory.mktemp("tiny") / "weights")
+def tiny_weights(made_once):
+    return made_once("tiny_weights", tiny_run.save_tiny_model)
 
 
 @pytest.fixture
@@ -26,15 +26,16 @@ def tiny_run_dir(tiny_weights, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def labelled_shards(tmp_path_factory):
-    return tiny_run.write_labelled_shards(
-        tmp_path_factory.mktemp("labelled") / "shards", {"train": 12, "val": 6, "test": 9}
+def labelled_shards(made_once):
+    splits = {"train": 12, "val": 6, "test": 9}
+    return made_once(
+        "labelled_shards", lambda folder: tiny_run.write_labelled_shards(folder, splits)
     )
 
 
 @pytest.fixture(scope="session")
-def classifier_weights(tmp_path_factory):
-    return tiny_run.save_tiny_classifier(tmp_path_factory.mktemp("classifier") / "weights")
+def classifier_weights(made_once):
+    return made_once("classifier_weights", tiny_run.save_tiny_classifier)
 
 
 @pytest.fixture

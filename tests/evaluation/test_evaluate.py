@@ -19,7 +19,6 @@ def test_flags_do_not_need_tensorflow():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.slow
 def test_retrieval_with_report_then_zero_shot(tiny_run_dir, tiny_shards, tmp_path, capsys):
     command = [f"--run_dir={tiny_run_dir}", f"--data={tiny_shards}", "--batch_size=4"]
     assert evaluate.main([*command, "--report"]) == 0
@@ -57,7 +56,6 @@ def test_retrieval_with_report_then_zero_shot(tiny_run_dir, tiny_shards, tmp_pat
     assert last["history"] == [again["zero_shot"]]
 
 
-@pytest.mark.slow
 def test_batch_size_does_not_change_the_numbers(tiny_run_dir, tiny_shards):
     def numbers(batch_size):
         block = evaluate.evaluate(

@@ -37,7 +37,6 @@ def design(request, tmp_path):
     return tmp_path / "weights", spaces
 
 
-@pytest.mark.slow
 def test_same_everywhere(design, tmp_path):
     weights, spaces = design
     written = export.export_models(weights, tmp_path / "models")

@@ -106,7 +106,6 @@ def test_patches_of_a_still_clip_and_of_its_image_are_the_same_tokens():
     np.testing.assert_allclose(np.mean(table, axis=0, keepdims=True), pooled, rtol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["s3d", "tsm_resnet"])
 def test_the_fit_comes_closer_and_changes_scales_and_offsets_alone(kind):
     keras.utils.set_random_seed(0)
@@ -126,7 +125,6 @@ def test_the_fit_comes_closer_and_changes_scales_and_offsets_alone(kind):
         assert np.array_equal(value, before[path]) == (path not in fitted), path
 
 
-@pytest.mark.slow
 def test_the_fit_is_a_function_of_its_seed():
     keras.utils.set_random_seed(0)
     shown = images(12)

@@ -294,7 +294,6 @@ def test_weights_start_a_run(checkpoints, read_config, tmp_path):
         run(config, word_vectors="vectors.txt")
 
 
-@pytest.mark.slow
 def test_command_leaves_nothing_behind(checkpoints, tmp_path):
     values = official.values_of("wat_finetune")
     values[next(iter(values))][...] = np.inf

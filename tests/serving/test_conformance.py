@@ -55,7 +55,6 @@ def failures(models, only="", batching=None):
     return {item.case.name: item.detail for item in outcomes if item.verdict == "FAIL"}
 
 
-@pytest.mark.slow
 def test_embedded_server_keeps_every_promise(models):
     assert failures(models) == {}
 

@@ -58,20 +58,22 @@ def record(number: int) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def shards(tmp_path_factory) -> pathlib.Path:
+def shards(made_once) -> pathlib.Path:
     """``train`` (10 records in 2 shards), ``val`` (5 records) and a word vocabulary."""
+    return made_once("shards [a]?", write_shards)  # a name that could be a pattern
+
+
+def write_shards(folder: pathlib.Path) -> None:
     import tensorflow as tf
 
-    folder = tmp_path_factory.mktemp("shards [a]?")  # a name that could be a pattern
     for split, counts in (("train", (6, 4)), ("val", (5,))):
-        (folder / split).mkdir()
+        (folder / split).mkdir(parents=True)
         for shard, count in enumerate(counts):
             path = folder / split / f"{split}-{shard:05d}-of-{len(counts):05d}.tfrecord"
             with tf.io.TFRecordWriter(str(path)) as writer:
                 for row in range(count):
                     writer.write(record(100 * shard + row + 1000 * (split == "val")))
     build_vocabulary([" ".join(WORDS)], str(folder / "tokenizer"), ("word",))
-    return folder
 
 
 @pytest.fixture

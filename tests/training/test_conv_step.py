@@ -48,7 +48,6 @@ def run(of, clips, micro, config=None, jit_compile=False):
     return [np.array(gradient) for gradient in gradients], float(metrics["loss"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_micro_batches_count_once_and_their_gradients_are_exact(jit_compile):
     clips, two_pass, plain = batch(), model(), model()
@@ -84,7 +83,6 @@ def test_micro_batches_of_several_replicas_are_refused():
         config.sizes(2)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("micro", [None, 2])
 def test_two_modalities(micro):
     config = ObjectiveConfig(video_audio=0.0)

@@ -83,7 +83,6 @@ def gin_file(shards, tmp_path):
     config.clear()
 
 
-@pytest.mark.slow
 def test_a_run_learns_and_keeps_the_best(gin_file, tmp_path):
     run_dir = str(tmp_path / "run")
     bindings = ["STEPS=40", "finetune.evaluate_every=20", "finetune.eval_windows=2"]
@@ -101,7 +100,6 @@ def test_a_run_learns_and_keeps_the_best(gin_file, tmp_path):
     assert load_classifier(f"{run_dir}/best").model.config == loaded.model.config
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("micro", [None, 2])
 def test_interrupted_and_resumed_is_bit_equal(gin_file, tmp_path, micro):
     """With dropout, DropToken, mixup, frozen towers and layer-wise rates."""
@@ -114,7 +112,6 @@ def test_interrupted_and_resumed_is_bit_equal(gin_file, tmp_path, micro):
     assert_same_checkpoints(whole, parts)
 
 
-@pytest.mark.slow
 def test_only_the_head_learns_at_first(gin_file, tmp_path):
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     bindings = ["finetune.freeze_steps=4", "STEPS=6", "optimizer.weight_decay=0.1"]
@@ -127,7 +124,6 @@ def test_only_the_head_learns_at_first(gin_file, tmp_path):
             assert same != ("Shead" in key), key
 
 
-@pytest.mark.slow
 def test_from_pretraining_and_from_another_classifier(gin_file, shards, tmp_path, capsys):
     """The tower starts where the other run ended; a frozen tower stays there."""
     from vatt_tf.data.vocabulary import build_vocabulary
@@ -153,7 +149,6 @@ def test_from_pretraining_and_from_another_classifier(gin_file, shards, tmp_path
     assert "temporal_embeddings" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_from_a_deflated_network(gin_file, tmp_path):
     """The image network of a convolutional video network is fine-tuned like any other."""
     model = build_vatt(conv.mmv(conv.TSM))
@@ -171,7 +166,6 @@ def test_from_a_deflated_network(gin_file, tmp_path):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=a.path)
 
 
-@pytest.mark.slow
 def test_several_labels_a_clip(gin_file, tmp_path):
     run_dir = str(tmp_path / "run")
     bindings = ["classifier.multi_label=True", "finetune.class_balance=True"]
@@ -182,7 +176,6 @@ def test_several_labels_a_clip(gin_file, tmp_path):
     assert {"mAP", "mean_auc", "d_prime_mean"} <= set(found[-1]) and "top1" not in found[-1]
 
 
-@pytest.mark.slow
 def test_patience_stops_the_run(gin_file, tmp_path, capsys):
     run_dir = str(tmp_path / "run")
     bindings = ["finetune.evaluate_every=1", "finetune.patience=2", "STEPS=50"]
@@ -193,7 +186,6 @@ def test_patience_stops_the_run(gin_file, tmp_path, capsys):
     assert [line["step"] for line in lines(run_dir) if line["kind"] == "eval"] == [1, 2, 3]
 
 
-@pytest.mark.slow
 def test_fused_towers(gin_file, tmp_path):
     run_dir = str(tmp_path / "run")
     bindings = ["finetune.model=@multimodal_classifier()", "STEPS=2", "finetune.mixup_alpha=1.0"]

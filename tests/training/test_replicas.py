@@ -9,8 +9,6 @@ import pytest
 
 from tests.conftest import CHECKOUT
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def report():

@@ -34,7 +34,6 @@ REGULARISED = [ObjectiveConfig(statistics_weight=0.5, statistics=kind, mixture_c
                for kind in STATISTICS]  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("micro", "config"), [(1, None), (2, None), (4, None), (2, REGULARISED[0]), (2, REGULARISED[1])]
 )
@@ -57,7 +56,6 @@ def test_two_pass_equals_the_plain_step(micro, config):
         np.testing.assert_allclose(left, right, atol=1e-6)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("config", REGULARISED)
 def test_regularised_step(config):
     """The loss on the features is added with its weight, and reaches the towers only."""
@@ -96,7 +94,6 @@ def test_without_its_weight_nothing_is_computed(monkeypatch):
     assert len(calls) == 4 + 3  # the embeddings of two spaces, the masks
 
 
-@pytest.mark.slow
 def test_two_pass_is_exact_with_dropout_and_droptoken():
     """Against one tape over the same micro-batches with the same random keys, not compiled."""
     batch = {k: tf.constant(v) for k, v in tiny_batch(4).items()}
@@ -144,7 +141,6 @@ def test_what_is_compiled_draws_by_its_key(jit_compile):
     assert not np.array_equal(first, other)
 
 
-@pytest.mark.slow
 def test_remat_changes_nothing():
     """Blocks that are computed once more draw the same masks."""
     model, batch = tiny_model(dropout=0.2, drop_token=0.5), tiny_batch(4)
@@ -158,7 +154,6 @@ def test_remat_changes_nothing():
         np.testing.assert_allclose(left, right, rtol=1e-4, atol=atol)
 
 
-@pytest.mark.slow
 def test_random_numbers_are_a_function_of_seed_step_and_replica():
     keys = {
         tuple(step_key(seed, tf.constant(step), tf.constant(replica)).numpy())

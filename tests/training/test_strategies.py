@@ -63,7 +63,7 @@ def spread_weights(gin_file, folder):
     return str(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.check
 def test_two_workers_train_as_one_device_also_when_one_is_killed(gin_file, tmp_path):
     initial = spread_weights(gin_file, tmp_path / "initial")
     bindings = ["STEPS=10", "train.log_every=1", f"train.initial_weights={initial!r}"]

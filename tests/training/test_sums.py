@@ -111,9 +111,9 @@ def micro_batches():
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(two_pass, marks=pytest.mark.slow),
-        pytest.param(shared_weights, marks=pytest.mark.slow),
-        pytest.param(convolutions, marks=pytest.mark.slow),
+        two_pass,
+        shared_weights,
+        convolutions,
         micro_batches,
     ],
 )

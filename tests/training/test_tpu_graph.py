@@ -61,7 +61,6 @@ def finetuning(micro):
     return ClassificationStep(tiny_classifier(3), mixup_alpha=0.0, micro_batch_size=micro), batch
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("make", "micro"), [(pretraining, 2), (finetuning, 2)])
 def test_xla_compiles_the_whole_step(make, micro):
     step, batch = make(micro)
