@@ -55,3 +55,5 @@ def test_patience_ends_the_run_and_keeps_it_ended(tmp_path):
         best.update(30, 0.45)
     with pytest.raises(EarlyStop):
         keeper(tmp_path, patience=2).restore(30)
+    # Interrupted in the evaluation after step 30, which may yet be better.
+    keeper(tmp_path, patience=2).restore(30, evaluated=20)

@@ -118,23 +118,36 @@ def test_local_workers_stop_all_when_one_fails(monkeypatch):
     assert run_script(script + "os.kill(os.getpid(), 9)") == 137
 
 
-def test_local_workers_hand_signals_on(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_local_workers_hand_signals_on(tmp_path, number):
     """Each worker ends by itself, with its own code, when the starter is asked to stop."""
     script = (
         "import os, pathlib, signal, sys, time; "
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); "
+        f"signal.signal({int(number)}, lambda *_: sys.exit(75)); "
         f"pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch(); time.sleep(3600)"
     )
 
     def ask():
         while len(os.listdir(tmp_path)) < 2:
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
     thread = threading.Thread(target=ask)
     thread.start()
     assert run_script(script) == 75
     thread.join()
+
+
+def test_a_signal_before_all_workers_are_started_reaches_each_once():
+    sent = []
+    workers = []
+    with local_workers._hand_on(workers, 2) as hand_on_early:
+        workers.append(types.SimpleNamespace(send_signal=sent.append))
+        signal.raise_signal(signal.SIGINT)
+        assert not sent
+        workers.append(types.SimpleNamespace(send_signal=sent.append))
+        hand_on_early()
+    assert sent == [signal.SIGINT, signal.SIGINT]
 
 
 def check(monkeypatch, own, other):
