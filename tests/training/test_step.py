@@ -1,5 +1,7 @@
 """The two-pass step is the plain step; masks and keys are what they should be."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -20,10 +22,33 @@ from vatt_tf.training.step import PretrainStep, seeded, step_key
 KEY = tf.constant([3, 4], tf.int32)
 
 
+def traced_step(model, batch, micro, config=None):
+    """The step as a function of its key; what takes the time is that it is traced."""
+    function = tf.function(PretrainStep(model, config or ObjectiveConfig(), micro))
+    batch = {k: tf.constant(v) for k, v in batch.items()}
+
+    def run(key):
+        gradients, metrics = function(batch, key)
+        return [g.numpy() for g in gradients], {k: float(v) for k, v in metrics.items()}
+
+    return run
+
+
 def run_step(model, batch, micro, key=KEY, config=None):
-    step = PretrainStep(model, config or ObjectiveConfig(), micro)
-    gradients, metrics = tf.function(step)({k: tf.constant(v) for k, v in batch.items()}, key)
-    return [g.numpy() for g in gradients], {k: float(v) for k, v in metrics.items()}
+    return traced_step(model, batch, micro, config)(key)
+
+
+@functools.cache
+def plain_step(config=None):
+    """Gradients and metrics of eight clips by the plain step, and its model; read only."""
+    model = tiny_model()
+    return *run_step(model, tiny_batch(8), None, config=config), model
+
+
+@functools.cache
+def random_step():
+    """The same of four clips in two micro-batches, with dropout and DropToken."""
+    return run_step(tiny_model(dropout=0.2, drop_token=0.5), tiny_batch(4), 2)
 
 
 def statistics(model):
@@ -38,10 +63,9 @@ REGULARISED = [ObjectiveConfig(statistics_weight=0.5, statistics=kind, mixture_c
     ("micro", "config"), [(1, None), (2, None), (4, None), (2, REGULARISED[0]), (2, REGULARISED[1])]
 )
 def test_two_pass_equals_the_plain_step(micro, config):
-    batch = tiny_batch(8)
-    plain, two_pass = tiny_model(), tiny_model()
-    expected, metrics = run_step(plain, batch, None, config=config)
-    actual, two_pass_metrics = run_step(two_pass, batch, micro, config=config)
+    expected, metrics, plain = plain_step(config)
+    two_pass = tiny_model()
+    actual, two_pass_metrics = run_step(two_pass, tiny_batch(8), micro, config=config)
     assert metrics.keys() == two_pass_metrics.keys()
     for name in metrics:
         # A mean cosine may be about 0.
@@ -60,8 +84,8 @@ def test_two_pass_equals_the_plain_step(micro, config):
 def test_regularised_step(config):
     """The loss on the features is added with its weight, and reaches the towers only."""
     batch, model = tiny_batch(8), tiny_model()
-    plain, without = run_step(model, batch, None)
-    gradients, metrics = run_step(model, batch, None, config=config)
+    plain, without, _ = plain_step()
+    gradients, metrics, _ = plain_step(config)
     assert metrics.keys() - without.keys() == {"loss/statistics"}
     inputs = {name: tf.constant(batch[name]) for name in ("video", "audio", "text")}
     features = model.encode(inputs, training=True)
@@ -97,8 +121,8 @@ def test_without_its_weight_nothing_is_computed(monkeypatch):
 def test_two_pass_is_exact_with_dropout_and_droptoken():
     """Against one tape over the same micro-batches with the same random keys, not compiled."""
     batch = {k: tf.constant(v) for k, v in tiny_batch(4).items()}
-    model, copy = (tiny_model(dropout=0.2, drop_token=0.5) for _ in range(2))
-    actual, metrics = run_step(model, batch, 2)
+    copy = tiny_model(dropout=0.2, drop_token=0.5)
+    actual, metrics = random_step()
 
     @tf.function
     def one_tape():
@@ -143,10 +167,10 @@ def test_what_is_compiled_draws_by_its_key(jit_compile):
 
 def test_remat_changes_nothing():
     """Blocks that are computed once more draw the same masks."""
-    model, batch = tiny_model(dropout=0.2, drop_token=0.5), tiny_batch(4)
-    expected, metrics = run_step(model, batch, 2)
+    expected, metrics = random_step()
+    model = tiny_model(dropout=0.2, drop_token=0.5)
     model.set_remat(True)
-    actual, again = run_step(model, batch, 2)
+    actual, again = run_step(model, tiny_batch(4), 2)
     assert again["loss"] == pytest.approx(metrics["loss"], rel=1e-6)
     for left, right in zip(expected, actual, strict=True):
         # Rounding is that of the largest summands, whatever they add up to.
@@ -166,8 +190,9 @@ def test_random_numbers_are_a_function_of_seed_step_and_replica():
     np.testing.assert_array_equal(first, step_key(7, tf.constant(5), tf.constant(1)).numpy())
 
     batch, model = tiny_batch(4), tiny_model(dropout=0.3, drop_token=0.5)
-    same = [run_step(model, batch, None, KEY)[1]["loss"] for _ in range(2)]
-    other = run_step(model, batch, None, KEY + 1)[1]["loss"]
+    first, again = (traced_step(model, batch, None) for _ in range(2))
+    same = [run(KEY)[1]["loss"] for run in (first, again)]
+    other = again(KEY + 1)[1]["loss"]
     assert same[0] == same[1] != other
 
 
