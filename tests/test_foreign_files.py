@@ -1,12 +1,12 @@
 """No command deletes or overwrites a file that it did not write itself."""
 
-import hashlib
 import json
 import shutil
 
 import pytest
 
 from tests.data.test_prepare import make_video
+from tests.digests import digests, unchanged
 from vatt_tf import config, convert, deflate, embed, evaluate, prepare, search, train
 from vatt_tf.export import __main__ as export
 from vatt_tf.search_index.folder import open_index
@@ -46,19 +46,6 @@ NAMES = (
     "nearest_vt.json",
     "lock",
 )
-
-
-def digests(folder):
-    """Hashes of all files of the user, without what commands add beside them."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def unchanged(before):
-    return all(
-        path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
-        for path, digest in before.items()
-    )
 
 
 @pytest.fixture

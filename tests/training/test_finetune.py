@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.data.records import example, jpeg
+from tests.digests import digests
 from tests.export import tiny
 from tests.models import test_conv_config as conv
 from tests.training.conftest import GIN, SIZES
@@ -236,3 +238,24 @@ def test_dry_run_trains_nothing(gin_file, tmp_path, capsys):
     assert not run_dir.exists()
     for part in ("parameters", "video", "memory", "adamw"):
         assert part in output
+
+
+@pytest.mark.slow
+def test_other_classes_are_refused_always(gin_file, shards, tmp_path, capsys):
+    """The label file is another one of the same name; the run is not finished."""
+    labels = tmp_path / "classes.txt"
+    shutil.copy(shards / "classes.txt", labels)
+    arguments = (gin_file, tmp_path / "run", f"finetune.labels='{labels}'")
+    assert command(*arguments, flags=["--stop_at_step=1"]) == 0
+    before = digests(tmp_path / "run")
+    for names, told in (
+        (["dark", "gray", "bright"], "gray new, grey gone"),
+        (["grey", "dark", "bright"], "class 0 was dark, is grey"),
+        (["dark", "grey", "bright", "blue"], "blue new, none gone"),
+        (["dark", "bright"], "none new, grey gone"),
+    ):
+        labels.write_text("\n".join(names) + "\n")
+        for flags in ([], ["--continue_on_new_data"]):
+            assert command(*arguments, flags=flags) == 2
+            assert told in capsys.readouterr().err
+    assert digests(tmp_path / "run") == before

@@ -1,14 +1,12 @@
 """A run keeps the data, the vocabulary and the classes that it was trained on."""
 
-import hashlib
 import json
-import pathlib
 import shutil
 
 import pytest
 
-from tests.training.test_finetune import gin_file as labelled_gin_file  # noqa: F401
-from tests.training.test_finetune import shards as labelled_shards  # noqa: F401
+from tests.digests import digests
+from tests.training.conftest import GIN, SIZES
 from tests.training.test_run import command
 from vatt_tf import config
 from vatt_tf.data.identity import DataIdentity
@@ -37,11 +35,6 @@ def with_identity(shards, folder, one):
     return folder
 
 
-def digests(folder):
-    files = (path for path in sorted(pathlib.Path(folder).rglob("*")) if path.is_file())
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 @pytest.fixture
 def data(shards, tmp_path):
     return with_identity(shards, tmp_path / "data", identity())
@@ -53,8 +46,6 @@ def trained(shards, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     data = with_identity(shards, folder / "data", identity())
     gin_file = folder / "run.gin"
-    from tests.training.conftest import GIN, SIZES
-
     gin_file.write_text(GIN.format(shards=data, sizes=SIZES))
     assert command(gin_file, folder / "run", "STEPS=2") == 0
     config.clear()
@@ -179,32 +170,6 @@ def test_a_run_of_an_earlier_version_goes_on(run, capsys):
     assert "does not know 1 (zebra)" in error
     assert (run / "run/tokenizer/words.txt").read_bytes() == words
     assert read_data(run / "run")[0].identity == identity()
-
-
-@pytest.mark.slow
-def test_other_classes_are_refused_always(
-    labelled_gin_file,  # noqa: F811
-    labelled_shards,  # noqa: F811
-    tmp_path,
-    capsys,
-):
-    """The label file is another one of the same name; the run is not finished."""
-    labels = tmp_path / "classes.txt"
-    shutil.copy(labelled_shards / "classes.txt", labels)
-    arguments = (labelled_gin_file, tmp_path / "run", f"finetune.labels='{labels}'")
-    assert command(*arguments, flags=["--stop_at_step=1"]) == 0
-    before = digests(tmp_path / "run")
-    for names, told in (
-        (["dark", "gray", "bright"], "gray new, grey gone"),
-        (["grey", "dark", "bright"], "class 0 was dark, is grey"),
-        (["dark", "grey", "bright", "blue"], "blue new, none gone"),
-        (["dark", "bright"], "none new, grey gone"),
-    ):
-        labels.write_text("\n".join(names) + "\n")
-        for flags in ([], ["--continue_on_new_data"]):
-            assert command(*arguments, flags=flags) == 2
-            assert told in capsys.readouterr().err
-    assert digests(tmp_path / "run") == before
 
 
 def started(tmp_path, **description):
