@@ -120,7 +120,7 @@ def prepare(
             for account in results:
                 accounts[account["file"]] = _without_clips(account)
         write_inventory(out, [(shard.name, shard.split) for shard in plan.shards])
-        written = _tokenizers(folder, plan, accounts, tokenizers, max_words, jobs)
+        written = _tokenizers(folder, plan, accounts, tokenizers, max_words, jobs, say)
         content = _manifest(plan, settings, accounts, written)
         content["identity"] = identity.to_dict()
         if layout is not None:
@@ -277,6 +277,7 @@ def _tokenizers(
     kinds: Sequence[str],
     max_words: int,
     jobs: int,
+    say: Callable[[str], None],
 ) -> dict[str, str]:
     out = folder.path
     names = [shard.name for shard in plan.shards if shard.split == "train"]
@@ -289,6 +290,11 @@ def _tokenizers(
     if isinstance(before, dict) and before.get("made_from") == made_from:
         if all((out / file).is_file() for file in before["files"].values()):
             return before["files"]
+    if isinstance(before, dict) and before["made_from"][1:] != made_from[1:]:
+        say(
+            f"the vocabularies are made anew: at most {max_words} entries of {', '.join(kinds)}, "
+            "as asked for now; runs keep theirs"
+        )
     task = (out, names, tuple(kinds), max_words)
     if jobs == 1:
         files = build_tokenizers(*task)

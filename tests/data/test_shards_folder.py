@@ -211,3 +211,14 @@ def test_sample_videos_of_others(tmp_path, capsys):
     assert command.main(["--sample", f"--out={tmp_path}"]) == 2
     assert "holds videos/, which vatt_tf.prepare" in capsys.readouterr().err
     assert bytes_of(tmp_path) == before
+
+
+def test_another_size_of_the_vocabulary_is_said(videos, tmp_path):
+    out = tmp_path / "out"
+    prepare(videos, out, tokenizers=("word",))
+    _, notes = prepare(videos, out, tokenizers=("word",), max_words=6)
+    assert notes == [
+        "the vocabularies are made anew: at most 6 entries of word, as asked for now; runs keep "
+        "theirs"
+    ]
+    assert len((out / "tokenizer" / "words.txt").read_text().split()) == 6

@@ -32,6 +32,7 @@ Model = VATT | Classifier | MultimodalClassifier
 
 DESCRIPTION = "model.json"
 WEIGHTS = "model.weights.h5"
+PARTIAL_WEIGHTS = ".partial-{}.weights.h5"  # Keras wants this ending
 CHECKPOINTS = "checkpoints"
 _TOKENIZER_FOLDER = "tokenizer"
 # Kinds of models in ``model.json``.
@@ -77,16 +78,17 @@ def save_description(
             "max_tokens": tokenizer.max_tokens,
         }
     path = os.path.join(folder, DESCRIPTION)
-    with open(f"{path}.tmp", "w", encoding="utf-8") as out:
+    temporary = f"{path}.tmp-{os.getpid()}"
+    with open(temporary, "w", encoding="utf-8") as out:
         json.dump(description, out, indent=1)
         out.write("\n")
-    os.replace(f"{path}.tmp", path)
+    os.replace(temporary, path)
 
 
 def save_weights(folder: str, model: Model) -> str:
     """Writes ``model.weights.h5`` into a folder (temporary name, then rename)."""
     path = os.path.join(folder, WEIGHTS)
-    temporary = os.path.join(folder, "partial.weights.h5")
+    temporary = os.path.join(folder, PARTIAL_WEIGHTS.format(os.getpid()))
     model.save_weights(temporary)
     os.replace(temporary, path)
     return path

@@ -59,7 +59,7 @@ class MetricsLog:
     def __init__(self, run_dir: str, step: int) -> None:
         self._path = os.path.join(run_dir, _METRICS)
         kept = [line for line in _lines(self._path) if line.get("step", 0) <= step]
-        temporary = f"{self._path}.tmp"
+        temporary = f"{self._path}.tmp-{os.getpid()}"
         with open(temporary, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in kept)
         os.replace(temporary, self._path)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from vatt_tf import config as gin_config
 from vatt_tf.errors import UserError
-from vatt_tf.models.io import CHECKPOINTS
+from vatt_tf.models.io import CHECKPOINTS, PARTIAL_WEIGHTS
 from vatt_tf.output_folder import OutputFolder, listed
 
 CONFIG = "config.gin"
@@ -100,6 +100,9 @@ def start(run_dir: str, keeps_best: bool = True, same_data: bool = False) -> lis
             stored = gin_config.bindings_in(file.read())
         notes = _check_same(path, stored, gin_config.bindings_in(text), same_data)
     files.claim(_needed(keeps_best))
+    files.remove_temporary()
+    for partial in files.path.glob(PARTIAL_WEIGHTS.format("*")):  # of a save that was killed
+        partial.unlink()
     _write(path, text)
     return notes
 
@@ -184,6 +187,7 @@ def _check_same(
 
 
 def _write(path: str, text: str) -> None:
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+    temporary = f"{path}.tmp-{os.getpid()}"
+    with open(temporary, "w", encoding="utf-8") as file:
         file.write(text)
-    os.replace(f"{path}.tmp", path)
+    os.replace(temporary, path)
