@@ -29,7 +29,6 @@ def before(method, wanted=lambda *arguments: True):
     return called
 
 
-@pytest.mark.slow
 def test_stops_behind_a_step_and_continues_bit_equal(gin_file, tmp_path, capsys, monkeypatch):
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
     assert command(gin_file, whole) == 0
@@ -44,7 +43,6 @@ def test_stops_behind_a_step_and_continues_bit_equal(gin_file, tmp_path, capsys,
     assert_same_checkpoints(whole, parts)
 
 
-@pytest.mark.slow
 def test_an_evaluation_ends_at_once(gin_file, tmp_path, monkeypatch):
     run_dir = str(tmp_path / "run")
     with monkeypatch.context() as patch:
