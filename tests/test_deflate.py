@@ -37,53 +37,61 @@ TIMES = ("seconds_per_image", "seconds_alone")
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("images")
+def images(made_once):
+    return made_once("deflation_images", write_images)
+
+
+def write_images(folder):
     generator = np.random.default_rng(0)
-    (folder / "more").mkdir()
+    (folder / "more").mkdir(parents=True)
     for number in range(24):
         pixels = np.kron(generator.integers(0, 256, (3, 4, 3)), np.ones((10, 10, 1)))
         name = f"more/{number}.png" if number % 2 else f"{number}.jpg"
         Image.fromarray(pixels.astype("uint8")).save(folder / name)
     (folder / "broken.jpg").write_bytes(b"no image")
-    return folder
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory):
+def network(made_once):
+    return made_once("video_network", save_network)
+
+
+def save_network(folder):
     keras.utils.set_random_seed(0)
     shown = np.random.default_rng(1).integers(0, 256, (8, 16, 24, 3)).astype("uint8")
     model = with_statistics(build_vatt(CONFIG), shown, frames=4)
-    folder = tmp_path_factory.mktemp("weights") / "mmv"
     tokenizer = ContentWordTokenizer(tiny.WORDS, tiny.TOKENS)
     clip = CONFIG.clip(frame_rate=5.0, sample_rate=tiny.CLIP.sample_rate)
     io.save_pretrained(str(folder), model, clip, tokenizer, step=3)
-    return folder
-
-
-def deflate(*flags):
-    command = [sys.executable, "-m", "vatt_tf.deflate", *map(str, flags)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT)
 
 
 @pytest.fixture(scope="module")
-def deflated(network, images, tmp_path_factory):
-    out = tmp_path_factory.mktemp("deflated") / "images"
-    flags = ["--steps=60", "--batch_size=16", "--learning_rate=0.003", "--timed_batch=5"]
-    found = deflate(f"--run_dir={network}", f"--images={images}", f"--out={out}", *flags)
-    assert found.returncode == 0, found.stderr
-    return out, found
+def deflated(network, images, made_once):
+    """The folder that the command leaves; what it printed lies beside it. Read only."""
+
+    def make(folder):
+        folder.mkdir()
+        flags = ["--steps=60", "--batch_size=16", "--learning_rate=0.003", "--timed_batch=5"]
+        flags += [f"--run_dir={network}", f"--images={images}", f"--out={folder / 'images'}"]
+        command = [sys.executable, "-m", "vatt_tf.deflate", *flags]
+        found = subprocess.run(command, capture_output=True, text=True, cwd=CHECKOUT)
+        assert found.returncode == 0, found.stderr
+        (folder / "stdout.txt").write_text(found.stdout)
+        (folder / "stderr.txt").write_text(found.stderr)
+
+    return made_once("deflated", make) / "images"
 
 
 def test_it_is_fitted_and_says_what_came_of_it(deflated):
-    out, found = deflated
+    out = deflated
+    printed, said = ((out.parent / f"std{name}.txt").read_text() for name in ("out", "err"))
     report = json.loads((out / "deflation.json").read_text())
     assert report["images"] == 24 and len(report["damaged"]) == 1
-    assert "broken.jpg" in report["damaged"][0] and "left out: " in found.stderr
+    assert "broken.jpg" in report["damaged"][0] and "left out: " in said
     assert report["l1"]["learned"] < report["l1"]["naive"]
-    assert "times faster with 5 images at a time" in found.stdout
+    assert "times faster with 5 images at a time" in printed
     assert all(value > 0 for kind in TIMES for value in report[kind].values())
-    assert f"| learned deflation | {report['l1']['learned']:.4f} |" in found.stdout
+    assert f"| learned deflation | {report['l1']['learned']:.4f} |" in printed
     model, clip, tokenizer = io.load_pretrained(str(out))
     assert clip.frames == 1 and model.config.video.shift is False
     assert tokenizer.kind == "content_words"
@@ -92,7 +100,7 @@ def test_it_is_fitted_and_says_what_came_of_it(deflated):
 
 @pytest.mark.parametrize("which", ["video network", "image network"])
 def test_it_is_exported_like_any_other(which, network, deflated, tmp_path):
-    source, frames = (network, 4) if which == "video network" else (deflated[0], 1)
+    source, frames = (network, 4) if which == "video network" else (deflated, 1)
     written = export.export_models(str(source), tmp_path / "models")
     assert sorted(written) == ["audio", "text", "video"]
     model, _, _ = io.load_pretrained(str(source))
@@ -109,15 +117,14 @@ def test_it_is_exported_like_any_other(which, network, deflated, tmp_path):
     np.testing.assert_allclose(layer(clips)["features"], answer["features"], rtol=1e-4, atol=1e-6)
 
 
-def test_naive_deflation(network, images, tmp_path):
+def test_naive_deflation(network, images, tmp_path, capsys):
     out = tmp_path / "naive"
-    found = deflate(f"--run_dir={network}", f"--images={images}", f"--out={out}", "--steps=0")
-    assert found.returncode == 0, found.stderr
-    assert "nothing was fitted" in found.stdout
+    assert main([f"--run_dir={network}", f"--images={images}", f"--out={out}", "--steps=0"]) == 0
+    assert "nothing was fitted" in capsys.readouterr().out
 
 
 def test_bad_input(network, images, deflated, tmp_path, capsys):
-    out, _ = deflated
+    out = deflated
     (tmp_path / "empty").mkdir()
     (tmp_path / "few").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "few" / "one.png")

@@ -34,6 +34,7 @@ def test_same_shards_as_without_beam(videos, tmp_path):
     assert again == beam
 
 
+@pytest.mark.check
 def test_beam_flags_are_passed_on_and_workers_may_be_other_processes(videos, tmp_path):
     pytest.importorskip("apache_beam", reason="needs the extra [beam]")
     arguments = [f"--videos={videos}", "--short_side=32", "--tokenizers=", "--quiet"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -24,7 +26,9 @@ def still(frames, height=32, width=32, batch=1):
     return np.repeat(clip((1, height, width), batch), frames, axis=1)
 
 
+@functools.cache
 def make(dtype="float32", **config):
+    """An encoder that tests share, because one takes a second: each sets the weights anew."""
     encoder = S3DGEncoder(**{"width": WIDTH, **config}, dtype=dtype, name="layer")
     encoder.build((None, None, None, None, 3))
     return encoder
@@ -181,7 +185,7 @@ def test_training_in_mixed_bfloat16():
 
 def test_floats_are_mapped_before_they_are_rounded():
     # Next to -1 bfloat16 has steps of 1/256, next to 0 much finer ones.
-    encoder, seen = make(dtype="mixed_bfloat16"), []
+    encoder, seen = make.__wrapped__(dtype="mixed_bfloat16"), []
     call = encoder.conv_1a.call
     encoder.conv_1a.call = lambda x, training: seen.append(x) or call(x, training=training)
     encoder(np.full((1, 2, 2, 2, 3), -1 + 1 / 1024, "float32"))
@@ -238,7 +242,7 @@ def test_parameters_of_the_full_size(config, expected):
         channels = outputs + unit(channels, f, gate=True)
     assert kernels + 2 * normed + gates == expected
 
-    encoder = make(width=1.0, **config)
+    encoder = make.__wrapped__(width=1.0, **config)
     assert sum(int(np.prod(v.shape)) for v in encoder.trainable_weights) == expected
     assert sum(int(np.prod(v.shape)) for v in encoder.non_trainable_weights) == 2 * normed
     assert encoder.output_dim == channels == 1024

@@ -18,16 +18,17 @@ CLIP = tiny.CLIP
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("multimodal") / "weights"
-    return tiny.save_multimodal(folder, fusion="compact_bilinear", fusion_dim=64)
+def weights(made_once):
+    options = {"fusion": "compact_bilinear", "fusion_dim": 64}
+    return made_once("multimodal_weights", lambda folder: tiny.save_multimodal(folder, **options))
 
 
 @pytest.fixture(scope="module")
-def exported(weights, tmp_path_factory):
-    out = tmp_path_factory.mktemp("multimodal") / "models"
-    assert list(export.export_models(weights, out)) == ["classifier"]
-    return export.load(out).classifier
+def exported(weights, made_once):
+    def make(folder):
+        assert list(export.export_models(weights, folder)) == ["classifier"]
+
+    return export.load(made_once("multimodal", make)).classifier
 
 
 def sent(rows=2):

@@ -37,12 +37,12 @@ SIGNATURES = [
 
 
 @pytest.fixture(scope="module")
-def models(exported_models, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("served") / "models"
-    shutil.copytree(exported_models, folder)
-    weights = tiny.save_classifier(tmp_path_factory.mktemp("classifier") / "weights")
-    export.export_models(weights, folder)
-    return folder
+def models(exported_models, made_once):
+    def make(folder):
+        shutil.copytree(exported_models, folder)
+        export.export_models(tiny.save_classifier(folder.with_name("weights")), folder)
+
+    return made_once("towers_and_classifier", make)
 
 
 @pytest.fixture(scope="module", params=["plain", "batched"])

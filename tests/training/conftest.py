@@ -76,6 +76,21 @@ def write_shards(folder: pathlib.Path) -> None:
     build_vocabulary([" ".join(WORDS)], str(folder / "tokenizer"), ("word",))
 
 
+@pytest.fixture(scope="session")
+def whole_run(shards, made_once) -> pathlib.Path:
+    """A finished run of what ``gin_file`` says, without more bindings; read only."""
+    from vatt_tf import train
+
+    def make(folder: pathlib.Path) -> None:
+        path = folder.with_suffix(".gin")
+        path.write_text(GIN.format(shards=shards, sizes=SIZES))
+        config.clear()
+        assert train.main([f"--gin_file={path}", f"--run_dir={folder}"]) == 0
+        config.clear()
+
+    return made_once("whole_run", make)
+
+
 @pytest.fixture
 def gin_file(shards, tmp_path) -> str:
     """Path of a configuration for ``shards``; gin is clean before and after."""

@@ -49,7 +49,6 @@ def evaluated_steps(run_dir):
     return [line["step"] for line in lines(run_dir) if line["kind"] == "eval"]
 
 
-@pytest.mark.slow
 def test_crashed_and_interrupted_is_bit_equal(gin_file, tmp_path, capsys, monkeypatch):
     """A run goes on from a checkpoint by time, from within an evaluation, and after Ctrl-C."""
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")

@@ -9,6 +9,8 @@ import pytest
 
 from tests.conftest import CHECKOUT
 
+pytestmark = pytest.mark.check
+
 
 @pytest.fixture(scope="module")
 def report():

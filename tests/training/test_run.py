@@ -43,7 +43,6 @@ def lines(run_dir):
         return [json.loads(line) for line in file]
 
 
-@pytest.mark.slow
 def test_a_run_leaves_what_the_contract_says(gin_file, tmp_path, capsys):
     run_dir = str(tmp_path / "run")
     assert command(gin_file, run_dir, "train.evaluate_every=3") == 0
@@ -68,7 +67,6 @@ def test_a_run_leaves_what_the_contract_says(gin_file, tmp_path, capsys):
     assert "step 6" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("micro", [None, 2])
 def test_interrupted_and_resumed_is_bit_equal(gin_file, tmp_path, micro):
     """With dropout, DropToken and augmentation on, through a save in the middle.
@@ -85,10 +83,8 @@ def test_interrupted_and_resumed_is_bit_equal(gin_file, tmp_path, micro):
     assert {line["step"]: line["loss"] for line in lines(parts)} == losses
 
 
-@pytest.mark.slow
-def test_every_weight_is_saved_and_loaded(gin_file, tmp_path):
-    run_dir = str(tmp_path / "run")
-    assert command(gin_file, run_dir, "STEPS=2") == 0
+def test_every_weight_is_saved_and_loaded(whole_run, tmp_path):
+    run_dir = str(shutil.copytree(whole_run, tmp_path / "run"))
     from_checkpoint, clip, tokenizer = load_pretrained(run_dir)
     values = {weight.path: np.array(weight) for weight in from_checkpoint.weights}
     stored = {key for key in checkpoint_values(run_dir) if key.startswith("model/")}
@@ -102,17 +98,14 @@ def test_every_weight_is_saved_and_loaded(gin_file, tmp_path):
     assert tokenizer(tf.constant(["red circle"])).shape == (1, 6)
 
 
-@pytest.mark.slow
-def test_another_configuration_in_the_same_folder_is_refused(gin_file, tmp_path, capsys):
-    run_dir = str(tmp_path / "run")
-    assert command(gin_file, run_dir, "STEPS=1") == 0
-    assert command(gin_file, run_dir, "STEPS=1", "video_tower.d_model=16") == 2
+def test_another_configuration_in_the_same_folder_is_refused(gin_file, whole_run, tmp_path, capsys):
+    run_dir = str(shutil.copytree(whole_run, tmp_path / "run"))
+    assert command(gin_file, run_dir, "video_tower.d_model=16") == 2
     message = capsys.readouterr().err
     assert "video_tower.d_model: was 8, is 16" in message
-    assert command(gin_file, run_dir, "STEPS=1", "train.log_every=1") == 0
+    assert command(gin_file, run_dir, "train.log_every=1") == 0
 
 
-@pytest.mark.slow
 def test_divergence_stops_names_the_records_and_keeps_the_last_good_state(
     gin_file, tmp_path, capsys
 ):
@@ -126,7 +119,6 @@ def test_divergence_stops_names_the_records_and_keeps_the_last_good_state(
         assert np.all(np.isfinite(value)), key
 
 
-@pytest.mark.slow
 def test_a_damaged_record_is_left_out(gin_file, shards, tmp_path, capsys):
     data, run_dir = tmp_path / "shards", str(tmp_path / "run")
     shutil.copytree(shards, data)
@@ -167,7 +159,6 @@ def test_dry_run_trains_nothing(gin_file, tmp_path, capsys):
         assert part in output
 
 
-@pytest.mark.slow
 def test_bfloat16_xla_and_sentencepiece_train(gin_file, shards, tmp_path):
     """SentencePiece tokenizers lose their resource when TensorFlow's seed is set after them."""
     import keras
@@ -184,7 +175,6 @@ def test_bfloat16_xla_and_sentencepiece_train(gin_file, shards, tmp_path):
     assert np.isfinite(lines(tmp_path / "run")[-1]["loss"])
 
 
-@pytest.mark.slow
 def test_word_vectors_are_loaded_and_stay_frozen(gin_file, shards, tmp_path, capsys):
     words = (shards / "tokenizer/words.txt").read_text().split()
     vectors = tmp_path / "vectors.txt"

@@ -66,7 +66,6 @@ def run(trained, tmp_path):
     config.clear()
 
 
-@pytest.mark.slow
 def test_more_files_and_more_steps_go_on_with_the_own_vocabulary(run, shards, capsys):
     words = (run / "run/tokenizer/words.txt").read_bytes()
     more = identity([*FILES, ("new.mp4", 3)], root="/moved/a")
@@ -95,7 +94,6 @@ def test_other_data_are_refused_before_anything_is_written(run, shards, capsys):
     assert digests(run) == before
 
 
-@pytest.mark.slow
 def test_other_data_on_request(run, shards, capsys):
     other = with_identity(shards, run / "other", identity([("x.mp4", 1)], root="/videos/b"))
     words = (run / "run/tokenizer/words.txt").read_bytes()
@@ -158,7 +156,6 @@ def test_a_folder_best_of_somebody(run, capsys):
     assert digests(run) == before
 
 
-@pytest.mark.slow
 def test_a_run_of_an_earlier_version_goes_on(run, capsys):
     shutil.rmtree(run / "run/.vatt_tf")
     (run / "run" / FILE).unlink()
