@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow as tf
+from google.protobuf import text_format
 
 from vatt_tf import paths
 from vatt_tf.errors import UserError
@@ -70,8 +71,9 @@ class RunCheckpointManager(tf.train.CheckpointManager):
             step_counter=step,
             # Orbit saves only where an interval is set.
             checkpoint_interval=every,
-            max_to_keep=max_to_keep,
+            max_to_keep=None,
         )
+        self._keep = max_to_keep
         self._seconds, self._clock = minutes * 60, clock
         self._saved_step, self._saved_at = -1, clock()
 
@@ -91,6 +93,7 @@ class RunCheckpointManager(tf.train.CheckpointManager):
             return None
         path = super().save(checkpoint_number=step, check_interval=False, options=options)
         self._saved_step, self._saved_at = step, self._clock()
+        self._remove_old()
         return path
 
     def save_now(self) -> None:
@@ -119,14 +122,32 @@ class RunCheckpointManager(tf.train.CheckpointManager):
         self._saved_step = int(self._step_counter.numpy())
         return path
 
-    def _sweep(self) -> None:
+    @property
+    def checkpoints(self) -> list[str]:
+        """The checkpoints that are listed and there, oldest first."""
+        state = tf.train.get_checkpoint_state(self.directory)
+        names = [] if state is None else map(os.path.basename, state.all_model_checkpoint_paths)
+        prefixes = [os.path.join(self.directory, name) for name in names]
+        return [prefix for prefix in prefixes if os.path.exists(f"{prefix}.index")]
+
+    def _remove_old(self) -> None:
         """Deletes the checkpoints beyond ``max_to_keep``, oldest first."""
         # TensorFlow's own takes the folder for a pattern: it deletes nothing in ``a[1]``, and in
         # the run beside it, ``a1``, the checkpoints of the same steps.
-        while self._max_to_keep and len(self._maybe_delete) > self._max_to_keep:
-            oldest, _ = self._maybe_delete.popitem(last=False)
-            for file in reversed(paths.checkpoint_files(oldest)):  # the index first
-                os.unlink(file)
+        listed = self.checkpoints
+        old, kept = listed[: -self._keep], listed[-self._keep :]
+        for prefix in old:
+            for path in reversed(paths.checkpoint_files(prefix)):  # the index first
+                os.unlink(path)
+        state = tf.train.get_checkpoint_state(self.directory)
+        if old and state is not None:
+            del state.all_model_checkpoint_paths[:]
+            state.all_model_checkpoint_paths.extend(map(os.path.basename, kept))
+            state.model_checkpoint_path = os.path.basename(state.model_checkpoint_path)
+            temporary = os.path.join(self.directory, f".checkpoint-{os.getpid()}")
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.write(text_format.MessageToString(state))
+            os.replace(temporary, os.path.join(self.directory, "checkpoint"))
 
 
 def _remove_partial(folder: str) -> None:
