@@ -55,9 +55,14 @@ def read_constraints() -> dict[str, Version]:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> pathlib.Path:
+def wheel(made_once) -> pathlib.Path:
     """Unpacked wheel, built from a copy so that the checkout stays clean."""
-    source = tmp_path_factory.mktemp("source")
+    return made_once("wheel", unpack_wheel)
+
+
+def unpack_wheel(folder: pathlib.Path) -> None:
+    source = folder.with_name("source")
+    source.mkdir()
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("vatt_tf", "gin_configs", "export", "serving"):
         shutil.copytree(ROOT / name, source / name, ignore=ignore)
@@ -73,9 +78,7 @@ def wheel(tmp_path_factory) -> pathlib.Path:
         pytest.skip("needs setuptools >= 70.1, as constraints.txt says, to build a wheel")
     assert built.returncode == 0, built.stderr
     (path,) = (source / "out").glob("*.whl")
-    unpacked = tmp_path_factory.mktemp("site")
-    zipfile.ZipFile(path).extractall(unpacked)
-    return unpacked
+    zipfile.ZipFile(path).extractall(folder)
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,15 @@ pytestmark = pytest.mark.check
 
 
 @pytest.fixture(scope="module")
-def report():
-    command = [sys.executable, "-m", "tests.training.replicas_script"]
-    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(result.stdout.splitlines()[-1])
+def report(made_once):
+    def make(folder):
+        command = [sys.executable, "-m", "tests.training.replicas_script"]
+        result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=600)
+        assert result.returncode == 0, result.stderr[-3000:]
+        folder.mkdir()
+        (folder / "report.json").write_text(result.stdout.splitlines()[-1])
+
+    return json.loads((made_once("replicas", make) / "report.json").read_text())
 
 
 @pytest.mark.parametrize("run", ["pre-training", "fine-tuning"])
