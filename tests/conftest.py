@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -41,7 +42,7 @@ def made_once(tmp_path_factory) -> Callable[[str, Callable[[pathlib.Path], objec
     """``made_once(name, make)``: the folder that ``make(folder)`` writes, once for all workers.
 
     The first worker that asks makes it, the others wait. ``make`` gets a folder that is not there
-    yet in one that is. Tests only read it; what depends on a seed alone may lie in it.
+    yet, in one of its own. Tests only read it: what writes takes a copy.
     """
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -49,13 +50,15 @@ def made_once(tmp_path_factory) -> Callable[[str, Callable[[pathlib.Path], objec
 
     def once(name: str, make: Callable[[pathlib.Path], object]) -> pathlib.Path:
         place = root / "made_once" / name
-        folder, done = place / "folder", place / "done"
-        place.mkdir(parents=True, exist_ok=True)
-        with locked(place / "lock"):
+        done = place / "done"
+        place.parent.mkdir(exist_ok=True)
+        with locked(place.with_name(f"{name}.lock")):
             if not done.exists():
-                make(folder)
+                shutil.rmtree(place, ignore_errors=True)  # what a failed attempt has left
+                place.mkdir()
+                make(place / "folder")
                 done.touch()
-        return folder
+        return place / "folder"
 
     return once
 
