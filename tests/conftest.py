@@ -20,6 +20,11 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Training first: long tests at the end would leave one of two workers without work."""
+    items.sort(key=lambda item: "training" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> pathlib.Path:
     """Folder of reference material and real data beside the checkout; skips when absent."""
@@ -76,5 +81,4 @@ def exported_models(weights_folder, made_once) -> pathlib.Path:
     """Its export, version 1 of video, audio and text; read only."""
     from vatt_tf import export
 
-    # A name that could be a pattern.
-    return made_once("mo[d]els", lambda folder: export.export_models(weights_folder, folder))
+    return made_once("models", lambda folder: export.export_models(weights_folder, folder))

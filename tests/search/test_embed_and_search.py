@@ -228,8 +228,11 @@ def test_batches_go_across_videos(videos, server, address, tmp_path):
 def test_another_model_or_setting_is_refused(index, videos, server, address, tmp_path):
     with pytest.raises(UserError, match="clip_seconds is 0.4 there and 2.0 now"):
         embed(videos, index, server=address, clip_seconds=2.0, quiet=True)
-    with pytest.raises(UserError, match="videos is .*videos there and .*moved now"):
-        embed(shutil.copytree(videos, tmp_path / "moved"), index, server=address, quiet=True)
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(videos / "dark.mp4", other / "night.mp4")
+    with pytest.raises(UserError, match="videos is .*videos there and .*other now, where 0 of its"):
+        embed(other, index, server=address, quiet=True)
     server.model_hash, server.version = "bb" * 32, 2
     with pytest.raises(UserError, match="model is aaaaaaaaaaaa .* and bbbbbbbbbbbb"):
         embed(videos, index, server=address, quiet=True)
