@@ -58,14 +58,14 @@ class ShardsFolder:
             PlanError: The folder holds shards of another data set or of other settings, or files
                 that this command did not write under the names that it needs.
         """
+        reasons, notes = self._compare(identity)
+        if reasons and not replace:
+            raise PlanError(f"{reasons}. Nothing was changed: {_options(self.path)}")
         try:
             self._files.check(_needed(plan, kinds))
         except UserError as error:
             raise PlanError(str(error)) from error
         self._check_strangers(plan)
-        reasons, notes = self._compare(identity)
-        if reasons and not replace:
-            raise PlanError(f"{reasons}. Nothing was changed: {_options(self.path)}")
         return ["the data set that was here before is replaced"] if reasons else notes
 
     def begin(
