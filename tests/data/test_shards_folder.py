@@ -150,7 +150,7 @@ def test_files_that_come_and_go_and_a_moved_disk(videos, tmp_path):
     assert prepare(moved, out, manifest=None) == (content, [])
     assert content["videos"] == 3 and content["identity"]["root"] == str(moved)
     assert notes == [
-        "the same data set as before: 1 files are new or changed, 2 gone",
+        "the same data set as before; new or changed files: 1, gone: 2",
         f"its files have moved from {videos} to {moved}",
     ]
 

@@ -172,7 +172,7 @@ def _changes(known: DataIdentity, now: DataIdentity) -> list[str]:
     more = now.files - (known.files - gone)
     notes = []
     if more or gone:
-        notes.append(f"the same data set as before: {more} files are new or changed, {gone} gone")
+        notes.append(f"the same data set as before; new or changed files: {more}, gone: {gone}")
     if known.root != now.root:
         notes.append(f"its files have moved from {known.root} to {now.root}")
     return notes
