@@ -92,6 +92,10 @@ def prepare(
     if jobs < 1:
         raise PlanError(f"--jobs={jobs}: expected 1 or more")
     recogniser = _recogniser(transcribe, settings)
+    if layout is not None and layout.captions is not None:
+        if recogniser is not None:
+            raise PlanError(f"--dataset={layout.name} has its captions: leave --transcribe out")
+        recogniser = layout.captions
     rows = layout.rows if layout is not None else None
     if manifest is not None:
         rows = read_rows(manifest)

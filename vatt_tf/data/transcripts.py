@@ -35,6 +35,7 @@ class Transcript:
 
     Attributes:
         words: Words with times and confidence, in order; empty where nobody speaks.
+        captions: Captions with times where the words have none.
         language: Code of the language ("en"); "" where unknown.
         language_confidence: 0 to 1; None where unknown.
         note: Why there is no word, "" otherwise.
@@ -44,6 +45,7 @@ class Transcript:
     language: str = ""
     language_confidence: float | None = None
     note: str = ""
+    captions: Sequence[Caption] = ()
 
 
 class Recogniser(Protocol):
@@ -266,7 +268,10 @@ def _write(task: _Task, model: str, transcript: Transcript) -> None:
         "language": transcript.language,
         "language_confidence": transcript.language_confidence,
         "note": transcript.note,
-        "segments": segments(transcript.words),
+        "segments": [
+            *segments(transcript.words),
+            *(_entry(caption, "text") for caption in transcript.captions),
+        ],
     }
     try:
         write_json(task.target, content)
@@ -279,17 +284,17 @@ def _write(task: _Task, model: str, transcript: Transcript) -> None:
 
 def segments(words: Sequence[Caption]) -> list[dict[str, Any]]:
     """Words as captions in the form that ``captions.read_captions`` reads."""
-
-    def entry(caption: Caption, name: str) -> dict[str, Any]:
-        confidence = caption.confidence
-        return {
-            "start": round(caption.start, 3),
-            "end": round(caption.end, 3),
-            name: caption.text,
-            **({} if confidence is None else {"confidence": round(confidence, 4)}),
-        }
-
     return [
-        {**entry(join_words(group)[0], "text"), "words": [entry(word, "word") for word in group]}
+        {**_entry(join_words(group)[0], "text"), "words": [_entry(word, "word") for word in group]}
         for group in group_words(words)
     ]
+
+
+def _entry(caption: Caption, name: str) -> dict[str, Any]:
+    confidence = caption.confidence
+    return {
+        "start": round(caption.start, 3),
+        "end": round(caption.end, 3),
+        name: caption.text,
+        **({} if confidence is None else {"confidence": round(confidence, 4)}),
+    }
