@@ -84,6 +84,7 @@ setup(
     ],
     extras_require={
         "beam": ["apache-beam>=2.70"],
+        "transcribe": ["faster-whisper>=1.1"],
         "test": [
             "docstring-parser>=0.16",
             "pytest>=8",

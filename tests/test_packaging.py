@@ -20,7 +20,7 @@ from packaging.version import Version
 import vatt_tf
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-EXTRAS = ("beam", "test", "lint")
+EXTRAS = ("beam", "transcribe", "test", "lint")
 
 # Modules that a requirement brings under another name than its own.
 MODULES = {
@@ -153,7 +153,9 @@ def test_installed_package_works_from_any_folder(wheel, tmp_path):
 
 @pytest.mark.check
 def test_every_import_of_the_package_is_required(wheel, metadata):
-    required = {canonicalize_name(item.name) for item in requirements(metadata, ("", "beam"))}
+    required = {
+        canonicalize_name(item.name) for item in requirements(metadata, ("", "beam", "transcribe"))
+    }
     missing = {}
     for path in (wheel / "vatt_tf").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

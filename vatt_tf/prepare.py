@@ -19,6 +19,7 @@ from vatt_tf import cli, paths
 from vatt_tf.data import jobs as parallel
 from vatt_tf.data import plan as planning
 from vatt_tf.data import shards
+from vatt_tf.data.caption_vocabulary import MAX_WORDS, TOKENIZERS, write_tokenizers
 from vatt_tf.data.clip_table import write_inventory
 from vatt_tf.data.datasets import DATASETS, Layout, definition
 from vatt_tf.data.identity import DataIdentity
@@ -27,11 +28,9 @@ from vatt_tf.data.manifest import MANIFEST_FORMAT, read_json, read_rows, write_j
 from vatt_tf.data.plan import Plan, PlanError, Settings, Shard
 from vatt_tf.data.scan import MEDIA_SUFFIXES
 from vatt_tf.data.shards_folder import ShardsFolder
+from vatt_tf.data.transcripts import Recogniser, attach_transcripts, transcript_names
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import listed
-
-TOKENIZERS = ("word", "wordpiece", "sentencepiece")
-MAX_WORDS = 65_536
 
 
 def prepare(
@@ -42,6 +41,7 @@ def prepare(
     manifest: str | os.PathLike | None = None,
     layout: Layout | None = None,
     captions_dir: str | os.PathLike | None = None,
+    transcribe: str | os.PathLike | Recogniser | None = None,
     tokenizers: Sequence[str] = ("word",),
     max_words: int = MAX_WORDS,
     jobs: int = 1,
@@ -61,6 +61,8 @@ def prepare(
         layout: Clips and classes of a data set (``datasets.definition(name).layout(...)``), in
             place of a manifest CSV.
         captions_dir: Folder of the caption files when they do not lie beside the videos.
+        transcribe: Whisper model (see ``whisper.Whisper``) or recogniser that gives captions to
+            videos without; None takes the transcripts of an earlier call.
         tokenizers: Vocabularies to build from the train captions.
         max_words: Largest vocabulary.
         jobs: Parallel processes; 1 works in this process.
@@ -89,6 +91,11 @@ def prepare(
         raise PlanError("--dataset has its own splits and labels: leave --manifest out")
     if jobs < 1:
         raise PlanError(f"--jobs={jobs}: expected 1 or more")
+    recogniser = _recogniser(transcribe, settings)
+    if layout is not None and layout.captions is not None:
+        if recogniser is not None:
+            raise PlanError(f"--dataset={layout.name} has its captions: leave --transcribe out")
+        recogniser = layout.captions
     rows = layout.rows if layout is not None else None
     if manifest is not None:
         rows = read_rows(manifest)
@@ -96,12 +103,14 @@ def prepare(
     plan = planning.make_plan(videos, settings, rows, captions_dir, labels, leave_out=(out,))
     out = pathlib.Path(out)
     identity = _identity(videos, plan, settings, layout)
-    for note in ShardsFolder(out).check(plan, identity, tokenizers, replace):
+    transcripts = transcript_names(plan, recogniser)
+    for note in ShardsFolder(out).check(plan, identity, tokenizers, replace, transcripts):
         say(note)
     with only_job(out, "prepare", out / shards.BOOKS, PlanError):
         folder = ShardsFolder(out)
         before = read_json(out / "manifest.json")
-        folder.begin(plan, identity, tokenizers, replace)
+        folder.begin(plan, identity, tokenizers, replace, transcripts)
+        spoken = attach_transcripts(folder, plan, recogniser, jobs=jobs, quiet=quiet, say=say)
         accounts = {}
         for shard in plan.shards:
             account = shards.finished_shard(shard, settings, out)
@@ -120,9 +129,11 @@ def prepare(
             for account in results:
                 accounts[account["file"]] = _without_clips(account)
         write_inventory(out, [(shard.name, shard.split) for shard in plan.shards])
-        written = _tokenizers(folder, plan, accounts, tokenizers, max_words, jobs, say)
+        written = write_tokenizers(folder, plan, accounts, tokenizers, max_words, jobs, say)
         content = _manifest(plan, settings, accounts, written)
         content["identity"] = identity.to_dict()
+        if spoken:
+            content["transcripts"] = spoken
         if layout is not None:
             content["dataset"] = {"name": layout.name, "fold": layout.fold}
         write_json(out / "manifest.json", content)
@@ -136,6 +147,23 @@ def prepare(
             f"in {out / 'manifest.json'}"
         )
     return content
+
+
+def _recogniser(
+    transcribe: str | os.PathLike | Recogniser | None, settings: Settings
+) -> Recogniser | None:
+    """Whisper for the name of a model.
+
+    Raises:
+        UserError: It is not installed, there is no such model, or images are prepared.
+    """
+    if transcribe is not None and settings.media == "image":
+        raise PlanError("--transcribe is for --media=video and --media=audio: images have no sound")
+    if not isinstance(transcribe, str | os.PathLike):
+        return transcribe
+    from vatt_tf.data.whisper import Whisper
+
+    return Whisper(transcribe)
 
 
 def _identity(
@@ -242,68 +270,6 @@ class _Progress:
         self._bar.set_postfix_str(f"{len(self._finished)}/{self._videos} videos", refresh=False)
 
 
-class _TrainCaptions:
-    """Every caption of the train videos, read from the accounts one shard at a time."""
-
-    def __init__(self, out: pathlib.Path, names: list[str]):
-        self._out, self._names = out, names
-
-    def __iter__(self) -> Iterator[str]:
-        for name in self._names:
-            account = read_json(shards.books_path(self._out, name)) or {}
-            yield from account.get("captions", ())
-
-
-def build_tokenizers(
-    out: pathlib.Path,
-    names: list[str],
-    kinds: Sequence[str],
-    max_words: int,
-    report: Callable[..., None] | None = None,
-) -> dict[str, str]:
-    """Builds the vocabularies of the train captions; kind -> file in the shards folder."""
-    from vatt_tf.data.tokenizer import build_vocabulary
-
-    folder = out / "tokenizer"
-    folder.mkdir(exist_ok=True)
-    files = build_vocabulary(_TrainCaptions(out, names), folder, tuple(kinds), max_words)
-    return {kind: f"tokenizer/{pathlib.Path(file).name}" for kind, file in files.items()}
-
-
-def _tokenizers(
-    folder: ShardsFolder,
-    plan: Plan,
-    accounts: dict[str, dict],
-    kinds: Sequence[str],
-    max_words: int,
-    jobs: int,
-    say: Callable[[str], None],
-) -> dict[str, str]:
-    out = folder.path
-    names = [shard.name for shard in plan.shards if shard.split == "train"]
-    made_from = [[accounts[name]["sha256"] for name in names], sorted(kinds), max_words]
-    if not kinds or not any(accounts[name]["captions"] for name in names):
-        folder.remove_tokenizers()
-        return {}
-    path = out / shards.BOOKS / "tokenizers.json"
-    before = read_json(path)
-    if isinstance(before, dict) and before.get("made_from") == made_from:
-        if all((out / file).is_file() for file in before["files"].values()):
-            return before["files"]
-    if isinstance(before, dict) and before["made_from"][1:] != made_from[1:]:
-        say(
-            f"the vocabularies are made anew: at most {max_words} entries of {', '.join(kinds)}, "
-            "as asked for now; runs keep theirs"
-        )
-    task = (out, names, tuple(kinds), max_words)
-    if jobs == 1:
-        files = build_tokenizers(*task)
-    else:  # a worker has TensorFlow already
-        ((_, files),) = parallel.run_tasks(build_tokenizers, [task], 1)
-    write_json(path, {"made_from": made_from, "files": files})
-    return files
-
-
 def _manifest(
     plan: Plan, settings: Settings, accounts: dict[str, dict], tokenizers: dict[str, str]
 ) -> dict[str, Any]:
@@ -366,6 +332,11 @@ def _flags() -> argparse.ArgumentParser:
         type=cli.path,
         metavar="DIR",
         help="caption files (default: beside the videos)",
+    )
+    add(
+        "--transcribe",
+        metavar="MODEL",
+        help="captions for videos without: a CTranslate2 Whisper folder, or tiny, base, small, ...",
     )
     add("--language", help="preferred captions: name.LANGUAGE.vtt")
     add("--frame_rate", type=float, help="stored frames per second")
@@ -436,6 +407,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             manifest=manifest,
             layout=layout,
             captions_dir=flags.captions_dir,
+            transcribe=flags.transcribe,
             tokenizers=[name for name in flags.tokenizers.split(",") if name],
             max_words=flags.max_words,
             jobs=flags.jobs,
@@ -487,6 +459,12 @@ def _print_summary(content: dict[str, Any], out: str) -> None:
             f"{name}: {split['records']} clips ({split['with_audio']} with sound, "
             f"{split['with_captions']} with captions), {split['seconds'] / 60:.1f} min, "
             f"{len(split['shards'])} shards, {size:.1f} MiB"
+        )
+    if spoken := content.get("transcripts"):
+        print(
+            f"transcripts: {spoken['videos']} videos by {spoken['model']} "
+            f"({', '.join(spoken['languages']) or 'no language'}); "
+            f"{len(spoken['without_speech'])} without speech"
         )
     if content["quarantine"]:
         print(f"quarantine: {len(content['quarantine'])} (reasons in {out}/manifest.json)")

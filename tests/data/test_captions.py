@@ -214,3 +214,70 @@ def test_times():
     assert parse_time("1:02:03,5") == 3723.5
     assert parse_time("-00:01.25") == -1.25
     assert parse_time("7") == 7.0
+
+
+WHISPER = {
+    "text": " Fish and chips.",
+    "language": "en",
+    "segments": [
+        {"id": 0, "seek": 0, "start": 0.5, "end": 2.0, "text": " Fish and", "avg_logprob": -0.25},
+        {"id": 1, "seek": 0, "start": 2.0, "end": 3.0, "text": " chips.", "avg_logprob": -9e9},
+    ],
+}
+WHISPERX = {
+    "language": "ja",
+    "segments": [
+        {"start": 0.0, "end": 1.0, "text": "赤い丸", "words": [{"word": "赤", "score": 1}]}
+    ],
+}
+WHISPER_CPP = {
+    "result": {"language": "de"},
+    "transcription": [
+        {
+            "timestamps": {"from": "00:00:00,500", "to": "00:00:02,000"},
+            "offsets": {"from": 500, "to": 2000},
+            "text": " Guten Tag",
+        }
+    ],
+}
+VOSK = {
+    "result": [
+        {"conf": 1.0, "start": 0.1, "end": 0.4, "word": "good"},
+        {"conf": 0.5, "start": 0.4, "end": 0.9, "word": "morning"},
+    ],
+    "text": "good morning",
+}
+
+
+@pytest.mark.parametrize(
+    "data, expected",
+    [
+        (WHISPER, [(0.5, 2.0, "Fish and", "en", math.exp(-0.25)), (2.0, 3.0, "chips.", "en", 0.0)]),
+        (WHISPERX, [(0.0, 1.0, "赤い丸", "ja", None)]),
+        (WHISPER_CPP, [(0.5, 2.0, "Guten Tag", "de", None)]),
+        (VOSK, [(0.1, 0.9, "good morning", "", 0.75)]),
+    ],
+    ids=["whisper", "whisperx", "whisper.cpp", "vosk"],
+)
+def test_output_of_recognisers_as_it_is(tmp_path, data, expected):
+    captions, warnings = read(tmp_path, "a.json", json.dumps(data))
+    found = [(c.start, c.end, c.text, c.language, c.confidence) for c in captions]
+    assert found == [pytest.approx(each) if each[4] else each for each in expected]
+    assert not warnings
+
+
+def test_a_confidence_that_is_none_is_unknown(tmp_path):
+    rows = [{"start": n, "end": n + 1, "text": "x", "score": s} for n, s in enumerate((7, "1", -1))]
+    captions, _ = read(tmp_path, "a.json", json.dumps({"segments": rows, "language": None}))
+    assert [c.confidence for c in captions] == [None] * 3 and captions[0].language == ""
+
+
+def test_words_of_scripts_without_blanks_are_joined_without():
+    words = [
+        Caption(n / 10, n / 10 + 0.1, text) for n, text in enumerate("赤い 丸 が 動く 。".split())
+    ]
+    assert [c.text for c in join_words(words)] == ["赤い丸が動く。"]
+    mixed = [Caption(0.0, 0.1, "東京"), Caption(0.1, 0.2, "Tower"), Caption(0.2, 0.3, "です")]
+    assert join_words(mixed)[0].text == "東京 Tower です"
+    korean = [Caption(0.0, 0.1, "빨간"), Caption(0.1, 0.2, "공")]
+    assert join_words(korean)[0].text == "빨간 공"

@@ -77,6 +77,28 @@ def test_record_without_sound_and_texts_has_no_such_keys():
     ]
 
 
+def test_language_and_confidence_of_captions():
+    def features(*captions):
+        data = shards.encode_record(
+            [b"jpeg"],
+            None,
+            frame_rate=10.0,
+            sample_rate=0,
+            start=0.0,
+            end=1.0,
+            filename="a.mp4",
+            captions=captions,
+        )
+        return tf.train.SequenceExample.FromString(data).context.feature
+
+    known = Caption(0.0, 1.0, "eins", "de", 0.5)
+    found = features(known, Caption(1.0, 2.0, "two"))
+    assert list(found["caption/language"].bytes_list.value) == [b"de", b""]
+    half, unknown = found["caption/confidence"].float_list.value
+    assert half == 0.5 and np.isnan(unknown)
+    assert not {"caption/language", "caption/confidence"} & set(features(Caption(0.0, 1.0, "two")))
+
+
 @pytest.mark.parametrize("count", [0, 1, 31, 32, 4095, 4096, 100_000])
 def test_packed_floats_equal_the_plain_way(count):
     values = np.random.default_rng(0).normal(size=count).astype(np.float32)

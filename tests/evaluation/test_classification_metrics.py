@@ -135,3 +135,15 @@ def test_all_classes_perfect_is_finite():
 def test_scores_that_are_no_scores(scores, message):
     with pytest.raises(ValueError, match=message):
         cm.multi_label_metrics(scores, np.ones((3, 2)))
+
+
+def test_eleven_points_by_hand():
+    # Ranked: hit, miss, hit, miss: precision 1 up to recall 0.5, then 2/3.
+    scores, positive = np.array([0.9, 0.8, 0.7, 0.6]), np.array([True, False, True, False])
+    found = cm.eleven_point_precision(scores, positive)
+    assert found == pytest.approx((6 * 1.0 + 5 * 2 / 3) / 11)
+    # Ties are one step, in whatever order they come.
+    assert cm.eleven_point_precision(np.zeros(4), positive) == cm.eleven_point_precision(
+        np.zeros(4), positive[::-1]
+    )
+    assert np.isnan(cm.eleven_point_precision(scores, np.zeros(4, bool)))

@@ -166,5 +166,69 @@ def test_clips_without_labels_and_with_several():
     with pytest.raises(UserError, match="no test clip has a label"):
         probe(train, test)
     train.labels[3] = 1
-    with pytest.raises(UserError, match="1 of 24 clips have several classes"):
+    with pytest.raises(UserError, match="no test clip has a label"):
+        probe(train, test)
+
+
+def several(count, seed=0, noise=0.4, views=None):
+    """Clips of any number of six classes around the sums of their centres."""
+    generator = np.random.default_rng(seed)
+    labels = (generator.random((count, 6)) < 0.3).astype(np.float32)
+    labels[:12] = np.maximum(labels[:12], np.eye(6)[np.arange(12) % 6])
+    made = clips(np.zeros(count, int), views=views)
+    shape = (count, views or 1, CENTRES.shape[1])
+    by_view = (labels @ CENTRES)[:, None] + noise * generator.normal(size=shape)
+    made.features, made.labels = by_view.mean(axis=1).astype(np.float32), labels
+    made.by_view = by_view.astype(np.float32) if views else None
+    return made
+
+
+def test_several_classes_a_clip_are_measured_by_mean_average_precision():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import average_precision_score
+    from sklearn.preprocessing import StandardScaler
+
+    train, test, val = several(80), several(60, seed=1), several(40, seed=2)
+    block = probe(train, test, val)
+    assert block["multi_label"] and block["pool_size"] == 60 and block["classes"] == 6
+    for kind in ("logistic", "svm"):
+        part = block[kind]
+        assert part["mAP"] > 0.85 > 2 * block["chance"]["mAP"], kind
+        low, high = part["confidence"]["mAP"]
+        assert low <= part["mAP"] <= high and part["chosen_on"] == "val"
+        assert part["tried"][f"{part['C']:g}"] == max(part["tried"].values())
+    # Six logistic regressions by hand, measured by scikit-learn.
+    scaler = StandardScaler().fit(train.features)
+    precision = []
+    for c in range(6):
+        model = LogisticRegression(C=block["logistic"]["C"], max_iter=1000)
+        model.fit(scaler.transform(train.features), train.labels[:, c])
+        scores = model.decision_function(scaler.transform(test.features))
+        precision.append(average_precision_score(test.labels[:, c], scores))
+    found = list(block["logistic"]["average_precision"].values())
+    assert found == pytest.approx(precision, abs=1e-6)
+    assert block["logistic"]["mAP"] == pytest.approx(np.mean(precision), abs=1e-6)
+    assert block["chance"]["mAP"] == pytest.approx(test.labels.mean())
+    text = format_probe(json.loads(json.dumps(block, allow_nan=False)))
+    assert "mAP, 11 points" in text and "several a clip" in text and "chosen on val" in text
+
+
+def test_several_classes_without_val_and_by_view():
+    train, test = several(60, views=2), several(40, seed=1, views=3)
+    block = probe(train, test, kinds=("svm",))
+    assert block["svm"]["chosen_on"] == "5-fold cross-validation on train"
+    assert block["svm"]["mAP"] > 0.8
+    test.labels = np.random.default_rng(0).permutation(test.labels)
+    again = probe(train, test, kinds=("svm",))["svm"]
+    assert again["C"] == block["svm"]["C"] and again["mAP"] < 0.6  # chosen without the test clips
+
+
+def test_mistakes_with_several_classes():
+    train, test = several(40), several(40, seed=1)
+    with pytest.raises(UserError, match="the probe knn takes one class a clip"):
+        probe(train, test, kinds=("svm", "knn"))
+    with pytest.raises(UserError, match="--shots takes clips of one class"):
+        probe(train, test, shots=(1,))
+    train.labels[:, 2] = 0
+    with pytest.raises(UserError, match=r"1 classes of the test clips .*\(class 2\)"):
         probe(train, test)

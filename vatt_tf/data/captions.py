@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from vatt_tf.data.scripts import join_blanks
 from vatt_tf.errors import UserError
 
 # In this order when a video has several caption files.
@@ -27,6 +28,7 @@ PAUSE_SECONDS = 0.5
 MAX_WORDS = 16  # a caption holds 16 tokens (paper, section 4.1)
 GRID_UNITS_PER_SECOND = 25_000
 _SILENCE = {"sil", "sp", "<sil>", ""}
+_SENTENCE_ENDS = tuple(".?!。？！")
 
 _LANGUAGE_TAG = re.compile(r"^[a-z]{2,3}([-_][a-z0-9]+)*$", re.IGNORECASE)
 _TIME = r"(-?(?:\d+:)?-?\d+:\d+(?:[.,]\d+)?|-?\d+[.,]\d+)"
@@ -43,12 +45,15 @@ class Caption:
     """What is said from ``start`` to ``end`` (seconds on the video's time axis).
 
     An infinite end means the end of the video; a text that belongs to the whole video begins at
-    minus infinity.
+    minus infinity. The language ("" where the file does not name it) and the confidence (0 to 1,
+    None where unknown) are those of a speech recogniser.
     """
 
     start: float
     end: float
     text: str
+    language: str = dataclasses.field(default="", compare=False)
+    confidence: float | None = dataclasses.field(default=None, compare=False)
 
     @property
     def whole(self) -> bool:
@@ -187,7 +192,7 @@ def _in_order(captions: list[Caption], name: str, warnings: list[str]) -> list[C
             if end <= 0:
                 continue
             start = 0.0
-        mended.append(Caption(start, end, caption.text))
+        mended.append(dataclasses.replace(caption, start=start, end=end))
     mended.sort(key=lambda caption: (caption.start, caption.end))
     timed = [caption for caption in mended if not caption.whole]
     overlaps = sum(b.start < a.end - 1e-6 for a, b in zip(timed, timed[1:], strict=False))
@@ -280,8 +285,8 @@ def _read_align(path: pathlib.Path, text: str, warnings: list[str]) -> list[Capt
     return join_words(_in_order(words, path.name, warnings))
 
 
-def join_words(words: Sequence[Caption]) -> list[Caption]:
-    """Joins timed words into captions, split at pauses, sentence ends and 16 words."""
+def group_words(words: Sequence[Caption]) -> list[list[Caption]]:
+    """Timed words of each caption, split at pauses, sentence ends and 16 words."""
     groups: list[list[Caption]] = []
     for word in words:
         group = groups[-1] if groups else None
@@ -289,15 +294,29 @@ def join_words(words: Sequence[Caption]) -> list[Caption]:
             group is None
             or len(group) >= MAX_WORDS
             or word.start - group[-1].end > PAUSE_SECONDS
-            or group[-1].text.endswith((".", "?", "!"))
+            or group[-1].text.endswith(_SENTENCE_ENDS)
         ):
             groups.append([word])
         else:
             group.append(word)
-    return [
-        Caption(group[0].start, max(w.end for w in group), " ".join(w.text for w in group))
-        for group in groups
-    ]
+    return groups
+
+
+def join_words(words: Sequence[Caption]) -> list[Caption]:
+    """Joins timed words into captions (:func:`group_words`); the confidence is the words' mean."""
+    joined = []
+    for group in group_words(words):
+        known = [word.confidence for word in group if word.confidence is not None]
+        joined.append(
+            Caption(
+                group[0].start,
+                max(word.end for word in group),
+                join_blanks(word.text for word in group),
+                group[0].language,
+                sum(known) / len(known) if known else None,
+            )
+        )
+    return joined
 
 
 def _read_json(path: pathlib.Path, text: str, warnings: list[str]) -> list[Caption]:
@@ -316,9 +335,10 @@ def _read_json(path: pathlib.Path, text: str, warnings: list[str]) -> list[Capti
             f"with 'segments', 'words' or columns 'start', 'end', 'text'; found {found}"
         )
     captions = []
+    language = _json_language(data)
     for number, row in enumerate(rows, 1):
         try:
-            caption = _json_caption(row)
+            caption = dataclasses.replace(_json_caption(row), language=language)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             warnings.append(
                 f"{path.name} entry {number}: {_short(str(row))} is not a caption "
@@ -338,10 +358,11 @@ def _read_json(path: pathlib.Path, text: str, warnings: list[str]) -> list[Capti
 def _json_rows(data: Any) -> tuple[list[Any] | None, bool]:
     """Rows of a JSON document and whether each is a single word."""
     if isinstance(data, dict):
-        for key in ("segments", "captions", "results", "chunks"):
+        # "transcription" is whisper.cpp's, "result" Vosk's.
+        for key in ("segments", "captions", "results", "chunks", "transcription"):
             if isinstance(data.get(key), list):
                 return data[key], False
-        for key in ("word_segments", "words"):
+        for key in ("word_segments", "words", "result"):
             if isinstance(data.get(key), list):
                 return data[key], True
         columns = [data.get(key) for key in ("start", "end", "text")]
@@ -373,12 +394,33 @@ def _json_caption(row: Any) -> Caption:
         raise KeyError("text")
     if "timestamp" in row:
         start, end = row["timestamp"]
+    elif isinstance(row.get("offsets"), dict):  # milliseconds
+        start, end = (float(row["offsets"][key]) / 1000 for key in ("from", "to"))
     elif "start" in row:
         start = row["start"]
         end = row["end"] if "end" in row else _seconds(start) + _seconds(row["duration"])
     else:
         return Caption(-math.inf, math.inf, text)
-    return Caption(_seconds(start), _seconds(end), text)
+    return Caption(_seconds(start), _seconds(end), text, confidence=_json_confidence(row))
+
+
+def _json_language(data: Any) -> str:
+    """Language that a recogniser's output names, "" where it does not."""
+    if not isinstance(data, dict):
+        return ""
+    result = data.get("result")  # of whisper.cpp
+    found = data.get("language") or (result.get("language") if isinstance(result, dict) else "")
+    return found if isinstance(found, str) else ""
+
+
+def _json_confidence(row: dict[str, Any]) -> float | None:
+    """Confidence of an entry, 0 to 1; Whisper gives the mean log-probability of its tokens."""
+    for key in ("confidence", "conf", "probability", "score", "avg_logprob"):
+        value = row.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            confidence = math.exp(min(value, 0.0)) if key == "avg_logprob" else float(value)
+            return confidence if 0.0 <= confidence <= 1.0 else None
+    return None
 
 
 def _seconds(value: Any) -> float:

@@ -40,7 +40,7 @@ COLUMNS = ("path", "start", "end", "label", "caption", "split")
 # What training and evaluation look for in a data set.
 USUAL_SPLITS = ("train", "val", "valid", "validation", "test")
 _SPLIT = re.compile(r"[a-z0-9][a-z0-9_-]*", re.ASCII)
-_RESERVED = {"clips", "tokenizer", "videos"}  # other folders beside the splits
+_RESERVED = {"clips", "tokenizer", "transcripts", "videos"}  # other folders beside the splits
 _MEDIA_SUFFIXES = frozenset(suffix for each in MEDIA_SUFFIXES.values() for suffix in each)
 
 

@@ -13,7 +13,9 @@ class RecordKeys:
 
     ``image`` is a feature list with one JPEG per step, ``waveform`` a feature list with one step
     that holds the whole signal (a context feature of that name is read too); everything else is
-    a context feature. Times are microseconds on the time line of the whole video.
+    a context feature. Times are microseconds on the time line of the whole video. Language and
+    confidence of a caption (0 to 1, NaN where one of several is unknown) are stored where a speech
+    recogniser gave them; no other reader of DMVR's records looks for them.
     """
 
     image: str = "image/encoded"
@@ -21,6 +23,8 @@ class RecordKeys:
     caption: str = "caption/string"
     caption_start: str = "caption/start/timestamp"
     caption_end: str = "caption/end/timestamp"
+    caption_language: str = "caption/language"
+    caption_confidence: str = "caption/confidence"
     label_index: str = "clip/label/index"
     label_text: str = "clip/label/text"
     clip_start: str = "clip/start/timestamp"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import math
 import os
 import pathlib
 import shutil
@@ -77,6 +78,13 @@ def encode_record(
         context[keys.caption] = texts(caption.text for caption in captions)
         context[keys.caption_start] = whole(_microseconds(c.start) for c in captions)
         context[keys.caption_end] = whole(_microseconds(c.end) for c in captions)
+        if any(caption.language for caption in captions):
+            context[keys.caption_language] = texts(caption.language for caption in captions)
+        if any(caption.confidence is not None for caption in captions):
+            found = [math.nan if c.confidence is None else c.confidence for c in captions]
+            context[keys.caption_confidence] = tf.train.Feature(
+                float_list=tf.train.FloatList(value=found)
+            )
     if labels:
         context[keys.label_index] = whole(index for index, _ in labels)
         context[keys.label_text] = texts(name for _, name in labels)

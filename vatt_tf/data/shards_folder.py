@@ -18,6 +18,7 @@ from vatt_tf.output_folder import OutputFolder, listed
 
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
+TRANSCRIPTS = "transcripts"
 _SETTINGS, _IDENTITY = f"{shards.BOOKS}/settings.json", f"{shards.BOOKS}/identity.json"
 
 
@@ -40,8 +41,17 @@ class ShardsFolder:
         if not known:
             self._files.adopt(_earlier_files(self.path))
 
+    def __contains__(self, name: str) -> bool:
+        """Whether the command has listed a file."""
+        return name in self._files
+
     def check(
-        self, plan: Plan, identity: DataIdentity, kinds: Sequence[str], replace: bool
+        self,
+        plan: Plan,
+        identity: DataIdentity,
+        kinds: Sequence[str],
+        replace: bool,
+        transcripts: Sequence[str] = (),
     ) -> list[str]:
         """Refuses what would mix or overwrite; changes nothing.
 
@@ -50,6 +60,7 @@ class ShardsFolder:
             identity: Of the data set that they are made of.
             kinds: Tokenizers to build.
             replace: Whether another data set may take the place of the one that is here.
+            transcripts: Transcripts to make.
 
         Returns:
             Notes for the user.
@@ -62,27 +73,36 @@ class ShardsFolder:
         if reasons and not replace:
             raise PlanError(f"{reasons}. Nothing was changed: {_options(self.path)}")
         try:
-            self._files.check(_needed(plan, kinds))
+            self._files.check([*_needed(plan, kinds), *transcripts])
         except UserError as error:
             raise PlanError(str(error)) from error
         self._check_strangers(plan)
         return ["the data set that was here before is replaced"] if reasons else notes
 
     def begin(
-        self, plan: Plan, identity: DataIdentity, kinds: Sequence[str], replace: bool
+        self,
+        plan: Plan,
+        identity: DataIdentity,
+        kinds: Sequence[str],
+        replace: bool,
+        transcripts: Sequence[str] = (),
     ) -> None:
         """Lists the files that are going to be written and removes ours that have no use any more.
+
+        Transcripts that are wanted again stay: each knows the video that it was made of.
 
         Raises:
             PlanError: As :meth:`check`.
         """
-        self.check(plan, identity, kinds, replace)
+        self.check(plan, identity, kinds, replace, transcripts)
         reasons, _ = self._compare(identity)
         if reasons:
-            self._files.remove([name for name in self._files.names if not _is_sample(name)])
+            stay = set(transcripts)
+            gone = [n for n in self._files.names if not _is_sample(n) and n not in stay]
+            self._files.remove(gone)
         needed, hidden = _needed(plan, kinds), _hidden(plan)
         self._files.adopt(hidden)  # nobody else writes in there
-        self._files.claim([*needed, *hidden])
+        self._files.claim([*needed, *hidden, *transcripts])
         write_json(self.path / _SETTINGS, dict(identity.settings))
         write_json(self.path / _IDENTITY, identity.to_dict())
         self._files.remove_temporary()

@@ -92,6 +92,24 @@ def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
     return float(Ranking.of(scores, positive).average_precision()[0])
 
 
+def eleven_point_precision(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Average precision as PASCAL VOC 2007 measures it: at the recalls 0, 0.1 ... 1.
+
+    At each the best precision of any larger recall counts. NaN without positive clips.
+
+    Args:
+        scores: float [n].
+        positive: bool [n].
+    """
+    ranking = Ranking.of(scores, positive)
+    right = np.cumsum(ranking.positive)[ranking.ends]
+    if not right[-1]:
+        return math.nan
+    precision, recall = right / (ranking.ends + 1), right / right[-1]
+    best = [precision[recall >= level / 10].max() for level in range(11)]
+    return float(np.mean(best))
+
+
 def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
     """ROC-AUC of one class; NaN without positives or without negatives."""
     return float(Ranking.of(scores, positive).auc()[0])

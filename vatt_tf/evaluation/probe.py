@@ -17,6 +17,11 @@ from vatt_tf.evaluation import classification_metrics, metrics, probe_classifier
 from vatt_tf.evaluation.classification import chance, true_classes
 from vatt_tf.evaluation.features import FeatureSet
 from vatt_tf.evaluation.probe_classifiers import FITS, GRIDS, Scores
+from vatt_tf.evaluation.probe_multi_label import (
+    format_multi_label,
+    has_several_classes,
+    probe_multi_label,
+)
 
 DEFAULT_KINDS = ("logistic", "svm")
 FEW_SHOT_DRAWS = 10
@@ -53,7 +58,9 @@ def probe(
     """Fits classifiers on the features of ``train`` and measures them on ``test``.
 
     Features that keep their views (``FeatureSet.by_view``) are used view by view: each one of a
-    training clip is an example, and the class scores of a test clip are averaged.
+    training clip is an example, and the class scores of a test clip are averaged. Where clips have
+    several classes, one classifier per class is measured by mean average precision
+    (:func:`probe_multi_label`).
 
     Args:
         train: Training clips.
@@ -74,6 +81,10 @@ def probe(
             none, or a class has fewer than the examples that ``shots`` asks for.
     """
     parts = {"train": train, "test": test, **({} if val is None else {"val": val})}
+    if has_several_classes(list(parts.values())):
+        if shots:
+            raise UserError("--shots takes clips of one class each; these have several")
+        return probe_multi_label(parts, kinds=kinds, grids=GRIDS, seed=seed)
     truth = {
         name: true_classes(part.labels, part.filename, part.label_names)
         for name, part in parts.items()
@@ -225,6 +236,8 @@ def _few_shot(
 
 def format_probe(block: dict[str, Any]) -> str:
     """Lays the block out as the table that ``vatt_tf.evaluate`` prints."""
+    if block.get("multi_label"):
+        return format_multi_label(block, GRIDS)
     guess = block["chance"]
     columns = [name for name in ("top1", "top5", "mean_class_accuracy") if name in guess]
     head = f"{'classifier':<12}" + "".join(f"{name:>32}" for name in columns) + "   setting"

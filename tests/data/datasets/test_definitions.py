@@ -352,7 +352,7 @@ def test_official_leak_is_refused(root):
 def test_every_definition_names_its_files(root, capsys):
     assert set(DATASETS) == set(
         "kinetics400 kinetics600 kinetics700 moments_in_time audioset imagenet ucf101 hmdb51 esc50 "
-        "esc10 youcook2 msrvtt fsdd sign_digits".split()
+        "esc10 youcook2 msrvtt fsdd sign_digits howto100m voc2007".split()
     )
     for known in DATASETS.values():
         Settings(**{"media": known.media, **known.settings})

@@ -6,11 +6,13 @@ from vatt_tf.data.datasets.actions import HMDB51, UCF101
 from vatt_tf.data.datasets.audioset import AUDIOSET
 from vatt_tf.data.datasets.digits import FSDD, SIGN_DIGITS
 from vatt_tf.data.datasets.esc import ESC10, ESC50
+from vatt_tf.data.datasets.howto100m import HOWTO100M
 from vatt_tf.data.datasets.imagenet import IMAGENET
 from vatt_tf.data.datasets.kinetics import KINETICS
 from vatt_tf.data.datasets.moments import MOMENTS_IN_TIME
 from vatt_tf.data.datasets.originals import Definition, Layout
 from vatt_tf.data.datasets.retrieval import MSRVTT, YOUCOOK2
+from vatt_tf.data.datasets.voc import VOC2007
 from vatt_tf.data.plan import PlanError
 
 __all__ = ["DATASETS", "Definition", "Layout", "definition"]
@@ -22,10 +24,12 @@ DATASETS: dict[str, Definition] = {
         MOMENTS_IN_TIME,
         AUDIOSET,
         IMAGENET,
+        VOC2007,
         UCF101,
         HMDB51,
         ESC50,
         ESC10,
+        HOWTO100M,
         YOUCOOK2,
         MSRVTT,
         FSDD,

@@ -24,6 +24,7 @@ from vatt_tf.data.tables import (
     read_table_text,
     split_lines,
 )
+from vatt_tf.data.transcripts import Recogniser
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +36,14 @@ class Layout:
         fold: Fold or official split number; 0 for a data set without.
         rows: Clips with split, labels and captions, and what is missing.
         labels: Official classes in index order; empty for a retrieval set.
+        captions: Gives the videos their timed captions where one file has those of all.
     """
 
     name: str
     fold: int
     rows: Rows
     labels: tuple[str, ...]
+    captions: Recogniser | None = None
 
 
 class Originals:
@@ -58,6 +61,7 @@ class Originals:
     ):
         self.videos, self.annotations = pathlib.Path(videos), pathlib.Path(annotations)
         self.media, self.fold = media, fold
+        self.captions: Recogniser | None = None
         self.rows = Rows([], [], [], source=str(self.annotations))
         for flag, folder in (("videos", self.videos), ("annotations", self.annotations)):
             if not folder.is_dir():
@@ -180,7 +184,7 @@ class Definition:
                 f"--videos={videos}: no file of {self.name} there"
                 f"{f' (looked for {lacking} ...)' if lacking else ''}; expected: {self.needs}"
             )
-        return Layout(self.name, number, originals.rows, labels)
+        return Layout(self.name, number, originals.rows, labels, originals.captions)
 
 
 def read_lines(path: pathlib.Path) -> list[str]:
