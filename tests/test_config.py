@@ -53,7 +53,7 @@ def check_finetuning(name):
     batch, micro = run.sizes(replicas=1)
     assert batch % micro == 0
     model = run.model.resolve(run.model.num_classes or 7, run.initial_weights)
-    clip = model.clip(run.frame_rate, run.sample_rate)
+    clip = model.clip(*run.clip_rates())
     if "video" in model.modalities:
         assert clip.frames == model.towers["video"].frames
     if "audio" in model.modalities:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 # Signal -> what the command prints, exit code.
 _ENDED = {
     int(signal.SIGTERM): ("stopped on SIGTERM", 75),
     int(signal.SIGINT): ("interrupted", 130),
 }
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value that a user gave is a number; True and False are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class UserError(ValueError):

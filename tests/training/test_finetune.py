@@ -234,10 +234,10 @@ def test_dry_run_trains_nothing(gin_file, tmp_path, capsys):
         assert part in output
 
 
-def test_other_classes_are_refused_always(gin_file, shards, tmp_path, capsys):
+def test_other_classes_are_refused_always(gin_file, labelled, tmp_path, capsys):
     """The label file is another one of the same name; the run is not finished."""
     labels = tmp_path / "classes.txt"
-    shutil.copy(shards / "classes.txt", labels)
+    shutil.copy(labelled / "classes.txt", labels)
     arguments = (gin_file, tmp_path / "run", f"finetune.labels='{labels}'")
     assert command(*arguments, flags=["--stop_at_step=1"]) == 0
     before = digests(tmp_path / "run")
