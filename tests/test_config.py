@@ -106,7 +106,7 @@ def test_own_file_may_include_shipped_ones(tmp_path, monkeypatch):
         ("video_tower.sise='base'", "did you mean size"),
         ("STEP=3", "did you mean STEPS"),
         ("TRAIN_DATA=shards/train", "a string needs quotes"),
-        ("TRAIN_DATA=shards", "NAME='shards'"),
+        ("TRAIN_DATA=shards", "--gin_bindings=\"TRAIN_DATA='shards'\""),
         ("STEPS", "expected NAME=value"),
         ("train.steps=[1", "train.steps=[1"),
         ("TRAIN_DATA=%gin.REQUIRED", "TRAIN_DATA is not set"),

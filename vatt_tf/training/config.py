@@ -12,7 +12,7 @@ import gin
 from vatt_tf import paths
 from vatt_tf.data.pipeline import Augmentation, DataSource
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.errors import UserError, is_number
+from vatt_tf.errors import UserError, is_number, value_text
 from vatt_tf.losses.objective import ObjectiveConfig
 from vatt_tf.models import initial
 from vatt_tf.models.config import VattConfig
@@ -183,7 +183,8 @@ class RunConfig:
 
     def fail(self, field: str, expected: str) -> NoReturn:
         """Reports a wrong value under its gin name."""
-        raise UserError(f"{self.name}.{field}={getattr(self, field)!r}: expected {expected}")
+        value = value_text(getattr(self, field))
+        raise UserError(f"{self.name}.{field}={value}: expected {expected}")
 
 
 @gin.configurable("train")

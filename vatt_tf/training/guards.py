@@ -16,7 +16,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from vatt_tf.errors import UserError, is_number
+from vatt_tf.errors import UserError, is_number, value_text
 
 ON_ALARM = ("warn", "stop")
 
@@ -57,7 +57,8 @@ class GuardConfig:
             self._fail("temperature", "two numbers, e.g. (0.01, 1.0)")
 
     def _fail(self, field: str, expected: str) -> None:
-        raise UserError(f"guards.{field}={getattr(self, field)!r}: expected {expected}")
+        value = value_text(getattr(self, field))
+        raise UserError(f"guards.{field}={value}: expected {expected}")
 
 
 class GuardAlarm(UserError):
