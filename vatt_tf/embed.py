@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--stride_seconds", type=cli.above_zero, help="from clip to clip (default: --clip_seconds)")
     add("--batch_size", type=cli.positive, default=8, help="clips embedded at once (default: 8)")
+    add("--quiet", action="store_true", help="no progress bar and no summary")
     add(
         "--replace",
         action="store_true",
