@@ -334,6 +334,7 @@ def _flags() -> argparse.ArgumentParser:
     )
     add(
         "--transcribe",
+        type=cli.path,
         metavar="MODEL",
         help="captions for videos without: a CTranslate2 Whisper folder, or tiny, base, small, ...",
     )
