@@ -215,7 +215,7 @@ def test_folder_without_a_usable_video(tmp_path, capsys):
         (["--videos=.", "--sample"], "leave --videos and --manifest out"),
         (["--videos=.", "--frame_rate=-1"], "--frame_rate is -1.0"),
         (["--videos=.", "--tokenizers=letters"], "'letters' is none of word, wordpiece"),
-        (["--videos=.", "--jobs=0"], "--jobs=0"),
+        (["--videos=.", "--jobs=0"], "argument --jobs: expected a whole number"),
         (["--videos=.", "--", "--region=x"], "flags after -- are for --runner=beam"),
     ],
 )
