@@ -48,19 +48,19 @@ def versions_of(folder: pathlib.Path) -> dict[int, pathlib.Path]:
 
 
 def is_model_folder(folder: pathlib.Path) -> bool:
-    """Whether a folder is free for versions: not there, empty, or with nothing but SavedModels.
+    """Whether a folder is free for versions: not there, without files, or with SavedModels in it.
 
-    Hidden files, and folders of unfinished exports (``tmp_...``), do not count.
+    Beside SavedModels other files may lie; a numbered folder with something else in it may not,
+    since a server would take it for a version.
     """
     if not folder.is_dir():
         return not folder.exists()
-    numbered = versions_of(folder).values()
-    others = [
-        path
-        for path in folder.iterdir()
-        if path not in numbered and not path.name.startswith((".", "tmp_"))
-    ]
-    return not others and all((path / PROTO).is_file() for path in numbered)
+    filled = [path for path in folder.iterdir() if path.is_file() or any(path.iterdir())]
+    filled = [path for path in filled if not path.name.startswith((".", "tmp_"))]
+    numbered = [path for path in versions_of(folder).values() if path in filled]
+    if not all((path / PROTO).is_file() for path in numbered):
+        return False
+    return bool(numbered) or not filled
 
 
 def read_signatures(folder: pathlib.Path) -> dict[str, SignatureInfo]:

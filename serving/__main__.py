@@ -44,12 +44,6 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number >= 0, found {text!r}")
-    return int(text)
-
-
 def _seconds(text: str) -> float:
     try:
         value = float(text)
@@ -72,8 +66,8 @@ _FLAGS: dict[str, tuple[Any, str]] = {
         _seconds,
         "seconds between two looks at the model folders; 0: only at start and after a reload",
     ),
-    "max_num_load_retries": (_count, "attempts after the first, before a version is given up"),
-    "load_retry_interval_micros": (_count, "pause between two attempts"),
+    "max_num_load_retries": (cli.whole, "attempts after the first, before a version is given up"),
+    "load_retry_interval_micros": (cli.whole, "pause between two attempts"),
     "allow_version_labels_for_unavailable_models": (
         _boolean,
         "new version labels may point to versions that are not loaded yet",
@@ -87,9 +81,9 @@ _FLAGS: dict[str, tuple[Any, str]] = {
     "grpc_max_threads": (cli.positive, "gRPC calls answered at a time; more are refused"),
     "rest_api_num_threads": (cli.positive, "REST calls answered at a time; more wait"),
     "rest_api_timeout_in_ms": (cli.positive, "time limit of a REST call"),
-    "tensorflow_session_parallelism": (_count, "threads of TensorFlow; 0: it decides"),
-    "tensorflow_intra_op_parallelism": (_count, "threads within an op, instead"),
-    "tensorflow_inter_op_parallelism": (_count, "threads between ops, instead"),
+    "tensorflow_session_parallelism": (cli.whole, "threads of TensorFlow; 0: it decides"),
+    "tensorflow_intra_op_parallelism": (cli.whole, "threads within an op, instead"),
+    "tensorflow_inter_op_parallelism": (cli.whole, "threads between ops, instead"),
     "enable_grpc_healthcheck_service": (_boolean, "answer grpc.health.v1"),
     "enable_serialization_as_tensor_content": (
         _boolean,

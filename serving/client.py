@@ -31,6 +31,7 @@ import numpy as np
 from vatt_tf.data import windows as windows_lib
 from vatt_tf.data.windows import PathLike, Span
 from vatt_tf.errors import UserError
+from vatt_tf.serving.client_address import answers_http, check_target, is_http_error
 from vatt_tf.serving.client_calls import (
     Calls,
     Classification,
@@ -72,6 +73,7 @@ class _Base:
     ):
         if timeout <= 0 or retries < 0:
             raise UserError(f"expected timeout > 0 and retries >= 0, found {timeout} and {retries}")
+        check_target(target)
         self.target = target
         self._timeout, self._retries = timeout, retries
         self._calls = Calls(batch_size, max_message_bytes)
@@ -83,9 +85,11 @@ class _Base:
             return library.insecure_channel(self.target, options=_CHANNEL_OPTIONS)
         return library.secure_channel(self.target, self._credentials, options=_CHANNEL_OPTIONS)
 
-    def _pause(self, code: grpc.StatusCode, attempt: int, left: float) -> float | None:
+    def _pause(self, error: grpc.RpcError, attempt: int, left: float) -> float | None:
         """Seconds to wait before the next attempt; None when there is to be none."""
-        if code is not grpc.StatusCode.UNAVAILABLE or attempt >= self._retries:
+        if error.code() is not grpc.StatusCode.UNAVAILABLE or attempt >= self._retries:
+            return None
+        if is_http_error(error.details() or ""):  # it will not become a gRPC port
             return None
         # Random, so that many clients do not come back at the same moment.
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.8, 1.2)
@@ -95,7 +99,12 @@ class _Base:
         code, details = error.code(), (error.details() or "").splitlines()
         words = details[0] if details else ""
         message = f"{self.target}, model {request.model}: {code.name}: {words}"
-        if code is grpc.StatusCode.UNAVAILABLE:
+        if code is grpc.StatusCode.UNAVAILABLE and answers_http(self.target):
+            message = (
+                f"{self.target}: a REST server answers there; give the server's gRPC port, e.g. "
+                f"{self.target.rpartition(':')[0]}:8500 (--port of vatt_tf.serving)"
+            )
+        elif code is grpc.StatusCode.UNAVAILABLE:
             message += "; is the server running there? (python -m vatt_tf.serving --models=MODELS)"
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
             message += f"; no answer in {self._timeout:g} s, give a longer timeout"
@@ -267,7 +276,7 @@ class Client(_Base):
             try:
                 return Reply.parse(self._predict(data, timeout=max(left, 0.001)))
             except grpc.RpcError as error:
-                pause = self._pause(error.code(), attempt, deadline - time.monotonic())
+                pause = self._pause(error, attempt, deadline - time.monotonic())
                 if pause is None:
                     raise self._error(request, error) from error
             time.sleep(pause)
@@ -366,7 +375,7 @@ class AsyncClient(_Base):
             try:
                 return Reply.parse(await self._predict(data, timeout=max(left, 0.001)))
             except grpc.RpcError as error:
-                pause = self._pause(error.code(), attempt, deadline - time.monotonic())
+                pause = self._pause(error, attempt, deadline - time.monotonic())
                 if pause is None:
                     raise self._error(request, error) from error
             await asyncio.sleep(pause)

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import pathlib
+import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,6 +18,11 @@ cli.before_tensorflow()
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Training first: long tests at the end would leave one of two workers without work."""
+    items.sort(key=lambda item: "training" not in item.path.parts)
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +47,7 @@ def made_once(tmp_path_factory) -> Callable[[str, Callable[[pathlib.Path], objec
     """``made_once(name, make)``: the folder that ``make(folder)`` writes, once for all workers.
 
     The first worker that asks makes it, the others wait. ``make`` gets a folder that is not there
-    yet in one that is. Tests only read it; what depends on a seed alone may lie in it.
+    yet, in one of its own. Tests only read it: what writes takes a copy.
     """
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -49,13 +55,15 @@ def made_once(tmp_path_factory) -> Callable[[str, Callable[[pathlib.Path], objec
 
     def once(name: str, make: Callable[[pathlib.Path], object]) -> pathlib.Path:
         place = root / "made_once" / name
-        folder, done = place / "folder", place / "done"
-        place.mkdir(parents=True, exist_ok=True)
-        with locked(place / "lock"):
+        done = place / "done"
+        place.parent.mkdir(exist_ok=True)
+        with locked(place.with_name(f"{name}.lock")):
             if not done.exists():
-                make(folder)
+                shutil.rmtree(place, ignore_errors=True)  # what a failed attempt has left
+                place.mkdir()
+                make(place / "folder")
                 done.touch()
-        return folder
+        return place / "folder"
 
     return once
 
@@ -73,5 +81,4 @@ def exported_models(weights_folder, made_once) -> pathlib.Path:
     """Its export, version 1 of video, audio and text; read only."""
     from vatt_tf import export
 
-    # A name that could be a pattern.
-    return made_once("mo[d]els", lambda folder: export.export_models(weights_folder, folder))
+    return made_once("models", lambda folder: export.export_models(weights_folder, folder))

@@ -53,7 +53,7 @@ def check_finetuning(name):
     batch, micro = run.sizes(replicas=1)
     assert batch % micro == 0
     model = run.model.resolve(run.model.num_classes or 7, run.initial_weights)
-    clip = model.clip(run.frame_rate, run.sample_rate)
+    clip = model.clip(*run.clip_rates())
     if "video" in model.modalities:
         assert clip.frames == model.towers["video"].frames
     if "audio" in model.modalities:
@@ -106,7 +106,7 @@ def test_own_file_may_include_shipped_ones(tmp_path, monkeypatch):
         ("video_tower.sise='base'", "did you mean size"),
         ("STEP=3", "did you mean STEPS"),
         ("TRAIN_DATA=shards/train", "a string needs quotes"),
-        ("TRAIN_DATA=shards", "NAME='shards'"),
+        ("TRAIN_DATA=shards", "--gin_bindings=\"TRAIN_DATA='shards'\""),
         ("STEPS", "expected NAME=value"),
         ("train.steps=[1", "train.steps=[1"),
         ("TRAIN_DATA=%gin.REQUIRED", "TRAIN_DATA is not set"),

@@ -83,6 +83,16 @@ def test_only_what_is_listed_is_removed(tmp_path):
     assert (tmp_path / "train").is_dir()  # notes.txt is in it
 
 
+def test_a_folder_stays_while_something_is_to_come(tmp_path):
+    files = OutputFolder(tmp_path, "prepare")
+    files.claim(["val/old", "val/new", "deep/er/old"])
+    fill(tmp_path, "val/old", "deep/er/old", text="ours")
+    files.remove(["val/old", "deep/er/old"])
+    assert "val/" in files and "val/new" in files
+    assert "deep/" not in files and not (tmp_path / "deep").exists()
+    files.claim(["val/new"])
+
+
 def test_a_damaged_list_is_named(tmp_path):
     fill(tmp_path, f"{LISTS}/prepare.json", text='{"files": [1]}')
     with pytest.raises(UserError, match=r"prepare\.json: is damaged.*Delete it"):

@@ -61,7 +61,6 @@ def make(folder: pathlib.Path, *names: str) -> None:
         ("./~/x", "./~/x"),
         ("a/~/x", "a/~/x"),
         ("~x", "~x"),
-        ("", ""),
         ("gs://b/~/x", "gs://b/~/x"),
     ],
 )
@@ -69,6 +68,7 @@ def test_only_a_tilde_at_the_start_is_the_home_folder(monkeypatch, given, expect
     monkeypatch.setenv("HOME", "/home/u")
     assert paths.expand(given) == expected
     assert cli.path(given) == expected
+    assert paths.expand("") == ""
 
 
 def test_paths_that_are_no_strings(monkeypatch):

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from vatt_tf import native_log
+
 __version__ = "0.1.0"
+
+# Before TensorFlow is imported by any module of the package, also in a notebook.
+native_log.limit()
 
 
 def load(path: str, **kwargs: Any) -> Any:

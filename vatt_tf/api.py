@@ -254,7 +254,8 @@ class VattEmbedder:
 
     def _require(self, modality: str) -> None:
         if not any(modality in parts for parts in self.spaces.values()):
-            raise UserError(f"this model has no {modality} tower; its spaces: {self.spaces}")
+            spaces = ", ".join(f"{n} ({' and '.join(p)})" for n, p in self.spaces.items())
+            raise UserError(f"this model has no {modality} tower; its spaces: {spaces}")
 
     def _resolve(self, modality: str, space: str | None) -> list[str]:
         """Space names meant by ``space``."""

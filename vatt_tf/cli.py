@@ -1,4 +1,4 @@
-"""What the entry points share: flag errors and user errors are one line and exit code 2."""
+"""What the entry points share: flags, quiet logs; mistakes are one line and exit code 2."""
 
 from __future__ import annotations
 
@@ -6,42 +6,115 @@ import argparse
 import difflib
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from vatt_tf import lean_keras, paths
+from absl import flags
+from absl import logging as absl_logging
+from absl.flags import argparse_flags
+
+from vatt_tf import lean_keras, native_log, paths
 from vatt_tf.errors import Interrupted, UserError
 
+# Levels of --verbosity with TF_CPP_MIN_LOG_LEVEL's number for each.
+VERBOSITIES = {"debug": 0, "info": 0, "warning": 1, "error": 2, "fatal": 3}
+# Closer flags are typing errors; less close ones are other flags.
+_NEAR = 0.7
 
-class ArgumentParser(argparse.ArgumentParser):
-    """Parser whose errors name the nearest flag; a description keeps its lines."""
+
+class ArgumentParser(argparse_flags.ArgumentParser):
+    """Parser whose errors are one line and name the nearest flag; a description keeps its lines.
+
+    All commands have absl's ``--flagfile`` and ``--verbosity``. Neither is in the namespace.
+    """
 
     def __init__(self, **kwargs) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(allow_abbrev=False, **kwargs)
+        # absl's global flags are those of whatever library has been imported: not ours.
+        super().__init__(allow_abbrev=False, inherited_absl_flags=None, **kwargs)
+        for action in self._actions:
+            if "--helpfull" in action.option_strings:
+                action.help = argparse.SUPPRESS
+        logs = self.add_argument_group("files of flags, logs")
+        logs.add_argument(
+            "--flagfile",
+            type=path,
+            metavar="FILE",
+            default=argparse.SUPPRESS,
+            help="read flags from a file",
+        )
+        logs.add_argument(
+            "--verbosity",
+            choices=tuple(VERBOSITIES),
+            default=argparse.SUPPRESS,
+            help="show log lines of TensorFlow and other libraries from this level on",
+        )
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Reads flag files, then flags; ``--verbosity`` takes effect at once."""
+        args = sys.argv[1:] if args is None else list(args)
+        if any(arg.strip() == "--flagfile=" for arg in args):  # absl reads nothing, silently
+            self.error("argument --flagfile: expected a value")
+        try:
+            args = flags.FlagValues().read_flags_from_files(args, force_gnu=True)
+        except flags.CantOpenFlagFileError as error:
+            self.error(f"argument --flagfile: {str(error).removeprefix('ERROR:: ')}")
+        except flags.Error:
+            self.error("argument --flagfile: expected a value")
+        except (OSError, UnicodeDecodeError) as error:
+            self.error(f"argument --flagfile: no text file of flags ({error})")
+        found, rest = super().parse_known_args(args, namespace)
+        vars(found).pop("flagfile", None)
+        if "verbosity" in found:
+            _set_verbosity(vars(found).pop("verbosity"))
+        return found, rest
 
     def error(self, message: str) -> NoReturn:
         """Prints one line and exits with code 2."""
-        known = [option for action in self._actions for option in action.option_strings]
         if message.startswith("unrecognized arguments: "):
-            word = message.split(": ", 1)[1].split()[0].split("=")[0]
-            near = difflib.get_close_matches(word, known, n=1)
-            message += f" (did you mean {near[0]}?)" if near else " (see --help)"
+            message = self._unrecognized(message.split(": ", 1)[1])
+        message = re.sub(r": expected one argument$", r": expected a value", message)
+        for kind, expected in (("int", "a whole number"), ("float", "a number")):
+            message = message.replace(f"invalid {kind} value:", f"expected {expected}, found")
+        message = " ".join(paths.shown(message).split("\n"))
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2)
 
+    def _unrecognized(self, words: str) -> str:
+        word = words.split()[0].split("=")[0]
+        if not word.startswith("-"):
+            return f"unexpected argument: {words} (flags are written --NAME=VALUE, see --help)"
+        parts = [a.choices for a in self._actions if isinstance(a, argparse._SubParsersAction)]
+        inner = [action for part in parts for p in part.values() for action in p._actions]
+        known = {
+            option.lstrip("-"): option
+            for action in [*self._actions, *inner]
+            for option in action.option_strings
+            if action.help != argparse.SUPPRESS
+        }
+        bare = word.lstrip("-").replace("-", "_")
+        near = difflib.get_close_matches(bare, known, n=1, cutoff=_NEAR)
+        fix = f"did you mean {known[near[0]]}?" if near else "see --help"
+        return f"unknown flag {word} ({fix})"
 
-def add_gin_flags(flags: argparse.ArgumentParser) -> None:
+
+def _set_verbosity(level: str) -> None:
+    native_log.force(VERBOSITIES[level], level)
+    absl_logging.set_verbosity(level)
+
+
+def add_gin_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that name the configuration of a run."""
-    flags.add_argument(
+    parser.add_argument(
         "--gin_file",
         type=path,
         action="append",
         required=True,
         help="configuration file, repeatable; a name such as tiny.gin is found in the package",
     )
-    flags.add_argument(
+    parser.add_argument(
         "--gin_bindings",
         "--gin_param",
         action="append",
@@ -52,7 +125,18 @@ def add_gin_flags(flags: argparse.ArgumentParser) -> None:
 
 def path(text: str) -> str:
     """Type of a flag: a path, in which ``~/`` at the start is the home folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a path, found nothing")
+    if "\0" in text:
+        raise argparse.ArgumentTypeError(f"expected a path, found {text!r}")
     return paths.expand(text)
+
+
+def whole(text: str) -> int:
+    """Type of a flag: a whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 0, found {text!r}")
+    return int(text)
 
 
 def positive(text: str) -> int:
@@ -83,7 +167,8 @@ def before_tensorflow(log_level: int = 3) -> None:
     Args:
         log_level: What TensorFlow's C++ part may say: 3, nothing but fatal errors; 2, errors too.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", str(log_level))
+    if native_log.limit(log_level):
+        absl_logging.set_verbosity("error")
     # TensorFlow turns oneDNN on by itself where there is AVX-512 only. With AVX2 its products of
     # matrices are twice as fast as the others, and the training with them.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -6,6 +6,7 @@ user can get wrong in a file or on the command line ends in one line that says w
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import difflib
 import importlib
@@ -61,6 +62,7 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
     in_files = _macros_used()
     for binding in bindings:
         _check_binding(binding, in_files)
+        _check_quotes(binding)
         _translate(f"binding {binding!r}", gin.parse_config, binding)
     _check_required_macros()
     _translate("the configuration", gin.finalize)
@@ -229,6 +231,25 @@ def _check_binding(binding: str, macros: set[str]) -> None:
         raise UserError(f"binding {binding!r}: expected NAME=value or configurable.parameter=value")
     if re.fullmatch(r"[A-Za-z_]\w*", name) and name not in macros:
         raise UserError(f"binding {binding!r}: no macro {name}{_nearest(name, macros)}")
+
+
+def _check_quotes(binding: str) -> None:
+    """Refuses a string without quotes, which a shell takes off; shows the binding with them."""
+    name, value = (part.strip() for part in binding.split("=", 1))
+    word = re.fullmatch(r"[\w./~:*-]+", value)
+    if not word or value in ("True", "False", "None") or _is_value(value):
+        return
+    raise UserError(
+        f"binding {binding!r}: a string needs quotes: --gin_bindings=\"{name}='{value}'\""
+    )
+
+
+def _is_value(text: str) -> bool:
+    try:
+        ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 def _check_required_macros() -> None:

@@ -61,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=cli.path,
         help="word2vec pickle or text of that vocabulary: checked against the word table",
     )
+    add("--quiet", action="store_true", help="no progress bar and no report")
     add("--labels", type=cli.path, help="names of a classifier's classes, one a line")
     return parser
 
@@ -272,6 +273,7 @@ def main(argv: list[str] | None = None) -> int:
             vocabulary=args.vocabulary,
             word_vectors=args.word_vectors,
             labels=args.labels,
+            quiet=args.quiet,
         )
         return 0
 

@@ -37,19 +37,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--images", type=cli.path, required=True, help="folder of images, read with its subfolders")
     add("--out", type=cli.path, required=True, help="folder to make")
-    add("--steps", type=_whole, default=1000, help="0 for naive deflation (default: 1000)")
+    add("--steps", type=cli.whole, default=1000, help="0 for naive deflation (default: 1000)")
     add("--batch_size", type=cli.positive, default=16, help="images of a step (default: 16)")
     add("--learning_rate", type=cli.above_zero, default=0.005, help="first one (default: 0.005)")
     add("--timed_batch", type=cli.positive, default=16, help="images when timed (default: 16)")
     add("--most_images", type=cli.positive, default=4096, help="how many are read (default: 4096)")
-    add("--seed", type=_whole, default=0, help="of the choice and order of the images")
+    add("--seed", type=cli.whole, default=0, help="of the choice and order of the images")
+    add("--quiet", action="store_true", help="no progress bar and no table")
     return flags
-
-
-def _whole(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"expected a whole number >= 0, found {text!r}")
-    return int(text)
 
 
 def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -76,7 +71,7 @@ def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
     image_model = deflated(model)
     video, tower = model.towers["video"], image_model.towers["video"]
 
-    images, damaged = _read(_chosen(paths, arguments), (clip.height, clip.width))
+    images, damaged = _read(_chosen(paths, arguments), (clip.height, clip.width), arguments.quiet)
     damaged = [shown(line) for line in (*left_out, *damaged)]
     for line in damaged[:5]:
         print(f"left out: {line}", file=sys.stderr)
@@ -87,7 +82,14 @@ def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
         )
     held_out = max(len(images) // 10, 2)
     targets = deflation.still_features(video, images, clip.frames)
-    bar = tqdm(total=arguments.steps, desc="fitting", unit="step", file=sys.stderr, mininterval=0.5)
+    bar = tqdm(
+        total=arguments.steps,
+        desc="fitting",
+        unit="step",
+        file=sys.stderr,
+        mininterval=0.5,
+        disable=arguments.quiet,
+    )
 
     def on_step(step: int, loss: float) -> None:
         bar.set_postfix_str(f"L1 {loss:.4f}", refresh=False)
@@ -151,7 +153,7 @@ def _chosen(paths: list[str], arguments: argparse.Namespace) -> list[str]:
     return [paths[number] for number in order[: arguments.most_images]]
 
 
-def _read(paths: list[str], size: tuple[int, int]) -> tuple[Any, list[str]]:
+def _read(paths: list[str], size: tuple[int, int], quiet: bool) -> tuple[Any, list[str]]:
     """Images uint8 [N, H, W, 3], cropped in the centre as in evaluation; and what was not read."""
     import numpy as np
     import tensorflow as tf
@@ -162,7 +164,8 @@ def _read(paths: list[str], size: tuple[int, int]) -> tuple[Any, list[str]]:
     from vatt_tf.data.readers import read_image
 
     images, damaged = [], []
-    for path in tqdm(paths, desc="reading", unit="image", file=sys.stderr, mininterval=0.5):
+    bar = tqdm(paths, desc="reading", unit="image", file=sys.stderr, mininterval=0.5, disable=quiet)
+    for path in bar:
         try:
             pixels = tf.constant(read_image(path, min(size) * 2))
         except MediaError as error:
@@ -180,7 +183,9 @@ def main(argv: list[str] | None = None) -> int:
     cli.before_tensorflow()
 
     def command() -> int:
-        _print(arguments.out, deflate(arguments))
+        result = deflate(arguments)
+        if not arguments.quiet:
+            _print(arguments.out, result)
         return 0
 
     return cli.run(

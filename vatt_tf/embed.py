@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
+import shlex
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from vatt_tf import cli, paths
@@ -57,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--stride_seconds", type=cli.above_zero, help="from clip to clip (default: --clip_seconds)")
     add("--batch_size", type=cli.positive, default=8, help="clips embedded at once (default: 8)")
+    add("--quiet", action="store_true", help="no progress bar and no summary")
     add(
         "--replace",
         action="store_true",
@@ -99,7 +102,7 @@ def embed(
     Raises:
         UserError: If the videos, the model or the index cannot be used.
     """
-    from vatt_tf.search_index import embedding, folder, nearest
+    from vatt_tf.search_index import embedding, folder, nearest, texts
     from vatt_tf.search_index.models import Source, open_model
 
     source = Source.from_flags({"run_dir": run_dir, "models": models, "server": server})
@@ -116,6 +119,11 @@ def embed(
         "clip_seconds": length,
         "stride_seconds": stride,
     }
+
+    def say(note: str) -> None:
+        if not quiet:
+            print(f"note: {paths.shown(note)}")
+
     with folder.create_or_resume(
         out,
         model=model.describe(),
@@ -123,15 +131,23 @@ def embed(
         spaces=model.video_spaces,
         files={video.name: video.size for video in found},
         replace=replace,
-        say=lambda note: None if quiet else print(f"note: {paths.shown(note)}"),
+        say=say,
     ) as index:
         waiting = embedding.waiting_videos(index, found)
+        sidecars = texts.Sidecars(videos, leave_out=(out,))
+
+        def save() -> Any:
+            index.save_manifest()
+            return texts.update_texts(index.path, index.entries.values(), sidecars, say)
+
         if not quiet:
             print(
                 f"{paths.shown(videos)}: {len(found)} videos, "
                 f"{len(found) - len(waiting)} of them finished"
             )
-        with _Progress(index, waiting, quiet) as progress:
+        # Of videos that an earlier version embedded, or whose captions have changed.
+        save()
+        with _Progress(save, waiting, quiet) as progress:
             embedding.embed_windows(
                 index,
                 model,
@@ -142,20 +158,27 @@ def embed(
         clips = index.clips()
         for space in index.spaces:
             nearest.update_faiss(index, space, clips)
+        covered = save()
     if not quiet:
-        _print_summary(index.manifest, out)
+        _print_summary(index.manifest, out, covered)
     return index.manifest
 
 
 class _Progress:
-    """A bar over the bytes of the videos, and a manifest that is never old."""
+    """A bar over the bytes of the videos; saves manifest and texts now and then, and at the end.
 
-    def __init__(self, index: Any, waiting: list[Any], quiet: bool):
+    Args:
+        save: Brings both up to date.
+        waiting: Videos to embed.
+        quiet: No bar.
+    """
+
+    def __init__(self, save: Callable[[], Any], waiting: list[Any], quiet: bool):
         import time
 
         import tqdm
 
-        self._index, self._clips, self._done = index, 0, 0
+        self._save, self._clips, self._done = save, 0, 0
         self._clock = time.monotonic
         self._saved = self._clock()
         self._bar = tqdm.tqdm(
@@ -173,7 +196,7 @@ class _Progress:
 
     def __exit__(self, *_: Any) -> None:
         self._bar.close()
-        self._index.save_manifest()
+        self._save()
 
     def __call__(self, item: Any) -> None:
         if hasattr(item, "reason"):
@@ -187,11 +210,11 @@ class _Progress:
         )
         self._bar.update(position - self._bar.n)
         if self._clock() - self._saved > MANIFEST_SECONDS:
-            self._index.save_manifest()
+            self._save()
             self._saved = self._clock()
 
 
-def _print_summary(manifest: dict[str, Any], out: str | os.PathLike) -> None:
+def _print_summary(manifest: dict[str, Any], out: str | os.PathLike, covered: Any | None) -> None:
     counts, spaces = manifest["counts"], manifest["spaces"]
     names = ", ".join(f"{name} (with {' and '.join(s['partners'])})" for name, s in spaces.items())
     print(
@@ -203,7 +226,15 @@ def _print_summary(manifest: dict[str, Any], out: str | os.PathLike) -> None:
     more = len(manifest["quarantine"]) - 10
     if more > 0:
         print(f"  and {more} more, listed in {pathlib.Path(out) / 'manifest.json'}")
-    print(f'search it: python -m vatt_tf.search --index={out} "words"')
+    query = "words"
+    if covered is not None:
+        print(f"  captions of {covered.captions} of {covered.videos} videos are searched too")
+        for problem in covered.problems[:10]:
+            print(f"  captions not used: {problem}")
+        query = covered.example or query
+    # What can be typed as it stands, and finds something.
+    index = shlex.quote(f"--index={out}")
+    print(paths.shown(f"search it: python -m vatt_tf.search {index} {shlex.quote(query)}"))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 # Signal -> what the command prints, exit code.
 _ENDED = {
     int(signal.SIGTERM): ("stopped on SIGTERM", 75),
     int(signal.SIGINT): ("interrupted", 130),
 }
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value that a user gave is a number; True and False are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def value_text(value: Any) -> str:
+    """A value as a message shows it: as one writes it, and an object by its kind only."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return repr(value)
+    if type(value) in (list, tuple):
+        inner = ", ".join(map(value_text, value))
+        if isinstance(value, list):
+            return f"[{inner}]"
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{k!r}: {value_text(v)}' for k, v in value.items())}}}"
+    name = getattr(value, "__name__", None)
+    return f"the {type(value).__name__} {name}" if name else f"a {type(value).__name__}"
 
 
 class UserError(ValueError):

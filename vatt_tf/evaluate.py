@@ -88,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=cli.positive,
         help="probe: steps of the low-rank classifier (default: 50000, as in the paper)",
     )
+    add("--quiet", action="store_true", help="no progress bar and no tables")
     add("--report", action="store_true", help="also write RUN/report.html")
     add(
         "--comparison",
@@ -188,6 +189,7 @@ def compare(
     *,
     comparison: str | None = None,
     report: bool = False,
+    quiet: bool = False,
     **options: Any,
 ) -> dict[str, dict[str, Any]]:
     """Evaluates several runs on the same clips and prints their numbers as one table.
@@ -198,6 +200,7 @@ def compare(
         task: See :func:`evaluate`.
         comparison: File (.html or .json) for the comparison, or None.
         report: Write report.html of each run.
+        quiet: No progress bar and no tables.
         **options: See :func:`evaluate`.
 
     Returns:
@@ -216,19 +219,23 @@ def compare(
     if comparison is not None:
         comparison_lib.check_comparison(comparison, run_dirs)
     keep = report or (comparison or "").endswith(".html")
-    jobs = [Job(run_dir, data, task, Options(**options), keep) for run_dir in run_dirs]
+    jobs = [Job(run_dir, data, task, Options(**options), keep, quiet) for run_dir in run_dirs]
     for job in jobs:
         job.check()
     found = {}
     for job in jobs:
-        print(f"{job.run_dir}:")
+        if not quiet:
+            print(f"{job.run_dir}:")
         found[job.run_dir] = _evaluate(job, report)
-        print()
+        if not quiet:
+            print()
     blocks = {run_dir: one.block for run_dir, one in found.items()}
-    print(comparison_lib.comparison_table(task, blocks))
+    if not quiet:
+        print(comparison_lib.comparison_table(task, blocks))
     if comparison is not None:
         comparison_lib.write_comparison_file(comparison, task, found)
-        print(f"\nwritten: {comparison}")
+        if not quiet:
+            print(f"\nwritten: {comparison}")
     return blocks
 
 

@@ -124,7 +124,8 @@ class OutputFolder:
             if not name.endswith("/"):
                 (self.path / name).unlink(missing_ok=True)
         folders = {folder for name in gone for folder in _folders(name)}
-        folders |= {name for name in gone if name.endswith("/")}
+        # A folder in which a listed file is still to come stays.
+        folders -= {folder for name in self._own - gone - folders for folder in _folders(name)}
         for folder in sorted(folders & self._own, key=len, reverse=True):
             path = self.path / folder
             if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):

@@ -301,11 +301,10 @@ def _manifest(
 
 
 def _flags() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = cli.ArgumentParser(
         prog="python -m vatt_tf.prepare",
         description="Turns a folder of videos into shards for training and evaluation.",
         epilog="Flags after -- go to Apache Beam (--runner=beam).",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add(
@@ -350,8 +349,8 @@ def _flags() -> argparse.ArgumentParser:
     add("--val_fraction", type=float, help="held out, without CSV")
     add("--num_shards", type=int, help="of each split; 0: by size")
     add("--tokenizers", default="word", help=f"comma list of {','.join(TOKENIZERS)}, or empty")
-    add("--max_words", type=int, default=MAX_WORDS, help="largest vocabulary")
-    add("--jobs", type=int, default=os.cpu_count() or 1, help="parallel processes")
+    add("--max_words", type=cli.positive, default=MAX_WORDS, help="largest vocabulary")
+    add("--jobs", type=cli.positive, default=os.cpu_count() or 1, help="parallel processes")
     add("--runner", default="local", choices=("local", "beam"))
     add("--quiet", action="store_true", help="no progress bar")
     add(

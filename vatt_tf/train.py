@@ -118,7 +118,7 @@ def _train(flags: argparse.Namespace, preemption: Preemption) -> int:
 
     import tensorflow as tf
 
-    from vatt_tf.training import estimate, run, run_folder
+    from vatt_tf.training import estimate, preflight, run, run_folder
     from vatt_tf.training.fingerprints import check_workers, fingerprints
     from vatt_tf.training.kinds import configured_run
     from vatt_tf.training.strategy import create_strategy, wait_for_workers
@@ -133,6 +133,7 @@ def _train(flags: argparse.Namespace, preemption: Preemption) -> int:
     strategy = create_strategy(flags.strategy, flags.tpu)
     train_config = configured_run()
     if flags.dry_run:
+        preflight.check_patches(train_config)
         print(config.config_text())
         print(estimate.describe(train_config, strategy.num_replicas_in_sync))
         _report_unused(config.unused_bindings())

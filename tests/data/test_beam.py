@@ -7,6 +7,7 @@ import pytest
 from vatt_tf import prepare as command
 from vatt_tf.data import beam_runner
 from vatt_tf.data.plan import Settings
+from vatt_tf.data.shards_folder import ShardsFolder
 from vatt_tf.errors import UserError
 
 from .test_prepare import SMALL, digests, make_video
@@ -46,9 +47,15 @@ def test_beam_flags_are_passed_on_and_workers_may_be_other_processes(videos, tmp
     assert len(digests(tmp_path / "beam")) == 4
 
 
-def test_failing_pipeline_is_one_clear_error(videos, tmp_path):
+def test_failing_pipeline_is_one_clear_error(videos, tmp_path, monkeypatch):
     pytest.importorskip("apache_beam", reason="needs the extra [beam]")
-    (tmp_path / "train").write_text("a file where a folder must be")
+    claim = ShardsFolder.begin
+
+    def spoil(folder, *arguments):
+        claim(folder, *arguments)
+        (tmp_path / "train").write_text("a file where a folder must be")
+
+    monkeypatch.setattr(ShardsFolder, "begin", spoil)
     with pytest.raises(UserError, match="the shard cannot be written"):
         command.prepare(videos, tmp_path, SMALL, tokenizers=(), runner="beam")
 

@@ -147,9 +147,10 @@ def test_files_that_come_and_go_and_a_moved_disk(videos, tmp_path):
     (moved / "v1.mp4").unlink()
     make_video(moved / "new.mp4", 1.0)
     content, notes = prepare(moved, out, manifest=None)
+    assert prepare(moved, out, manifest=None) == (content, [])
     assert content["videos"] == 3 and content["identity"]["root"] == str(moved)
     assert notes == [
-        "the same data set as before: 1 files are new or changed, 2 gone",
+        "the same data set as before; new or changed files: 1, gone: 2",
         f"its files have moved from {videos} to {moved}",
     ]
 

@@ -51,9 +51,18 @@ def test_retrieval_with_report_then_zero_shot(tiny_run_dir, tiny_shards, tmp_pat
     assert again["zero_shot"]["prompts"] == {f"class {i}": [f"number {i}"] for i in range(3)}
 
     assert evaluate.main([*command, "--limit=4"]) == 0
+    assert '(under "limited": the full result of before stays)' in capsys.readouterr().out
     last = json.loads((tiny_run_dir / "results.json").read_text())
-    assert last["zero_shot"]["clips"] == 4 and last["zero_shot"]["limit"] == 4
+    limited = last.pop("limited")["zero_shot"]
+    assert limited["clips"] == 4 and limited["limit"] == 4
+    assert last == again
+    assert evaluate.main(command) == 0
+    out = capsys.readouterr().out
+    assert "trained on   unknown data\nevaluated on " in out
+    last = json.loads((tiny_run_dir / "results.json").read_text())
     assert last["history"] == [again["zero_shot"]]
+    assert last["zero_shot"]["trained_on"] == []
+    assert last["zero_shot"]["evaluated_on"] == [{"path": str(tiny_shards)}]
 
 
 def test_batch_size_does_not_change_the_numbers(tiny_run_dir, tiny_shards):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -206,10 +208,30 @@ def test_versions_count_up_over_all_models(weights_folder, tmp_path, only_folder
     assert not (out / "video").exists()
     with pytest.raises(UserError, match=r"audio.7: exists already; choose another version"):
         export.export_models(weights_folder, out, version=7, models=["audio"])
-    with pytest.raises(UserError, match=r"tmp_30: another export is running or was killed"):
-        export.export_models(weights_folder, out, version=30)
-    assert (out / "text/tmp_30").is_dir()
-    assert not (out / "video").exists() and not (out / "audio/tmp_30").exists()
+    assert (out / "text/tmp_30").is_dir() and not (out / "video").exists()
+
+
+def test_what_a_killed_export_left_is_removed(weights_folder, tmp_path, only_folders):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    killed, running, other = (tmp_path / f"text/tmp_3_{n}" for n in (ended.pid, os.getpid(), "x"))
+    for folder in (killed, running, other):
+        folder.mkdir(parents=True)
+        (folder / ".vatt_tf_export").touch()
+    (tmp_path / f"text/tmp_4_{ended.pid}").mkdir()  # no export made it
+    export.export_models(weights_folder, tmp_path, models=["text"])
+    names = {path.name for path in (tmp_path / "text").iterdir()}
+    assert names == {"1", running.name, other.name, f"tmp_4_{ended.pid}"}
+
+
+@pytest.mark.parametrize("name", ["novel.txt", "2024/film.mp4", "notes/a.txt"])
+def test_a_folder_of_something_else_is_refused(weights_folder, tmp_path, only_folders, name):
+    path = tmp_path / "text" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(UserError, match="text: holds something else than versions of a model"):
+        export.export_models(weights_folder, tmp_path, models=["text"])
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
 
 
 @pytest.mark.parametrize(("drift", "graphs"), [(2e-5, "the written one"), (2e-3, "all")])

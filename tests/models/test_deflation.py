@@ -106,7 +106,7 @@ def test_patches_of_a_still_clip_and_of_its_image_are_the_same_tokens():
     np.testing.assert_allclose(np.mean(table, axis=0, keepdims=True), pooled, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["s3d", "tsm_resnet"])
+@pytest.mark.parametrize("kind", [pytest.param("s3d", marks=pytest.mark.check), "tsm_resnet"])
 def test_the_fit_comes_closer_and_changes_scales_and_offsets_alone(kind):
     keras.utils.set_random_seed(0)
     shown = images(48)

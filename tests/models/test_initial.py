@@ -11,6 +11,7 @@ import pytest
 from tests.models import tiny
 from vatt_tf import config as gin_config
 from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.sources import DataSource
 from vatt_tf.data.tokenizer import WordTokenizer
 from vatt_tf.errors import UserError
 from vatt_tf.layers.positions import interpolation_matrix
@@ -200,3 +201,53 @@ def test_a_model_of_an_unknown_kind(folders, tmp_path):
     with pytest.raises(UserError, match="of kind 'poem'; this version reads vatt, classifier"):
         initial.stored_tower(str(tmp_path), "video")
     assert isinstance(io.read_config(str(folders / "agnostic")), VattConfig)
+
+
+@pytest.fixture(scope="module")
+def at_rates(tmp_path_factory):
+    """Folders with a description only: a model trained at 5 frames and 16,000 samples a second."""
+    root = tmp_path_factory.mktemp("rates")
+    config = TINY["specific"]
+    for name, frame_rate in (("slow", 5.0), ("fast", 25.0)):
+        (root / name).mkdir()
+        io.save_description(str(root / name), config, config.clip(frame_rate, 16_000), None)
+    classifier = ClassifierSettings().resolve(2, str(root / "slow"))
+    (root / "video").mkdir()
+    io.save_description(str(root / "video"), classifier, classifier.clip(3.0), None)
+    return root
+
+
+def test_rates_that_are_not_bound_are_those_of_the_weights(at_rates):
+    slow, fast, video = (str(at_rates / name) for name in ("slow", "fast", "video"))
+    assert initial.clip_rates(None, None, None) == (10.0, 48_000)
+    assert initial.clip_rates(slow, None, None) == (5.0, 16_000)
+    assert initial.clip_rates(slow, 12.5, None) == (12.5, 16_000)
+    assert initial.clip_rates({"video": fast, "audio": slow}, None, None) == (25.0, 16_000)
+    # A classifier of videos was trained at no sample rate, weights of sounds at no frame rate.
+    assert initial.clip_rates(video, None, None) == (3.0, 48_000)
+    assert initial.clip_rates({"audio": slow}, None, None) == (10.0, 16_000)
+
+
+def test_bound_rates_that_differ_are_named(at_rates):
+    slow = str(at_rates / "slow")
+    clip = TINY["specific"].clip
+    assert initial.changed_rates(slow, clip(5.0, 16_000), "finetune") == []
+    frames, samples = initial.changed_rates(slow, clip(12.5, 24_000), "finetune")
+    assert frames.endswith("trained at frame_rate 5; finetune.frame_rate = 12.5 is bound and taken")
+    assert "trained at sample_rate 16000; finetune.sample_rate = 24000" in samples
+    silent = dataclasses.replace(clip(5.0, 24_000), audio="none")
+    assert initial.changed_rates(slow, silent, "finetune") == []
+
+
+def test_a_run_reads_at_the_rates_of_its_weights(at_rates, bindings):
+    from vatt_tf.training.finetune_config import FinetuneConfig
+    from vatt_tf.training.run_data import StartedRun, run_rates
+
+    bindings("finetune.steps = 1", f"finetune.initial_weights = '{at_rates}/slow'")
+    data = DataSource("x")
+    run = FinetuneConfig(model=ClassifierSettings(num_classes=2), data=data)
+    assert run.clip.frame_rate == 5.0
+    # A run that was started by a version that took the defaults keeps them.
+    started = StartedRun("run", {"clip": {"frame_rate": 10.0, "sample_rate": 48_000}})
+    assert run_rates(run, started) == (10.0, 48_000)
+    assert run_rates(dataclasses.replace(run, frame_rate=8.0), started) == (8.0, 48_000)

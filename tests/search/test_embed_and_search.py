@@ -82,9 +82,18 @@ def test_words_sounds_and_examples_find_clips(index, videos):
     best = found.hits[0]
     assert (best.start, best.end) == (0.4, 0.8) and best.score > 0.99
     assert found.space == "vt" and found.clips == 7 and found.method == "exact search"
-    assert search(index, video=videos / "dark.mp4").hits[0].file == "dark.mp4"
-    by_sound = search(index, audio=videos / "flash.mp4")
-    assert by_sound.space == "va" and len(by_sound.hits) == 7
+    copy = shutil.copy(videos / "dark.mp4", videos.parent / "copy.mp4")
+    assert search(index, video=copy).hits[0].file == "dark.mp4"
+    by_sound = search(index, audio=shutil.copy(videos / "flash.mp4", videos.parent / "sound.mp4"))
+    assert by_sound.space == "va"
+    assert {hit.file for hit in by_sound.hits} == {"dark.mp4", "flash.mp4", "sub/grey.mp4"}
+
+
+def test_a_query_file_is_no_hit_of_its_own(index, videos):
+    os.symlink(videos / "dark.mp4", videos.parent / "link.mp4")
+    for query in (videos / "dark.mp4", videos.parent / "link.mp4"):
+        files = {hit.file for hit in search(index, video=query).hits}
+        assert files == {"flash.mp4", "sub/grey.mp4"}
 
 
 def test_a_longer_clip_is_the_mean_of_its_windows(videos, address, tmp_path):
@@ -213,7 +222,8 @@ def test_odd_names_and_the_home_folder(videos, address, tmp_path, monkeypatch, c
     os.rename(videos, odd)
     flags = ["--videos=~/v [1]*", "--out=~/i [1]?", f"--server={address}"]
     assert embed_command.main(flags) == 0
-    found = search("~/i [1]?", video="~/v [1]*/dark.mp4")
+    shutil.copy(odd / "dark.mp4", tmp_path / "d [2].mp4")
+    found = search("~/i [1]?", video="~/d [2].mp4")
     assert found.hits[0].file == "dark.mp4" and found.videos == str(odd)
     flags = ["--index=~/i [1]?", "--audio=~/v [1]*/flash.mp4", "--html=~/p [1].html"]
     assert search_command.main(flags) == 0
@@ -228,8 +238,11 @@ def test_batches_go_across_videos(videos, server, address, tmp_path):
 def test_another_model_or_setting_is_refused(index, videos, server, address, tmp_path):
     with pytest.raises(UserError, match="clip_seconds is 0.4 there and 2.0 now"):
         embed(videos, index, server=address, clip_seconds=2.0, quiet=True)
-    with pytest.raises(UserError, match="videos is .*videos there and .*moved now"):
-        embed(shutil.copytree(videos, tmp_path / "moved"), index, server=address, quiet=True)
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(videos / "dark.mp4", other / "night.mp4")
+    with pytest.raises(UserError, match="videos is .*videos there and .*other now, where 0 of its"):
+        embed(other, index, server=address, quiet=True)
     server.model_hash, server.version = "bb" * 32, 2
     with pytest.raises(UserError, match="model is aaaaaaaaaaaa .* and bbbbbbbbbbbb"):
         embed(videos, index, server=address, quiet=True)
@@ -272,7 +285,7 @@ def test_the_same_through_a_run_savedmodels_and_a_server(
         for a, b in zip(vectors[0], other, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)
     assert hits[0][0].file == hits[1][0].file == hits[2][0].file
-    assert len(by_sound.hits) == 3
+    assert {hit.file for hit in by_sound.hits} == {"dark.mp4", "sub/grey.mp4"}
 
 
 def test_command_lines(videos, address, tmp_path, capsys):
@@ -285,11 +298,14 @@ def test_command_lines(videos, address, tmp_path, capsys):
     (videos / "sub" / "grey.mp4").unlink()
     assert search_command.main([f"--index={out}", "bright <b>", f"--html={page}"]) == 0
     printed = capsys.readouterr().out
-    assert "best 7 of 7 clips, space vt, exact search" in printed
-    assert "  flash.mp4     0:00.4 - 0:00.8" in printed.splitlines()[4]
+    assert "best 5 moments of 7 clips, space vt, exact search" in printed
+    assert "  note: videos are not where they were" in printed
+    (line,) = [line for line in printed.splitlines() if line.startswith("   1 ")]
+    assert "  flash.mp4     0:00.4 - 0:00.8  embedding" in line
     text = page.read_text()
     assert text.count("data:image/jpeg;base64,") == 4 and "bright &lt;b&gt;" in text
-    assert text.count("cannot be opened") == 3  # the video that is gone
+    # The video that is gone is one moment, with the reason beside its frames and its name.
+    assert printed.count("cannot be opened") == 1 and "cannot be opened" in text
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ def failures(models, only="", batching=None):
     return {item.case.name: item.detail for item in outcomes if item.verdict == "FAIL"}
 
 
+@pytest.mark.check
 def test_embedded_server_keeps_every_promise(models):
     assert failures(models) == {}
 

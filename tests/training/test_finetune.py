@@ -103,7 +103,7 @@ def test_a_run_learns_and_keeps_the_best(gin_file, tmp_path):
     assert load_classifier(f"{run_dir}/best").model.config == loaded.model.config
 
 
-@pytest.mark.parametrize("micro", [None, 2])
+@pytest.mark.parametrize("micro", [pytest.param(None, marks=pytest.mark.check), 2])
 def test_interrupted_and_resumed_is_bit_equal(gin_file, tmp_path, micro):
     """With dropout, DropToken, mixup, frozen towers and layer-wise rates."""
     bindings = [f"MICRO_BATCH_SIZE={micro}", "finetune.mixup_alpha=1.0"]
@@ -234,10 +234,10 @@ def test_dry_run_trains_nothing(gin_file, tmp_path, capsys):
         assert part in output
 
 
-def test_other_classes_are_refused_always(gin_file, shards, tmp_path, capsys):
+def test_other_classes_are_refused_always(gin_file, labelled, tmp_path, capsys):
     """The label file is another one of the same name; the run is not finished."""
     labels = tmp_path / "classes.txt"
-    shutil.copy(shards / "classes.txt", labels)
+    shutil.copy(labelled / "classes.txt", labels)
     arguments = (gin_file, tmp_path / "run", f"finetune.labels='{labels}'")
     assert command(*arguments, flags=["--stop_at_step=1"]) == 0
     before = digests(tmp_path / "run")

@@ -51,6 +51,10 @@ def test_a_complaint_that_lasts_is_an_alarm(guard, sick, said):
     assert re.search(said, alarms[6][0])
 
 
+def test_a_loss_that_is_0_from_the_start_has_no_ratio():
+    assert Chance(CONFIG, {"loss/video_audio": 0.0})({"loss/video_audio": 0.0}) is None
+
+
 def test_only_what_all_workers_see_ends_a_run():
     config = GuardConfig(patience=1, on_alarm="stop")
     guards = Guards(config, [Starvation(config), Collapse(config)])

@@ -67,7 +67,7 @@ def test_a_run_leaves_what_the_contract_says(gin_file, tmp_path, capsys):
     assert "step 6" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("micro", [None, 2])
+@pytest.mark.parametrize("micro", [pytest.param(None, marks=pytest.mark.check), 2])
 def test_interrupted_and_resumed_is_bit_equal(gin_file, tmp_path, micro):
     """With dropout, DropToken and augmentation on, through a save in the middle.
 
@@ -159,6 +159,7 @@ def test_dry_run_trains_nothing(gin_file, tmp_path, capsys):
         assert part in output
 
 
+@pytest.mark.check
 def test_bfloat16_xla_and_sentencepiece_train(gin_file, shards, tmp_path):
     """SentencePiece tokenizers lose their resource when TensorFlow's seed is set after them."""
     import keras

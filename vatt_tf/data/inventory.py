@@ -227,6 +227,32 @@ def class_counts(inventory: Inventory, label_names: Sequence[str]) -> np.ndarray
     return counts
 
 
+def check_scored(inventory: Inventory, run: str, *, single_label: bool) -> None:
+    """Checks that the evaluations of a run can score these records.
+
+    Args:
+        inventory: The records.
+        run: Name of the run's configurable, for messages.
+        single_label: Whether a record has one class at most.
+
+    Raises:
+        UserError: No record has a class, or one has several although ``single_label``.
+    """
+    if not any(inventory.labels):
+        raise UserError(
+            f"{run}.eval_data={inventory.path} (macro EVAL_DATA): none of the {len(inventory)} "
+            f"clips has a label: label them and prepare again, or set {run}.evaluate_every=0"
+        )
+    several = [i for i, labels in enumerate(inventory.labels) if len(set(labels)) > 1]
+    if single_label and several:
+        told = [f"{inventory.describe(i)}: {list(inventory.labels[i])}" for i in several]
+        raise UserError(
+            f"{run}.eval_data={inventory.path} (macro EVAL_DATA): {len(several)} clips have "
+            f"several classes: {tell_some(told)}. Give each one class, or train a multi-label "
+            "classifier"
+        )
+
+
 def check_classes(
     inventory: Inventory,
     label_names: Sequence[str],

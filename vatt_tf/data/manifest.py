@@ -344,7 +344,8 @@ def write_json(path: str | os.PathLike, data: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
+        # A lone surrogate (a byte of a file name) becomes its JSON escape.
+        with open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
             json.dump(data, file, indent=1, ensure_ascii=False)
             file.write("\n")
         os.replace(temporary, path)

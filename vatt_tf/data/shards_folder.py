@@ -69,14 +69,14 @@ class ShardsFolder:
             PlanError: The folder holds shards of another data set or of other settings, or files
                 that this command did not write under the names that it needs.
         """
+        reasons, notes = self._compare(identity)
+        if reasons and not replace:
+            raise PlanError(f"{reasons}. Nothing was changed: {_options(self.path)}")
         try:
             self._files.check([*_needed(plan, kinds), *transcripts])
         except UserError as error:
             raise PlanError(str(error)) from error
         self._check_strangers(plan)
-        reasons, notes = self._compare(identity)
-        if reasons and not replace:
-            raise PlanError(f"{reasons}. Nothing was changed: {_options(self.path)}")
         return ["the data set that was here before is replaced"] if reasons else notes
 
     def begin(
@@ -192,7 +192,7 @@ def _changes(known: DataIdentity, now: DataIdentity) -> list[str]:
     more = now.files - (known.files - gone)
     notes = []
     if more or gone:
-        notes.append(f"the same data set as before: {more} files are new or changed, {gone} gone")
+        notes.append(f"the same data set as before; new or changed files: {more}, gone: {gone}")
     if known.root != now.root:
         notes.append(f"its files have moved from {known.root} to {now.root}")
     return notes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import string
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 _WORDPIECE_PAD, _WORDPIECE_UNKNOWN = "[PAD]", "[UNK]"
+_PUNCTUATION = string.punctuation + "\u2019\u201c\u201d\u201e\u3001\u3002\uff01\uff1f"
 
 
 class Tokenizer(tf.Module):
@@ -75,6 +77,34 @@ class Tokenizer(tf.Module):
         tokens = tf.reshape(tf.cast(tokens, tf.int32), shape)
         return tf.ensure_shape(tokens, strings.shape.concatenate([self.max_tokens]))
 
+    def split_known(self, text: str) -> tuple[list[str], list[str]]:
+        """Words of a text that the vocabulary has, and those that become the unknown id.
+
+        Words are divided by white space. One that leaves no token (punctuation, a stop word) is
+        neither.
+
+        Args:
+            text: A string that is valid UTF-8.
+
+        Returns:
+            Known and unknown words as they are written, each once, without punctuation at their
+            ends.
+        """
+        words = list(dict.fromkeys(text.split()))
+        if not words:
+            return [], []
+        known, unknown = {}, {}  # type: dict[str, None], dict[str, None]
+        for word, ids in zip(words, self._tokens(tf.constant(words)).to_list(), strict=True):
+            shown = word.strip(_PUNCTUATION) or word
+            if ids:
+                (unknown if self.unknown_id in ids else known)[shown] = None
+        return list(known), list(unknown)
+
+    @property
+    def unknown_id(self) -> int:
+        """Id of what the vocabulary does not have."""
+        raise NotImplementedError
+
     def _tokens(self, strings: tf.Tensor) -> tf.RaggedTensor:
         """Ragged ids ``[n, tokens]`` of valid UTF-8 strings ``[n]``."""
         raise NotImplementedError
@@ -108,6 +138,11 @@ class WordTokenizer(Tokenizer):
     def words(self) -> tuple[str, ...]:
         """The vocabulary in order of id."""
         return self._words
+
+    @property
+    def unknown_id(self) -> int:
+        """See the base class."""
+        return self._words.index("<unk>")
 
     def _tokens(self, strings: tf.Tensor) -> tf.RaggedTensor:
         words = normalise_words(strings)
@@ -168,6 +203,11 @@ class WordPieceTokenizer(Tokenizer):
         """The vocabulary in order of id."""
         return self._pieces
 
+    @property
+    def unknown_id(self) -> int:
+        """See the base class."""
+        return self._pieces.index(_WORDPIECE_UNKNOWN)
+
     def _tokens(self, strings: tf.Tensor) -> tf.RaggedTensor:
         return self._tokenizer.tokenize(strings)
 
@@ -197,8 +237,13 @@ class SentencePieceTokenizer(Tokenizer):
                 "it with --pad_id=0 --unk_id=1 --bos_id=2 --eos_id=3)"
             )
         super().__init__(processor.get_piece_size(), max_tokens)
-        self._model = model
+        self._model, self._unknown_id = model, processor.unk_id()
         self._tokenizer = text.SentencepieceTokenizer(model=model, out_type=tf.int32)
+
+    @property
+    def unknown_id(self) -> int:
+        """See the base class."""
+        return self._unknown_id
 
     def _tokens(self, strings: tf.Tensor) -> tf.RaggedTensor:
         return self._tokenizer.tokenize(strings)

@@ -58,9 +58,7 @@ def compared_data(run_dir: pathlib.Path, source: Any) -> tuple[list[DataSet], li
 def data_lines(trained: list[DataSet], evaluated: list[DataSet]) -> str:
     """Both as lines for the terminal."""
     if not trained:
-        return (
-            f"evaluated on {_names(evaluated)}; the model's folder does not tell its training data"
-        )
+        return f"trained on   unknown data\nevaluated on {_names(evaluated)}"
     same = not differences(trained, evaluated) if known(trained) and known(evaluated) else None
     how = {True: " (the same data set)", False: " (another data set)", None: ""}[same]
     return f"trained on   {_names(trained)}\nevaluated on {_names(evaluated)}{how}"

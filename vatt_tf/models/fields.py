@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from vatt_tf.errors import UserError
+from vatt_tf.errors import UserError, value_text
 
 
 def fail(name: str, value: Any, expected: str) -> NoReturn:
     """Reports a wrong value under its gin name."""
-    raise UserError(f"{name} = {value!r}: expected {expected}")
+    raise UserError(f"{name} = {value_text(value)}: expected {expected}")
 
 
 def check_positive(name: str, value: Any) -> None:

@@ -12,6 +12,7 @@ import gin
 import numpy as np
 from keras import ops
 
+from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.models import io
 from vatt_tf.models.classifier import Classifier
@@ -23,6 +24,9 @@ InitialWeights = str | Mapping[str, str]
 # From the path of a variable to its path below the tower. The agnostic model keeps a Transformer
 # for all towers beside them; a tower of its own gets a copy of it.
 _BELOW = re.compile(rf"^[^/]+/(?:(?:agnostic/)?(?:{'|'.join(MODALITIES)})/|agnostic/)")
+
+# Rate of a clip -> modality of the tower that is trained at it.
+_RATES = {"frame_rate": "video", "sample_rate": "audio"}
 
 # Bindings that win over the configuration of the initial weights; they change no weight but
 # position tables, which are interpolated.
@@ -73,6 +77,62 @@ def stored_tower(folder: str, modality: str) -> TowerConfig:
             f"start from a model that reads {modality}"
         )
     return config.towers[modality]
+
+
+def clip_rates(
+    initial_weights: InitialWeights | None, frame_rate: float | None, sample_rate: int | None
+) -> tuple[float, int]:
+    """Frames and samples per second of the clips of a run.
+
+    A tower's weights hold for the rates that it was trained at: read at others, the quickstart's
+    own weights find half of what they find at theirs.
+
+    Args:
+        initial_weights: Folder as in :func:`stored_tower`, or a folder per modality; None: from
+            scratch.
+        frame_rate: What the run file binds, or None.
+        sample_rate: What the run file binds, or None.
+
+    Raises:
+        UserError: If a folder holds no model.
+    """
+    stored = _stored_rates(initial_weights)
+    default = ClipSpec()
+    return (
+        frame_rate or stored.get("frame_rate", default.frame_rate),
+        sample_rate or stored.get("sample_rate", default.sample_rate),
+    )
+
+
+def changed_rates(initial_weights: InitialWeights | None, clip: ClipSpec, run: str) -> list[str]:
+    """A line for each bound rate that differs from that of the initial weights.
+
+    Args:
+        initial_weights: As in :func:`clip_rates`.
+        clip: The clips of the run.
+        run: Name of its configurable, ``"train"`` or ``"finetune"``.
+    """
+    read = {"frame_rate": clip.frames > 0, "sample_rate": clip.audio != "none"}
+    return [
+        f"{folder_of(initial_weights, _RATES[name])}: trained at {name} {value:g}; "
+        f"{run}.{name} = {getattr(clip, name):g} is bound and taken"
+        for name, value in _stored_rates(initial_weights).items()
+        if read[name] and value != getattr(clip, name)
+    ]
+
+
+def _stored_rates(initial_weights: InitialWeights | None) -> dict[str, Any]:
+    """The rates at which the towers of the initial weights were trained."""
+    found = {}
+    for name, modality in _RATES.items():
+        folder = folder_of(initial_weights, modality)
+        if folder is None:
+            continue
+        clip = io.read_description(folder)["clip"]
+        # A classifier of the other modality has a rate that nothing was trained at.
+        if clip["frames"] if modality == "video" else clip["audio"] != "none":
+            found[name] = clip[name]
+    return found
 
 
 def rebound(tower: TowerConfig) -> TowerConfig:

@@ -3,6 +3,7 @@
     INDEX/manifest.json       model, settings, spaces, counts, quarantine
     INDEX/videos.jsonl        one line per finished video: file, size, times of its clips
     INDEX/vectors_<space>.f32 embeddings of all clips, float32 [clips, dim]
+    INDEX/texts.sqlite        words of the clips (vatt_tf.search_index.texts)
 
 A video counts once its line is written: vectors go to the disk first, and what has no line is cut
 off when the index is opened to go on. Lines are only appended; a later line for a file replaces the
@@ -29,7 +30,7 @@ from vatt_tf.errors import UserError
 from vatt_tf.output_folder import LISTS, OutputFolder
 
 FORMAT = 1
-MANIFEST, LOG = "manifest.json", "videos.jsonl"
+MANIFEST, LOG, TEXTS = "manifest.json", "videos.jsonl", "texts.sqlite"
 
 
 @dataclasses.dataclass
@@ -126,6 +127,13 @@ class IndexFolder:
             return np.zeros(shape, np.float32)
         stored = np.memmap(self.vectors_path(space), np.float32, mode="r", shape=shape)
         return stored if clips.rows is None else stored[clips.rows]
+
+    def vectors_at(self, space: str, rows: np.ndarray) -> np.ndarray:
+        """float32 [n, dim] of some rows of the file, of which no others are read."""
+        shape = (self.rows, self.spaces[space]["dim"])
+        if not len(rows):
+            return np.zeros((0, shape[1]), np.float32)
+        return np.memmap(self.vectors_path(space), np.float32, mode="r", shape=shape)[rows]
 
     def counts(self) -> dict[str, Any]:
         """Videos, clips and seconds of the clips that can be found, and files left out."""
@@ -289,7 +297,16 @@ def create_or_resume(
 def _file_names(spaces: Iterable[str]) -> list[str]:
     """Everything that an index may consist of."""
     kinds = ("vectors_{}.f32", "nearest_{}.faiss", "nearest_{}.json")
-    return [MANIFEST, LOG, *(kind.format(space) for space in spaces for kind in kinds)]
+    texts = [TEXTS, f"{TEXTS}-journal"]  # SQLite's journal is there while it writes
+    return [MANIFEST, LOG, *texts, *(kind.format(space) for space in spaces for kind in kinds)]
+
+
+def spaces_in_words(spaces: Mapping[str, Mapping[str, Any]]) -> str:
+    """Spaces of an index for a message: ``va (with audio, 64 dimensions), ...``."""
+    return ", ".join(
+        f"{name} (with {' and '.join(facts['partners']) or 'nothing'}, {facts['dim']} dimensions)"
+        for name, facts in spaces.items()
+    )
 
 
 def _compare(
@@ -348,19 +365,19 @@ def _differences(
     files: Mapping[str, int] | None,
 ) -> list[str]:
     """Why the videos of now do not go into the index of before; empty if they do."""
-    old = before["settings"]
+    settings_before = before["settings"]
     changes = [
-        f"{name} is {old.get(name)} there and {value} now"
+        f"{name} is {settings_before.get(name)} there and {value} now"
         for name, value in settings.items()
-        if name != "videos" and old.get(name) != value
+        if name != "videos" and settings_before.get(name) != value
     ]
-    if old.get("videos") != settings.get("videos"):
+    if settings_before.get("videos") != settings.get("videos"):
         entries = IndexFolder(folder, before).entries.values()
         there = sum((files or {}).get(entry.file) == entry.size for entry in entries)
         if not entries or there < SAME_FROM * len(entries):
             changes.append(
-                f"videos is {old.get('videos')} there and {settings.get('videos')} now, where "
-                f"{there} of its {len(entries)} videos are"
+                f"videos is {settings_before.get('videos')} there and {settings.get('videos')} "
+                f"now, where {there} of its {len(entries)} videos are"
             )
     if before["model"]["hash"] != model["hash"]:
         changes.append(
@@ -368,5 +385,6 @@ def _differences(
             f"{model['hash'][:12]} ({model['address']}) now"
         )
     elif before["spaces"] != spaces:
-        changes.append(f"spaces are {before['spaces']} there and {spaces} now")
+        old, new = spaces_in_words(before["spaces"]), spaces_in_words(spaces)
+        changes.append(f"spaces are {old} there and {new} now")
     return changes

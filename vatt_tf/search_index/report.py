@@ -15,7 +15,8 @@ from vatt_tf import paths
 from vatt_tf.data import media
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import PAGE_MARK
-from vatt_tf.search import Found, Hit, clock
+from vatt_tf.search_index.listing import format_score, reason
+from vatt_tf.search_index.query import Found, Hit, clock
 
 FRAMES, HEIGHT = 5, 96
 
@@ -43,12 +44,15 @@ def write_page(path: pathlib.Path, found: Found) -> None:
     A clip whose video is not there any more is listed with the reason in place of its frames.
     """
     clips = "".join(_clip(rank, hit, found.videos) for rank, hit in enumerate(found.hits, start=1))
+    space = f"space {found.space}, " if found.space else ""
+    unknown = [f"not in this model's vocabulary: {', '.join(found.unknown)}"] * bool(found.unknown)
+    notes = "".join(f"<p>{_text(note)}</p>" for note in [*unknown, *found.notes])
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'{PAGE_MARK}<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{_text(found.query)}</title><style>{_STYLE}</style></head><body><main>"
-        f"<h1>{_text(found.query)}</h1><p>Best {len(found.hits)} of {found.clips} clips of "
-        f"{_text(found.videos)}; space {_text(found.space)}, {found.method}.</p>"
+        f"<h1>{_text(found.query)}</h1><p>Best {len(found.hits)} moments of {found.clips} clips of "
+        f"{_text(found.videos)}; {_text(space)}{_text(found.method)}.</p>{notes}"
         f"{clips}</main></body></html>\n"
     )
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
@@ -73,7 +77,8 @@ def _clip(rank: int, hit: Hit, videos: str) -> str:
         picture = f"<p>{_text(str(error))}</p>"
     return (
         f"<article><header><b>{rank}. {_text(hit.file)}</b><span>{clock(hit.start)} - "
-        f"{clock(hit.end)} &nbsp; {hit.score:.3f}</span></header>{picture}</article>"
+        f"{clock(hit.end)} &nbsp; {format_score(hit)} &nbsp; {_text(reason(hit))}</span></header>"
+        f"{picture}</article>"
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from vatt_tf import native_log
 from vatt_tf.layers.fusion import Compiler
 
 
@@ -21,6 +22,7 @@ def compiler_of(jit_compile: bool) -> Compiler | None:
     Args:
         jit_compile: Whether XLA compiles the whole towers: then it finds the chains itself.
     """
+    native_log.limit_abseil()
     if jit_compile:
         return _as_it_is
     others = tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")

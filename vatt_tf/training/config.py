@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, NoReturn
 
@@ -11,8 +12,9 @@ import gin
 from vatt_tf import paths
 from vatt_tf.data.pipeline import Augmentation, DataSource
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.errors import UserError
+from vatt_tf.errors import UserError, is_number, value_text
 from vatt_tf.losses.objective import ObjectiveConfig
+from vatt_tf.models import initial
 from vatt_tf.models.config import VattConfig
 from vatt_tf.models.conv_config import CONVOLUTIONAL
 from vatt_tf.training.guards import GuardConfig
@@ -37,8 +39,10 @@ class RunConfig:
         augmentation: Random changes to the clips.
         initial_weights: Run directory or weights folder to start from; ``None`` to start from
             scratch. The optimizer starts afresh.
-        frame_rate: Frames per second of a clip (paper: 10; fine-tuning 12.5).
-        sample_rate: Audio samples per second (paper: 48,000).
+        frame_rate: Frames per second of a clip (paper: 10; fine-tuning 12.5); ``None`` for that of
+            the initial weights, 10 from scratch.
+        sample_rate: Audio samples per second (paper: 48,000); ``None`` for that of the initial
+            weights, 48,000 from scratch.
         precision: ``"float32"`` or ``"mixed_bfloat16"``.
         jit_compile: Compile the towers with XLA.
         remat: Keep only the tokens between the Transformer blocks and compute the blocks once more
@@ -71,8 +75,8 @@ class RunConfig:
     seed: int = 0
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     initial_weights: str | None = None
-    frame_rate: float = 10.0
-    sample_rate: int = 48_000
+    frame_rate: float | None = None
+    sample_rate: int | None = None
     precision: str = "float32"
     jit_compile: bool = False
     remat: bool = False
@@ -97,18 +101,22 @@ class RunConfig:
             self.check_whole(field, 1)
         for field in ("evaluate_every", "seed"):
             self.check_whole(field, 0)
-        for field in ("batch_size", "micro_batch_size"):
+        for field in ("batch_size", "micro_batch_size", "sample_rate"):
             if getattr(self, field) is not None:
                 self.check_whole(field, 1)
+        rate = self.frame_rate
+        if rate is not None and (not is_number(rate) or not 0 < rate < math.inf):
+            self.fail("frame_rate", "a number above 0, or None")
         if self.precision not in PRECISIONS:
             self.fail("precision", f"one of {', '.join(PRECISIONS)}")
-        if self.gradient_clip_norm is not None and not self.gradient_clip_norm > 0:
+        norm = self.gradient_clip_norm
+        if norm is not None and not (is_number(norm) and norm > 0):
             self.fail("gradient_clip_norm", "None or a number above 0")
         share = self.max_damaged_share
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
+        if not is_number(share) or not 0 <= share < 1:
             self.fail("max_damaged_share", "a number in [0, 1)")
         minutes = self.checkpoint_minutes
-        if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not minutes >= 0:
+        if not is_number(minutes) or not minutes >= 0:
             self.fail("checkpoint_minutes", "0 or a number above it")
         if isinstance(self.data_service, str):
             object.__setattr__(self, "data_service", (self.data_service,))
@@ -126,7 +134,15 @@ class RunConfig:
     @property
     def clip(self) -> ClipSpec:
         """Shape of the clips that the model reads."""
-        return self.model_config.clip(self.frame_rate, self.sample_rate)
+        return self.model_config.clip(*self.clip_rates())
+
+    def clip_rates(self) -> tuple[float, int]:
+        """Frames and samples per second of a clip: as bound, else those of the initial weights.
+
+        Raises:
+            UserError: If the folder of the initial weights holds no model.
+        """
+        return initial.clip_rates(self.initial_weights, self.frame_rate, self.sample_rate)
 
     def sizes(self, replicas: int) -> tuple[int, int]:
         """Whole batch and micro-batch in clips.
@@ -167,7 +183,8 @@ class RunConfig:
 
     def fail(self, field: str, expected: str) -> NoReturn:
         """Reports a wrong value under its gin name."""
-        raise UserError(f"{self.name}.{field}={getattr(self, field)!r}: expected {expected}")
+        value = value_text(getattr(self, field))
+        raise UserError(f"{self.name}.{field}={value}: expected {expected}")
 
 
 @gin.configurable("train")
@@ -201,6 +218,12 @@ class TrainConfig(RunConfig):
         if not isinstance(self.model, VattConfig):
             self.fail("model", "@vatt()")
         self.check_whole("texts", 1)
+        if self.batch_size == 1:
+            # Without other clips there is nothing to contrast: the loss is 0 from the start.
+            raise UserError(
+                "train.batch_size=1 (macro BATCH_SIZE): the losses compare the clips of a batch; "
+                "expected at least 2"
+            )
         towers = self.model.towers.items()
         self.objective.check_widths({name: tower.output_dim for name, tower in towers})
         if self.initial_weights and self.word_vectors:
@@ -212,4 +235,4 @@ class TrainConfig(RunConfig):
     @property
     def clip(self) -> ClipSpec:
         """Shape of the clips that the configured towers read."""
-        return self.model.clip(self.frame_rate, self.sample_rate, self.texts)
+        return self.model.clip(*self.clip_rates(), self.texts)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from vatt_tf.data.inventory import (
     check_classes,
+    check_scored,
     class_counts,
     join_inventories,
     read_inventory,
@@ -28,14 +29,14 @@ from vatt_tf.evaluation.classification import classification_block
 from vatt_tf.evaluation.predictions import logits_function, predict
 from vatt_tf.evaluation.source import find_source
 from vatt_tf.models.classifier import build_classifier
-from vatt_tf.models.initial import load_initial_weights, stored_tokenizer
+from vatt_tf.models.initial import changed_rates, load_initial_weights, stored_tokenizer
 from vatt_tf.models.io import save_description
 from vatt_tf.training.classification_step import ClassificationStep
 from vatt_tf.training.finetune_config import FinetuneConfig
 from vatt_tf.training.guards import Chance, Guard
 from vatt_tf.training.pretrain import tokenizer_beside
 from vatt_tf.training.rates import layer_rates
-from vatt_tf.training.run_data import StartedRun
+from vatt_tf.training.run_data import StartedRun, run_rates
 from vatt_tf.training.run_data import check_classes as check_labels
 from vatt_tf.training.step import Gather
 from vatt_tf.training.task import Task
@@ -69,7 +70,7 @@ class Finetuning(Task):
         if started is not None:
             check_labels(started, self.labels, config.labels or str(config.data[0].path))
         self.model_config = config.model.resolve(len(self.labels), config.initial_weights)
-        self.clip = self.model_config.clip(config.frame_rate, config.sample_rate)
+        self.clip = self.model_config.clip(*run_rates(config, started))
         own = None if started is None else started.tokenizer()
         self.tokenizer = _tokenizer(config, self.model_config) if own is None else own
         self._check_data()
@@ -88,6 +89,8 @@ class Finetuning(Task):
         self._source = find_source(config.eval_data)
         held_out = read_inventory(self._source.data_source(), EVALUATION_SPLITS)
         class_counts(held_out, self.labels)  # refuses unknown classes
+        if config.evaluate_every:
+            check_scored(held_out, config.name, single_label=not config.model.multi_label)
         if not config.allow_shared_clips:
             for part in clips:
                 refuse_shared(part, held_out)
@@ -96,7 +99,10 @@ class Finetuning(Task):
         """A model with its initial weights."""
         model = build_classifier(self.model_config)
         if self.config.initial_weights is not None:
-            for line in load_initial_weights(model, self.config.initial_weights, self.labels):
+            weights = self.config.initial_weights
+            for line in changed_rates(weights, self.clip, self.config.name):
+                print(line)
+            for line in load_initial_weights(model, weights, self.labels):
                 print(line)
         return model
 

@@ -10,7 +10,7 @@ import gin
 from vatt_tf import paths
 from vatt_tf.data.labels import labels_of, read_labels
 from vatt_tf.data.pipeline import TRAINING_SPLITS
-from vatt_tf.errors import UserError
+from vatt_tf.errors import UserError, is_number
 from vatt_tf.models.settings import SETTINGS
 from vatt_tf.training.config import RunConfig
 
@@ -56,13 +56,13 @@ class FinetuneConfig(RunConfig):
         paths.expand_fields(self, "labels")
         if not isinstance(self.model, SETTINGS):
             self.fail("model", "@classifier() or @multimodal_classifier()")
-        if not _is_number(self.label_smoothing) or not 0 <= self.label_smoothing < 1:
+        if not is_number(self.label_smoothing) or not 0 <= self.label_smoothing < 1:
             self.fail("label_smoothing", "a number in [0, 1)")
-        if not _is_number(self.mixup_alpha) or self.mixup_alpha < 0:
+        if not is_number(self.mixup_alpha) or self.mixup_alpha < 0:
             self.fail("mixup_alpha", "0 or a number above it")
-        if not _is_number(self.layer_decay) or not 0 < self.layer_decay <= 1:
+        if not is_number(self.layer_decay) or not 0 < self.layer_decay <= 1:
             self.fail("layer_decay", "a number above 0 and at most 1")
-        if not _is_number(self.freeze_steps) or self.freeze_steps < 0:
+        if not is_number(self.freeze_steps) or self.freeze_steps < 0:
             self.fail("freeze_steps", "steps, or a share of the run below 1")
         self.check_whole("patience", 0)
         self.check_whole("eval_windows", 1)
@@ -98,7 +98,3 @@ class FinetuneConfig(RunConfig):
         """``freeze_steps`` in steps."""
         share = 0 < self.freeze_steps < 1
         return round(self.freeze_steps * (self.steps if share else 1))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -16,7 +16,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from vatt_tf.errors import UserError
+from vatt_tf.errors import UserError, is_number, value_text
 
 ON_ALARM = ("warn", "stop")
 
@@ -50,18 +50,15 @@ class GuardConfig:
         if not isinstance(self.patience, int) or self.patience < 1:
             self._fail("patience", "a whole number of at least 1")
         for name in ("max_cosine", "min_rank", "chance_margin", "max_input_wait"):
-            if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
+            if not is_number(getattr(self, name)) or getattr(self, name) < 0:
                 self._fail(name, "a number of at least 0")
         bounds = self.temperature
-        if len(bounds) != 2 or not all(map(_is_number, bounds)) or not 0 < bounds[0] < bounds[1]:
+        if len(bounds) != 2 or not all(map(is_number, bounds)) or not 0 < bounds[0] < bounds[1]:
             self._fail("temperature", "two numbers, e.g. (0.01, 1.0)")
 
     def _fail(self, field: str, expected: str) -> None:
-        raise UserError(f"guards.{field}={getattr(self, field)!r}: expected {expected}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+        value = value_text(getattr(self, field))
+        raise UserError(f"guards.{field}={value}: expected {expected}")
 
 
 class GuardAlarm(UserError):
@@ -122,7 +119,9 @@ class Chance(Guard):
     name = "chance"
 
     def __init__(self, config: GuardConfig, chance: Mapping[str, float]) -> None:
-        self._margin, self._chance = config.chance_margin, chance
+        self._margin = config.chance_margin
+        # A loss of 0 leaves nothing to learn, and no ratio to take.
+        self._chance = {name: value for name, value in chance.items() if value > 0}
 
     def __call__(self, metrics: Mapping[str, float]) -> str | None:
         """See :class:`Guard`."""

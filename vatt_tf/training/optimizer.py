@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gin
 import keras
 import tensorflow as tf
 
-from vatt_tf.errors import UserError
+from vatt_tf.errors import UserError, is_number
 
 # Vectors and tables that weight decay must leave alone: it would pull scales and positions to 0.
 _NOT_DECAYED = ("bias", "gamma", "beta", "scale", "agg", "position", "relative", "embeddings")
@@ -90,8 +91,16 @@ def optimizer(
         momentum: Of ``"sgd"`` (paper: 0.9, not Nesterov's).
 
     Raises:
-        UserError: If the name is unknown, or if any but ``"adamw"`` is given a weight decay.
+        UserError: If a value is out of its range, if the name is unknown, or if any but
+            ``"adamw"`` is given a weight decay.
     """
+    values = {"weight_decay": weight_decay, "epsilon": epsilon}
+    fractions = {"beta_1": beta_1, "beta_2": beta_2, "momentum": momentum}
+    for field, value in (values | fractions).items():
+        most = 1.0 if field in fractions else math.inf
+        if not is_number(value) or not 0 <= value < most:
+            expected = "a number in [0, 1)" if field in fractions else "a number of at least 0"
+            raise UserError(f"optimizer.{field}={value!r}: expected {expected}")
     if weight_decay and name in ("adam", "sgd"):
         raise UserError(
             f"optimizer.weight_decay={weight_decay} with optimizer.name={name!r}: "

@@ -14,13 +14,14 @@ from vatt_tf.data.sources import HOW_TO_MAKE_SHARDS
 from vatt_tf.data.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
 from vatt_tf.losses.objective import loss_of_a_guess
+from vatt_tf.models.initial import changed_rates
 from vatt_tf.models.io import load_pretrained, read_description, save_description
 from vatt_tf.models.transfer import transfer_weights
 from vatt_tf.models.vatt import VATT, build_vatt
 from vatt_tf.training.config import TrainConfig
 from vatt_tf.training.evaluator import RetrievalEvaluator
 from vatt_tf.training.guards import Chance, Guard, Temperature
-from vatt_tf.training.run_data import StartedRun
+from vatt_tf.training.run_data import StartedRun, run_rates
 from vatt_tf.training.step import Gather, PretrainStep
 from vatt_tf.training.task import Task
 
@@ -40,7 +41,8 @@ class Pretraining(Task):
 
     def __init__(self, config: TrainConfig, started: StartedRun | None = None) -> None:
         self.config = config
-        self.clip = config.clip
+        frame_rate, sample_rate = run_rates(config, started)
+        self.clip = config.model.clip(frame_rate, sample_rate, config.texts)
         own = None if started is None else started.tokenizer()
         self.tokenizer = make_tokenizer(config) if own is None else own
 
@@ -137,6 +139,8 @@ def make_model(config: TrainConfig, tokenizer: Any) -> VATT:
     """A built model with its initial weights, which depend on Keras's seed alone."""
     model = build_vatt(config.model)
     if config.initial_weights is not None:
+        for line in changed_rates(config.initial_weights, config.clip, config.name):
+            print(line)
         source, _, _ = load_pretrained(config.initial_weights)
         for path in transfer_weights(source, model, config.initial_weights):
             print(f"{config.initial_weights}: {path} interpolated to {config.clip}")

@@ -16,7 +16,8 @@ from vatt_tf.data.service_client import watched
 from vatt_tf.data.sources import describe_record_id
 from vatt_tf.errors import Interrupted, UserError
 from vatt_tf.models.io import save_weights
-from vatt_tf.training import optimizer, run_data, run_folder, schedule
+from vatt_tf.models.vatt import parameter_counts
+from vatt_tf.training import optimizer, preflight, run_data, run_folder, schedule
 from vatt_tf.training.best import EarlyStop
 from vatt_tf.training.checkpoints import RunCheckpointManager
 from vatt_tf.training.config import RunConfig
@@ -91,13 +92,17 @@ def _run(
     notes: list[str] = []
     if started is not None:  # compared before anything is written
         notes += run_data.check_data(started, data, continue_on_new_data)
+    else:
+        preflight.check_patches(config)
     task = make_task(config, started)
     if started is not None:
         run_data.check_clip(started, task.clip)
         notes += run_data.vocabulary_notes(started, task.tokenizer, task.vocabulary_file())
 
     with strategy.scope():
+        free = preflight.free_memory()  # before the weights, which the estimate counts
         model = task.model()
+        preflight.check_memory(config, parameter_counts(model), replicas, free)
         model.set_remat(config.remat)
         global_step = tf.Variable(
             0,

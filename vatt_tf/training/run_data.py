@@ -14,6 +14,7 @@ from vatt_tf.data.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
 from vatt_tf.models.io import CHECKPOINTS, DESCRIPTION, read_description, read_tokenizer
 from vatt_tf.output_folder import listed
+from vatt_tf.training.config import RunConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +120,21 @@ def check_classes(run: StartedRun, labels: Sequence[str] | None, given_by: str) 
         f"{run.folder}: trained on {len(before)} classes; {given_by} has {len(now)}, {change}. "
         "The outputs of a run keep their classes; nothing was changed: restore them, or train in "
         "another --run_dir"
+    )
+
+
+def run_rates(config: RunConfig, started: StartedRun | None) -> tuple[float, int]:
+    """Frames and samples per second of a clip: as bound, else those that the run started with.
+
+    Args:
+        config: The run.
+        started: The run that is continued; None for a new one.
+    """
+    frame_rate, sample_rate = config.clip_rates()
+    before = {} if started is None else started.description.get("clip") or {}
+    return (
+        config.frame_rate or before.get("frame_rate", frame_rate),
+        config.sample_rate or before.get("sample_rate", sample_rate),
     )
 
 

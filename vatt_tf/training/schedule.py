@@ -9,7 +9,7 @@ import gin
 import keras
 from keras import ops
 
-from vatt_tf.errors import UserError
+from vatt_tf.errors import UserError, is_number
 
 SHAPES = ("quarter_cosine", "half_cosine", "constant")
 
@@ -87,8 +87,13 @@ def learning_rate(
         warmup_steps: Steps of linear warm-up (paper: 10,000; released code: 5,000), or a share of
             the run when below 1. Capped at half of the run, so that short trials warm up too.
         shape: ``"quarter_cosine"`` (paper), ``"half_cosine"`` (released code) or ``"constant"``.
+
+    Raises:
+        UserError: If a value is out of its range.
     """
-    if warmup_steps < 0:
-        raise UserError(f"learning_rate.warmup_steps={warmup_steps}: expected 0 or more")
+    values = {"peak": peak, "final": final, "warmup_steps": warmup_steps}
+    for name, value in values.items():
+        if not is_number(value) or not 0 <= value < math.inf:
+            raise UserError(f"learning_rate.{name}={value!r}: expected a number of at least 0")
     steps = warmup_steps * total_steps if 0 < warmup_steps < 1 else warmup_steps
     return WarmupCosine(peak, final, min(round(steps), total_steps // 2), total_steps, shape)

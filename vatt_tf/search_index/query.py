@@ -1,0 +1,485 @@
+"""Answers a query: words from texts and by embedding, sounds and videos by embedding."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+from vatt_tf import paths
+from vatt_tf.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vatt_tf.search_index.folder import Clips, IndexFolder
+    from vatt_tf.search_index.models import Model
+    from vatt_tf.search_index.ranking import Candidate
+    from vatt_tf.search_index.texts import TextIndex
+    from vatt_tf.search_index.words import Term
+
+# Rows asked for per row that is shown: overlapping clips are left out.
+SURPLUS = 8
+# Clips that are looked at because of their words, at least.
+WORD_ROWS = 10_000
+PARTIAL_ROWS = 1_000
+# A clip that holds fewer of the words, stop words left out, is not found by them.
+LEAST_WORDS = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Hit:
+    """A found moment: one clip, or neighbouring ones. The best clip gives the score.
+
+    The name opens the file; ``vatt_tf.paths.shown`` makes one of odd bytes fit to print.
+
+    Attributes:
+        file: File name in the folder of videos.
+        start: In seconds.
+        end: In seconds.
+        score: Cosine with the query; None where no model was asked.
+        found_by: ``"words"``, ``"embedding"`` or ``"both"``.
+        words: Words of the query that are in captions of the moment or in the file name.
+        missing: Whether the file cannot be opened.
+    """
+
+    file: str
+    start: float
+    end: float
+    score: float | None
+    found_by: str = "embedding"
+    words: tuple[str, ...] = ()
+    missing: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Hits, best first, and how they were found.
+
+    Attributes:
+        query: Words, or the name of a file.
+        hits: Moments.
+        space: Common space of the embeddings; "" where no model was asked.
+        method: How the clips were compared.
+        clips: Clips in the index.
+        videos: Folder of the videos.
+        index: Folder of the index.
+        unknown: Words of the query that the model does not know.
+        notes: What the user should know, a line each.
+    """
+
+    query: str
+    hits: list[Hit]
+    space: str
+    method: str
+    clips: int
+    videos: str
+    index: str = ""
+    unknown: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def search(
+    index: str | os.PathLike,
+    text: str | None = None,
+    *,
+    audio: str | os.PathLike | None = None,
+    video: str | os.PathLike | None = None,
+    top: int = 10,
+    per_video: int | None = None,
+    words_only: bool = False,
+    run_dir: str | None = None,
+    models: str | None = None,
+    server: str | None = None,
+    videos: str | os.PathLike | None = None,
+    exact: bool = False,
+) -> Found:
+    """Searches an index; one of ``text``, ``audio`` and ``video`` is the query.
+
+    Args:
+        index: Folder of the index.
+        text: Words.
+        audio: Sound or video file whose sound is the query.
+        video: Video file.
+        top: Moments to find. Of clips of a video that overlap, the best one counts; neighbouring
+            ones are one moment.
+        per_video: Moments of a video at most.
+        words_only: Search captions and file names, without a model.
+        run_dir: Where the model is, unless where it was; or
+        models: the same as exported models; or
+        server: the same as ``host:port``.
+        videos: Where the videos are, unless where they were.
+        exact: Compare with every clip, however many there are.
+
+    Raises:
+        UserError: If the index, the query or the model cannot be used.
+    """
+    from vatt_tf.search_index import folder
+    from vatt_tf.search_index.models import Source
+
+    queries = {"text": text, "audio": audio, "video": video}
+    given = {name: value for name, value in queries.items() if value is not None}
+    if len(given) != 1:
+        found = " and ".join(given) or "nothing"
+        raise UserError(f"expected one query: words, --audio=FILE or --video=FILE; found {found}")
+    if text is not None and not paths.is_utf8(text):
+        raise UserError(f"the words '{paths.shown(text)}' are not valid UTF-8; write them in UTF-8")
+    ((modality, query),) = given.items()
+    source = Source.from_flags({"run_dir": run_dir, "models": models, "server": server})
+    if words_only and (modality != "text" or source is not None):
+        raise UserError("--words_only takes words and no model: leave the other flags out")
+    opened = folder.open_index(index)
+    if videos is not None and not pathlib.Path(paths.expand(videos)).is_dir():
+        raise UserError(f"--videos={os.fspath(videos)}: no such folder")
+    clips = opened.clips()
+    if not len(clips):
+        raise UserError(f"{index}: holds no clip yet; let vatt_tf.embed finish some videos")
+    running = _Query(opened, clips, modality, paths.expand(query), videos)
+    return running.run(source, top=top, per_video=per_video, words_only=words_only, exact=exact)
+
+
+class _Query:
+    """One query at work: what it has found out so far."""
+
+    def __init__(
+        self,
+        index: IndexFolder,
+        clips: Clips,
+        modality: str,
+        query: str | os.PathLike,
+        videos: str | os.PathLike | None,
+    ):
+        self.index, self.clips, self.modality, self.query = index, clips, modality, query
+        self.root = os.fspath(
+            pathlib.Path(paths.expand(videos)).absolute()
+            if videos is not None
+            else index.manifest["settings"]["videos"]
+        )
+        self.notes: list[str] = []
+        self.unknown: tuple[str, ...] = ()
+        self.terms: list[Term] = []
+
+    def run(
+        self, source: Any, *, top: int, per_video: int | None, words_only: bool, exact: bool
+    ) -> Found:
+        """Asks texts and model, and makes moments of what they find."""
+        from vatt_tf.search_index import texts
+
+        opened = self._open_texts(words_only) if self.modality == "text" else None
+        try:
+            with texts.sqlite_errors(self.index.path / texts.TEXTS):
+                words = self._find_words(opened, top)
+            finder, space, vector = None, "", None
+            if not words_only:
+                space = _space(self.index, self.modality, opened is not None)
+                vector = self._embed(source, space, bool(words), opened is not None)
+            if vector is not None:  # no model is asked by words only
+                from vatt_tf.search_index import nearest
+
+                finder = nearest.open_search(self.index, space, self.clips, exact)
+            moments, missing = self._moments(finder, space, vector, words, top, per_video)
+            with texts.sqlite_errors(self.index.path / texts.TEXTS):
+                hits = self._hits(moments, opened)
+        finally:
+            if opened is not None:
+                opened.close()
+        if missing:
+            self.notes.append(
+                f"videos are not where they were, in {paths.shown(self.root)}; --videos=DIR names "
+                "their folder of now"
+            )
+        return Found(
+            query=str(self.query),
+            hits=hits,
+            space=space if vector is not None else "",
+            method=finder.name if finder else "words of captions and file names",
+            clips=len(self.clips),
+            videos=self.root,
+            index=os.fspath(self.index.path),
+            unknown=self.unknown,
+            notes=tuple(self.notes),
+        )
+
+    # --- Words ---
+
+    def _open_texts(self, words_only: bool) -> TextIndex | None:
+        """The texts of the index; None, with a note, where there are none."""
+        from vatt_tf.search_index.texts import open_texts, sqlite_errors
+        from vatt_tf.search_index.words import MAX_TERMS, terms
+
+        self.terms, cut = terms(str(self.query))
+        if cut:
+            self.notes.append(f"only the first {MAX_TERMS} words are looked up in texts")
+        again = "run vatt_tf.embed on it again: it adds them without embedding the videos once more"
+        try:
+            opened = open_texts(self.index.path)
+            if opened is not None:
+                with sqlite_errors(self.index.path):
+                    missing = opened.missing(self.index.entries.values())
+                if missing:
+                    self.notes.append(f"words of {missing} videos are not indexed yet; {again}")
+                return opened
+            note = f"words in captions and file names are not indexed; {again}"
+        except UserError as error:
+            note = str(error)
+        if words_only:
+            raise UserError(f"{self.index.path}: {note}")
+        self.notes.append(note)
+        return None
+
+    def _find_words(self, opened: TextIndex | None, top: int) -> dict[int, tuple[float, bool]]:
+        """Clips that hold words of the query: BM25, and whether they hold all of them."""
+        from vatt_tf.data.stop_words import STOP_WORDS
+
+        if opened is None or not self.terms:
+            return {}
+        limit = max(WORD_ROWS, SURPLUS * top)
+        every = opened.match(self.terms, every=True, limit=limit)
+        found = {row: (score, True) for row, score in every}
+        # "the" alone is no reason to find a clip.
+        content = [term for term in self.terms if "".join(term.tokens) not in STOP_WORDS]
+        content = content or self.terms
+        some = opened.match(content, every=False, limit=max(PARTIAL_ROWS, SURPLUS * top))
+        some = [(row, score) for row, score in some if row not in found]
+        held = opened.held(content, [row for row, _ in some])
+        for row, score in some:
+            if len(held[row]) >= LEAST_WORDS * len(content):
+                found[row] = (score, False)
+        places = self._places()
+        return {
+            int(places[row]): value
+            for row, value in found.items()
+            if row < len(places) and places[row] >= 0
+        }
+
+    def _places(self) -> np.ndarray:
+        """Number of the clip for each row of the vectors; -1 for rows that are no more."""
+        import numpy as np
+
+        if self.clips.rows is None:
+            return np.arange(len(self.clips))
+        places = np.full(self.index.rows, -1)
+        places[self.clips.rows] = np.arange(len(self.clips))
+        return places
+
+    # --- Embedding ---
+
+    def _embed(self, source: Any, space: str, answered: bool, texts: bool) -> np.ndarray | None:
+        """The embedding of the query; None where the model knows no word of it but texts do."""
+        from vatt_tf.search_index.models import Source, open_model
+
+        remembered = self.index.manifest["model"]
+        try:
+            model = open_model(source or Source(remembered["kind"], remembered["address"]))
+            if model.hash != remembered["hash"]:
+                raise UserError(
+                    f"{model.source.address} has the weights {model.hash[:12]}, the index "
+                    f"{self.index.path} was made with {remembered['hash'][:12]} "
+                    f"({remembered['address']}): scores between two models mean nothing; give the "
+                    "right model, or embed the videos anew into another index"
+                )
+            if self.modality == "text" and not self._is_known(model, answered):
+                return None
+            return getattr(model.embedder, f"embed_{self.modality}")(self.query, space=space)
+        except _UnknownWords as error:
+            raise UserError(str(error)) from None
+        except UserError as error:
+            if not texts:
+                raise
+            raise UserError(
+                f"{error}; without the model, --words_only searches captions and file names"
+            ) from error
+
+    def _is_known(self, model: Model, answered: bool) -> bool:
+        """Whether the model knows a word of the query, as far as its vocabulary is at hand.
+
+        Raises:
+            _UnknownWords: If it knows none, and no text holds one either.
+        """
+        split = getattr(getattr(model.embedder, "tokenizer", None), "split_known", None)
+        if split is None:
+            return True
+        known, unknown = split(str(self.query))
+        self.unknown = tuple(unknown)
+        if known:
+            return True
+        reason = (
+            f"not in this model's vocabulary: {', '.join(unknown)}"
+            if unknown
+            else "the model reads none of these words"
+        )
+        if not answered:
+            raise _UnknownWords(
+                f"{reason}; nor does a caption or file name hold them. Use other words"
+            )
+        self.notes.append(f"{reason}; only captions and file names are searched")
+        return False
+
+    # --- Moments ---
+
+    def _moments(
+        self,
+        finder: Any,
+        space: str,
+        vector: np.ndarray | None,
+        words: dict[int, tuple[float, bool]],
+        top: int,
+        per_video: int | None,
+    ) -> tuple[list[Any], bool]:
+        """The best moments, and whether videos of some cannot be opened."""
+        from vatt_tf.search_index.ranking import Moments, fuse
+
+        stride = self.index.manifest["settings"].get("stride_seconds", 0.0)
+        own = self._own_videos()
+        is_missing: dict[int, bool] = {}
+
+        def missing(video: int) -> bool:
+            if video not in is_missing:
+                path = os.path.join(self.root, self.clips.files[video])
+                is_missing[video] = not os.path.isfile(path)
+            return is_missing[video]
+
+        wanted = SURPLUS * top
+        while True:
+            near, more = self._nearest(finder, vector, wanted)
+            candidates = self._candidates(space, vector, words, near, top)
+            candidates = [c for c in candidates if int(self.clips.video[c.clip]) not in own]
+            weakest = min((c.cosine for c in candidates if c.cosine is not None), default=0.0)
+            found = Moments(top, stride, weakest, per_video, missing)
+            for candidate in fuse(candidates):
+                start, end = self.clips.times[candidate.clip].tolist()
+                if not found.add(candidate, int(self.clips.video[candidate.clip]), start, end):
+                    break
+            # Moments of many clips, and videos that are gone, may have used all of them up.
+            if found.full or not more:
+                return found.found, any(is_missing.values())
+            wanted *= SURPLUS
+
+    def _nearest(
+        self, finder: Any, vector: np.ndarray | None, wanted: int
+    ) -> tuple[dict[int, float], bool]:
+        """Clips near the query, best first, with their cosines, and whether there are more."""
+        if vector is None:
+            return {}, False
+        scores, rows = finder.search(vector[None], min(wanted, len(self.clips)))
+        pairs = zip(rows[0].tolist(), scores[0].tolist(), strict=True)
+        near = {row: score for row, score in pairs if row >= 0}
+        return near, len(near) >= wanted and wanted < len(self.clips)
+
+    def _candidates(
+        self,
+        space: str,
+        vector: np.ndarray | None,
+        words: dict[int, tuple[float, bool]],
+        near: dict[int, float],
+        top: int,
+    ) -> list[Candidate]:
+        import numpy as np
+
+        from vatt_tf.search_index.ranking import Candidate
+
+        cosines: dict[int, float | None] = {**dict.fromkeys(words), **near}
+        if vector is not None:
+            others = [clip for clip in words if clip not in near]
+            places = np.array(others, np.int64)
+            rows = places if self.clips.rows is None else self.clips.rows[places]
+            values = self.index.vectors_at(space, rows) @ vector
+            cosines.update(zip(others, values.tolist(), strict=True))
+        first = set(list(near)[:top])
+        return [
+            Candidate(
+                clip,
+                cosine,
+                words[clip][0] if clip in words else None,
+                clip in words and words[clip][1],
+                clip in first,
+            )
+            for clip, cosine in cosines.items()
+        ]
+
+    def _own_videos(self) -> set[int]:
+        """Videos of the index that are the query file itself."""
+        if self.modality == "text":
+            return set()
+        try:
+            facts = os.stat(self.query)
+        except OSError:  # opening it gives the reason
+            return set()
+        own = set()
+        for number, file in enumerate(self.clips.files):
+            # The size first: it needs no call of the system.
+            if self.index.entries[file].size == facts.st_size:
+                try:
+                    other = os.stat(os.path.join(self.root, file))
+                except OSError:
+                    continue
+                if os.path.samestat(facts, other):
+                    own.add(number)
+        return own
+
+    def _hits(self, moments: list[Any], opened: TextIndex | None) -> list[Hit]:
+        rows: dict[int, int] = {}
+        for moment in moments:
+            for candidate in moment.clips:
+                if candidate.bm25 is not None:
+                    clip = candidate.clip
+                    rows[clip] = clip if self.clips.rows is None else int(self.clips.rows[clip])
+        held = opened.held(self.terms, rows.values()) if opened is not None else {}
+        hits = []
+        for moment in moments:
+            ways = {
+                way
+                for c in moment.clips
+                for way, here in (
+                    ("words", c.bm25 is not None),
+                    ("embedding", c.near or c.bm25 is None),
+                )
+                if here
+            }
+            inside = {w for c in moment.clips if c.clip in rows for w in held[rows[c.clip]]}
+            cosines = [c.cosine for c in moment.clips if c.cosine is not None]
+            hits.append(
+                Hit(
+                    self.clips.files[moment.video],
+                    round(moment.start, 3),
+                    round(moment.end, 3),
+                    max(cosines, default=None),
+                    "both" if len(ways) == 2 else ways.pop(),
+                    tuple(term.shown for term in self.terms if term.shown in inside),
+                    moment.missing,
+                )
+            )
+        return hits
+
+
+class _UnknownWords(UserError):
+    """A query of which neither the model nor a text knows a word."""
+
+
+def _space(index: IndexFolder, modality: str, texts: bool) -> str:
+    """Space of the index in which the modality can be compared with its clips."""
+    from vatt_tf.search_index.folder import spaces_in_words
+
+    for space, facts in index.spaces.items():
+        if modality in facts["partners"]:
+            return space
+    if modality == "video":
+        # Any space will do: what matches words is what people mean by alike.
+        return next((s for s, f in index.spaces.items() if "text" in f["partners"]), None) or next(
+            iter(index.spaces)
+        )
+    other = "; --words_only searches captions and file names" if texts else ""
+    raise UserError(
+        f"{index.path}: cannot be searched by {modality}: its model has no space that the clips "
+        f"share with {modality}; its spaces: {spaces_in_words(index.spaces)}{other}"
+    )
+
+
+def clock(seconds: float) -> str:
+    """Seconds as ``m:ss.s`` or ``h:mm:ss.s``."""
+    tenths = round(10 * seconds)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    start = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+    return f"{start}:{rest // 10:02d}.{rest % 10}"

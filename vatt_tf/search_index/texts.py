@@ -1,0 +1,377 @@
+"""The words of every clip in an SQLite database: captions beside the videos, and file names.
+
+    INDEX/texts.sqlite   table ``clips`` (FTS5; the row number is the row of the clip's vectors) and
+                         table ``videos`` (a row per video whose words are in)
+
+``videos.jsonl`` stays what counts: :meth:`TextIndex.sync` compares the database with it and with
+the caption files, and brings in what is missing or has changed. A transaction is whole or not there
+at all, so that a killed run costs the words of some videos, which the next one brings in.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import os
+import pathlib
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from vatt_tf import paths
+from vatt_tf.data.captions import Caption, pick_caption_file, read_captions
+from vatt_tf.data.scan import scan
+from vatt_tf.errors import UserError
+from vatt_tf.search_index.folder import TEXTS, Entry
+from vatt_tf.search_index.sqlite import sqlite3
+from vatt_tf.search_index.words import TOKENIZER, Term, fold
+
+VERSION = 1  # of the tables; another one is made anew
+# Characters of a clip that are indexed. Without a limit a transcript without times, which belongs
+# to every clip, takes clips x length of the transcript.
+CHARACTERS = 20_000
+# Videos in a transaction, and seconds that one process waits for another one's.
+VIDEOS, WAIT_SECONDS = 500, 30.0
+EXAMPLE_WORDS = 4
+
+_TABLES = f"""
+CREATE TABLE videos (
+    file BLOB PRIMARY KEY, first INTEGER, clips INTEGER, stamp TEXT, captions TEXT, problem TEXT
+) WITHOUT ROWID;
+CREATE VIRTUAL TABLE clips USING fts5(captions, name, tokenize="{TOKENIZER}");
+PRAGMA user_version = {VERSION};
+"""
+
+
+class Sidecars:
+    """The caption file of each video of a folder, as ``prepare`` finds it.
+
+    Args:
+        root: Folder of the videos.
+        leave_out: Folders in it that are not looked into.
+    """
+
+    def __init__(self, root: str | os.PathLike, leave_out: Sequence[str | os.PathLike] = ()):
+        self.root = pathlib.Path(root)
+        _, self._names = scan(self.root, (), [], leave_out)
+
+    def find(self, file: str) -> str | None:
+        """Name of the caption file of a video, both relative to the folder."""
+        stem = os.path.splitext(file)[0]
+        folder, base = os.path.split(stem)
+        names = [os.path.basename(name) for name in self._names.get(stem, ())]
+        chosen, _ = pick_caption_file(base, names)
+        return None if chosen is None else os.path.join(folder, chosen)
+
+
+@dataclasses.dataclass(frozen=True)
+class Coverage:
+    """What :meth:`TextIndex.coverage` counts.
+
+    Attributes:
+        videos: Videos whose words are in.
+        captions: Those of them with captions.
+        problems: Caption files that could not be read, and why.
+        example: Words that a clip holds; "" where no clip holds any.
+    """
+
+    videos: int
+    captions: int
+    problems: list[str]
+    example: str = ""
+
+
+class TextIndex:
+    """The database of an index; open it with :func:`open_texts` or :func:`update_texts`."""
+
+    def __init__(self, connection: sqlite3.Connection):
+        self._connection = connection
+
+    def sync(self, entries: Iterable[Entry], sidecars: Sidecars) -> int:
+        """Brings the words of new and changed videos in, and takes those of others out.
+
+        Args:
+            entries: The index's entries.
+            sidecars: The caption files.
+
+        Returns:
+            How many videos were brought in.
+        """
+        known = dict(self._connection.execute("SELECT file, stamp FROM videos"))
+        waiting = []
+        for entry in entries:
+            if not entry.present or not entry.times:
+                continue
+            captions = sidecars.find(entry.file)
+            stamp = _stamp(entry, sidecars.root, captions)
+            if known.get(_key(entry.file)) == stamp:
+                del known[_key(entry.file)]
+            else:
+                waiting.append((entry, captions, stamp))
+        with self._connection:
+            # All of them first: a new video may have the rows of one that is gone.
+            for file in known:
+                self._remove(file)
+        parts = iter(waiting)
+        while part := list(itertools.islice(parts, VIDEOS)):
+            with self._connection:
+                for entry, captions, stamp in part:
+                    self._add(entry, sidecars.root, captions, stamp)
+        return len(waiting)
+
+    def match(self, terms: Sequence[Term], every: bool, limit: int) -> list[tuple[int, float]]:
+        """Rows of clips that hold every (or any) term, best first, and their BM25.
+
+        Args:
+            terms: What to look for.
+            every: Whether a clip has to hold all of them.
+            limit: Rows at most.
+
+        Returns:
+            (row of the vectors, BM25); equal ones come in the order of the rows.
+        """
+        if not terms:
+            return []
+        query = (" AND " if every else " OR ").join(term.match for term in terms)
+        found = self._connection.execute(
+            # FTS5's bm25 is the negative, so that the best comes first.
+            "SELECT rowid, -bm25(clips) AS score FROM clips WHERE clips MATCH ? "
+            "ORDER BY score DESC, rowid LIMIT ?",
+            (query, limit),
+        )
+        return [(row, round(score, 9)) for row, score in found]
+
+    def held(self, terms: Sequence[Term], rows: Iterable[int]) -> dict[int, list[str]]:
+        """For each of the rows the terms that its clip holds, as they were written."""
+        asked = {row: [] for row in rows}  # type: dict[int, list[str]]
+        for term in terms:
+            for part in _parts(list(asked), 500):  # an SQL statement has a largest number of values
+                marks = ",".join("?" * len(part))
+                found = self._connection.execute(
+                    f"SELECT rowid FROM clips WHERE clips MATCH ? AND rowid IN ({marks})",
+                    (term.match, *part),
+                )
+                for (row,) in found:
+                    asked[row].append(term.shown)
+        return asked
+
+    def missing(self, entries: Iterable[Entry]) -> int:
+        """How many of the videos that can be found have not had their words brought in."""
+        known = {first for (first,) in self._connection.execute("SELECT first FROM videos")}
+        return sum(
+            entry.present and bool(entry.times) and entry.first not in known for entry in entries
+        )
+
+    def coverage(self) -> Coverage:
+        """Counts the videos, and lists the caption files that could not be read."""
+        ((videos, captions),) = self._connection.execute(
+            "SELECT count(*), count(captions) FROM videos"
+        )
+        problems = self._connection.execute(
+            "SELECT problem FROM videos WHERE problem IS NOT NULL ORDER BY file"
+        )
+        found = [problem for (problem,) in problems]
+        return Coverage(videos, captions, found, self._example())
+
+    def _example(self) -> str:
+        """Some words of one clip, with captions if there is one."""
+        first = self._connection.execute(
+            "SELECT first, clips FROM videos ORDER BY captions IS NULL, first LIMIT 1"
+        ).fetchone()
+        if first is None:
+            return ""
+        clips = self._connection.execute(
+            "SELECT captions, name FROM clips WHERE rowid >= ? AND rowid < ? ORDER BY rowid",
+            (first[0], sum(first)),
+        ).fetchall()
+        text = next((captions for captions, _ in clips if captions), clips[0][1])
+        return " ".join(text.split()[:EXAMPLE_WORDS])
+
+    def close(self) -> None:
+        """Closes the database."""
+        self._connection.close()
+
+    def _remove(self, file: bytes) -> None:
+        row = self._connection.execute(
+            "SELECT first, clips FROM videos WHERE file = ?", (file,)
+        ).fetchone()
+        if row is None:
+            return
+        first, count = row
+        self._connection.execute(
+            "DELETE FROM clips WHERE rowid >= ? AND rowid < ?", (first, first + count)
+        )
+        self._connection.execute("DELETE FROM videos WHERE file = ?", (file,))
+
+    def _add(self, entry: Entry, root: pathlib.Path, captions: str | None, stamp: str) -> None:
+        spoken, problem = [], None  # type: list[Caption], str | None
+        if captions is not None:
+            try:
+                spoken, _ = read_captions(root / captions)
+            except UserError as error:
+                problem, captions = paths.shown(str(error)), None
+        texts = clip_texts(spoken, entry.times)
+        name = name_words(entry.file)
+        self._connection.executemany(
+            "INSERT INTO clips (rowid, captions, name) VALUES (?, ?, ?)",
+            ((entry.first + k, text, name) for k, text in enumerate(texts)),
+        )
+        self._connection.execute(
+            "INSERT INTO videos VALUES (?, ?, ?, ?, ?, ?)",
+            (_key(entry.file), entry.first, len(entry.times), stamp, captions, problem),
+        )
+
+
+def name_words(file: str) -> str:
+    """The words in a path, without its ending, folded."""
+    return fold(paths.shown(os.path.splitext(file)[0]))
+
+
+def clip_texts(captions: Sequence[Caption], times: Sequence[tuple[float, float]]) -> list[str]:
+    """For each clip the folded text of the captions that overlap it, at most ``CHARACTERS``.
+
+    Args:
+        captions: Captions in any order. One without times belongs to every clip.
+        times: Start and end of each clip in seconds.
+    """
+    whole = [fold(caption.text) for caption in captions if caption.whole]
+    timed = sorted(caption for caption in captions if not caption.whole)
+    folded = [fold(caption.text) for caption in timed]
+    starts = [caption.start for caption in timed]
+    # The latest end so far never falls: what lies before its first end after a clip's start has
+    # ended by then.
+    ends = list(itertools.accumulate((caption.end for caption in timed), max))
+    texts = []
+    for start, end in times:
+        low, high = bisect.bisect_left(ends, start), bisect.bisect_left(starts, end)
+        inside = [
+            folded[k]
+            for k in range(low, high)
+            if timed[k].end > start or timed[k].start == timed[k].end >= start
+        ]
+        texts.append(_cut(" ".join(text for text in [*inside, *whole] if text)))
+    return texts
+
+
+def _cut(text: str) -> str:
+    """A text of at most ``CHARACTERS`` that ends with a whole word."""
+    return text if len(text) <= CHARACTERS else text[:CHARACTERS].rpartition(" ")[0]
+
+
+def open_texts(folder: pathlib.Path) -> TextIndex | None:
+    """Opens the texts of an index to search them; None where it has none.
+
+    Raises:
+        UserError: If the database is damaged or cannot be read.
+    """
+    path = folder / TEXTS
+    if not path.exists():
+        return None
+    with sqlite_errors(path):
+        connection = _connect(path, "rw")  # a file that cannot be written is opened to read
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != VERSION:
+        connection.close()
+        return None
+    return TextIndex(connection)
+
+
+def update_texts(
+    folder: pathlib.Path,
+    entries: Iterable[Entry],
+    sidecars: Sidecars,
+    say: Callable[[str], None] = lambda note: None,
+) -> Coverage | None:
+    """Brings the texts of an index up to date; makes the database where it is missing or damaged.
+
+    A problem with it is said, and ends no job: the next run tries again.
+
+    Returns:
+        What is in it; None where that is not known.
+    """
+    path, entries = folder / TEXTS, list(entries)
+    for attempt in range(2):
+        try:
+            with contextlib.closing(_create(path)) as connection:
+                texts = TextIndex(connection)
+                texts.sync(entries, sidecars)
+                return texts.coverage()
+        except (sqlite3.Error, OSError) as error:
+            damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(
+                error, sqlite3.OperationalError
+            )
+            if damaged and attempt == 0:
+                _delete(path)
+                continue
+            say(f"{path}: the words of the clips are not up to date ({error})")
+    return None
+
+
+@contextlib.contextmanager
+def sqlite_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Turns errors of SQLite into a line that names the file.
+
+    Raises:
+        UserError: For each of them.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise UserError(
+            f"{path}: the words of the clips cannot be read ({error}); run vatt_tf.embed again, "
+            "which makes them anew where they are damaged"
+        ) from error
+
+
+def _create(path: pathlib.Path) -> sqlite3.Connection:
+    if path.exists():
+        connection = _connect(path, "rw")
+        try:
+            if connection.execute("PRAGMA user_version").fetchone()[0] == VERSION:
+                return connection
+        except sqlite3.Error:
+            connection.close()
+            raise
+        connection.close()
+        _delete(path)
+    connection = _connect(path, "rwc")
+    try:
+        connection.executescript(f"BEGIN; {_TABLES} COMMIT;")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _delete(path: pathlib.Path) -> None:
+    path.unlink(missing_ok=True)
+    path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
+
+
+def _connect(path: pathlib.Path, mode: str) -> sqlite3.Connection:
+    # Only a URI has a mode; names in any bytes are quoted.
+    uri = f"file:{urllib.parse.quote(os.fsencode(path.absolute()))}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=WAIT_SECONDS)
+
+
+def _key(file: str) -> bytes:
+    """A name in any bytes; SQLite's texts are UTF-8."""
+    return file.encode("utf-8", "surrogatepass")
+
+
+def _stamp(entry: Entry, root: pathlib.Path, captions: str | None) -> str:
+    """Changes with the clips of a video and with its caption file."""
+    state: tuple[int, int] = (0, 0)
+    if captions is not None:
+        with contextlib.suppress(OSError):
+            facts = (root / captions).stat()
+            state = facts.st_size, facts.st_mtime_ns
+    content = repr((entry.first, entry.times, captions, state))
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _parts(values: list[int], size: int) -> Iterator[list[int]]:
+    for first in range(0, len(values), size):
+        yield values[first : first + size]
