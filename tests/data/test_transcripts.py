@@ -266,8 +266,8 @@ class Word(NamedTuple):
         (0.24, -0.24, 1.69, 0.75, True),  # a sentence of GRID
         (0.04, -0.79, 0.7, 0.54, True),  # one that is hard to understand
         (0.82, -0.95, 0.56, 0.5, False),  # "Thank you." on a chainsaw
-        (0.4, -1.32, 0.6, 0.45, False),  # "In the light!" on a rooster
-        (0.45, -0.86, 0.4, 0.23, False),  # "Okay." on a rooster
+        (0.4, -1.32, 0.6, 0.45, False),  # "In the light!" on a sneeze
+        (0.45, -0.86, 0.4, 0.23, False),  # "Okay." on a sneeze
         (0.1, -0.04, 29.32, 0.9, False),  # "beep beep ..." on a tone
     ],
 )
@@ -401,7 +401,7 @@ def test_sounds_of_the_world_give_no_caption(model, shared_dir):
     files = sorted((shared_dir / "data" / "esc10" / "audio").glob("*/*.ogg"))[::10]
     assert len(files) > 25
     words = {path.name: [w.text for w in heard(str(path)).words] for path in files}
-    # Its smallest model takes one rooster in twenty for a voice.
+    # Its smallest model takes a sneeze for words now and then.
     wrong = {name: found for name, found in words.items() if found}
     assert len(wrong) <= 1, wrong
 
