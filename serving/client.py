@@ -85,11 +85,13 @@ class _Base:
             return library.insecure_channel(self.target, options=_CHANNEL_OPTIONS)
         return library.secure_channel(self.target, self._credentials, options=_CHANNEL_OPTIONS)
 
-    def _pause(self, error: grpc.RpcError, attempt: int, left: float) -> float | None:
+    def _pause(
+        self, code: grpc.StatusCode, attempt: int, left: float, details: str | None = None
+    ) -> float | None:
         """Seconds to wait before the next attempt; None when there is to be none."""
-        if error.code() is not grpc.StatusCode.UNAVAILABLE or attempt >= self._retries:
+        if code is not grpc.StatusCode.UNAVAILABLE or attempt >= self._retries:
             return None
-        if is_http_error(error.details() or ""):  # it will not become a gRPC port
+        if is_http_error(details or ""):  # it will not become a gRPC port
             return None
         # Random, so that many clients do not come back at the same moment.
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.8, 1.2)
@@ -276,7 +278,9 @@ class Client(_Base):
             try:
                 return Reply.parse(self._predict(data, timeout=max(left, 0.001)))
             except grpc.RpcError as error:
-                pause = self._pause(error, attempt, deadline - time.monotonic())
+                pause = self._pause(
+                    error.code(), attempt, deadline - time.monotonic(), error.details()
+                )
                 if pause is None:
                     raise self._error(request, error) from error
             time.sleep(pause)
@@ -375,9 +379,12 @@ class AsyncClient(_Base):
             try:
                 return Reply.parse(await self._predict(data, timeout=max(left, 0.001)))
             except grpc.RpcError as error:
-                pause = self._pause(error, attempt, deadline - time.monotonic())
+                pause = self._pause(
+                    error.code(), attempt, deadline - time.monotonic(), error.details()
+                )
                 if pause is None:
-                    raise self._error(request, error) from error
+                    # It may look who answers there, which the event loop must not wait for.
+                    raise await asyncio.to_thread(self._error, request, error) from error
             await asyncio.sleep(pause)
             attempt += 1
 
