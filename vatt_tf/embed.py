@@ -59,6 +59,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--stride_seconds", type=cli.above_zero, help="from clip to clip (default: --clip_seconds)")
     add("--batch_size", type=cli.positive, default=8, help="clips embedded at once (default: 8)")
+    add(
+        "--dry_run",
+        action="store_true",
+        help="print files, hours, gigabytes and time from a probe of some files; write nothing",
+    )
     add("--quiet", action="store_true", help="no progress bar and no summary")
     add(
         "--replace",
@@ -80,6 +85,7 @@ def embed(
     batch_size: int = 8,
     replace: bool = False,
     quiet: bool = False,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """Embeds a folder of videos; see the module.
 
@@ -95,9 +101,10 @@ def embed(
         batch_size: Clips embedded at once.
         replace: Make a new index in the place of one that was made differently.
         quiet: No progress bar and no summary.
+        dry_run: Print how much work it is, from a probe of some files; write nothing.
 
     Returns:
-        The manifest of the index.
+        The manifest of the index; nothing of a dry run.
 
     Raises:
         UserError: If the videos, the model or the index cannot be used.
@@ -119,6 +126,9 @@ def embed(
         "clip_seconds": length,
         "stride_seconds": stride,
     }
+    if dry_run:
+        print(paths.shown(_describe(found, model, length, stride, batch_size)))
+        return {}
 
     def say(note: str) -> None:
         if not quiet:
@@ -162,6 +172,35 @@ def embed(
     if not quiet:
         _print_summary(index.manifest, out, covered)
     return index.manifest
+
+
+def _describe(videos: list[Any], model: Any, length: float, stride: float, batch_size: int) -> str:
+    """What ``--dry_run`` prints: a batch of clips is embedded to measure the time."""
+    import itertools
+    import time
+
+    import numpy as np
+
+    from vatt_tf.data import volume
+    from vatt_tf.search_index.embedding import Window, read_windows
+
+    measured = volume.length_of([(video.path, video.size) for video in videos])
+    chosen = [videos[index] for index in volume.spread(len(videos), 3)]
+    items = read_windows(chosen, model.clip, length, stride)
+    began = time.perf_counter()
+    clips = [i for i in itertools.islice(items, 2 * batch_size) if isinstance(i, Window)]
+    clips = clips[:batch_size]
+    reading = (time.perf_counter() - began) / max(len(clips), 1)
+    embedding = 0.0
+    if clips:
+        windows = np.concatenate([clip.windows for clip in clips])
+        model.embedder.embed_video(windows, windows=1, space="all")  # traces and warms up
+        began = time.perf_counter()
+        model.embedder.embed_video(windows, windows=1, space="all")
+        embedding = (time.perf_counter() - began) / len(clips)
+    floats = sum(space["dim"] for space in model.video_spaces.values())
+    # Files are read ahead in a thread: the slower of the two sets the pace.
+    return volume.describe_index(measured, length, stride, floats, max(reading, embedding))
 
 
 class _Progress:

@@ -355,6 +355,11 @@ def _flags() -> argparse.ArgumentParser:
     add("--runner", default="local", choices=("local", "beam"))
     add("--quiet", action="store_true", help="no progress bar")
     add(
+        "--dry_run",
+        action="store_true",
+        help="print files, hours, gigabytes and time from a probe of some files; write nothing",
+    )
+    add(
         "--replace",
         action="store_true",
         help="remove the shards of another data set that --out holds (and nothing else)",
@@ -382,6 +387,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise PlanError("--out=DIR is missing: the shards folder to make or to go on with")
         videos, manifest, layout = flags.videos, flags.manifest, None
         settings = _settings(flags)
+        if flags.sample and flags.dry_run:
+            raise PlanError("--dry_run is for --videos=DIR: leave --sample out")
         if flags.sample:
             if videos or manifest or flags.dataset:
                 raise PlanError(
@@ -400,6 +407,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             layout = known.layout(videos, flags.annotations, flags.fold, settings.media)
         elif flags.annotations or flags.fold is not None:
             raise PlanError("--annotations and --fold are for --dataset=NAME")
+        if flags.dry_run:
+            _print_volume(flags, videos, settings, manifest, layout)
+            return 0
         content = prepare(
             videos,
             flags.out,
@@ -428,6 +438,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     _print_summary(content, flags.out)
     return 0
+
+
+def _print_volume(
+    flags: argparse.Namespace,
+    videos: str,
+    settings: Settings,
+    manifest: str | None,
+    layout: Layout | None,
+) -> None:
+    """Prints what ``--dry_run`` finds."""
+    from vatt_tf.data.volume import describe_plan
+
+    rows = layout.rows if layout is not None else None
+    if manifest is not None:
+        rows = read_rows(manifest)
+    labels = layout.labels if layout is not None else None
+    out = (flags.out,)
+    plan = planning.make_plan(videos, settings, rows, flags.captions_dir, labels, leave_out=out)
+    print(paths.shown(describe_plan(plan, settings, flags.jobs)))
 
 
 def _settings(flags: argparse.Namespace) -> Settings:

@@ -356,3 +356,12 @@ def test_an_index_without_that_space(index):
 
 def test_clock():
     assert [clock(s) for s in (0, 9.96, 75.25, 3725)] == ["0:00.0", "0:10.0", "1:15.2", "1:02:05.0"]
+
+
+def test_a_dry_run_tells_how_much_it_is(videos, address, tmp_path, capsys):
+    flags = [f"--videos={videos}", f"--out={tmp_path / 'index'}", f"--server={address}"]
+    assert embed_command.main([*flags, "--dry_run"]) == 0
+    text = capsys.readouterr().out
+    assert not (tmp_path / "index").exists()
+    assert "files       4 files, " in text and "unusable    1 of the 4 probed: " in text
+    assert "broken.mp4" in text and "clips of 0.4 s" in text and "nothing was written" in text

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import io
+import itertools
 import math
 import os
 import pathlib
@@ -17,7 +19,7 @@ import numpy as np
 from vatt_tf.data.captions import Caption
 from vatt_tf.data.clips import VideoClips
 from vatt_tf.data.manifest import read_json, write_json
-from vatt_tf.data.plan import Settings, Shard
+from vatt_tf.data.plan import Settings, Shard, Video
 from vatt_tf.data.schema import RecordKeys
 from vatt_tf.errors import UserError
 
@@ -265,6 +267,33 @@ def build_shard(
     with _writing(books_path(out, shard.name)):
         write_json(books_path(out, shard.name), account)
     return account
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbedVideo:
+    """The first records of a video: their number, bytes, and seconds of media."""
+
+    records: int
+    bytes: int
+    seconds: float
+
+
+def probe_video(video: Video, settings: Settings, labels: Sequence[str], most: int) -> ProbedVideo:
+    """Makes the first records of a video and keeps none of them.
+
+    Args:
+        video: The video; one that cannot be read gives no records.
+        settings: What decides the content.
+        labels: All label names of the data set.
+        most: Records to make.
+    """
+    account: dict[str, Any] = {name: [] for name in ("quarantine", "warnings", "captions", "clips")}
+    account |= {"with_audio": 0, "with_captions": 0, "seconds": 0.0}
+    shard = Shard("probe", "train", [video], list(labels))
+    records = _shard_records(shard, settings, account, lambda *_: None)
+    sizes = [len(record) for record in itertools.islice(records, most)]
+    seconds = sum(end - start for _, start, end, *_ in account["clips"])
+    return ProbedVideo(len(sizes), sum(sizes), seconds)
 
 
 def _shard_records(
