@@ -194,6 +194,7 @@ class _Progress:
 def _print_summary(manifest: dict[str, Any], out: str | os.PathLike) -> None:
     counts, spaces = manifest["counts"], manifest["spaces"]
     names = ", ".join(f"{name} (with {' and '.join(s['partners'])})" for name, s in spaces.items())
+    partners = {partner for space in spaces.values() for partner in space["partners"]}
     print(
         f"{paths.shown(out)}: {counts['clips']} clips of {counts['videos']} videos, "
         f"{counts['seconds'] / 60:.1f} min, spaces {names}"
@@ -203,7 +204,10 @@ def _print_summary(manifest: dict[str, Any], out: str | os.PathLike) -> None:
     more = len(manifest["quarantine"]) - 10
     if more > 0:
         print(f"  and {more} more, listed in {pathlib.Path(out) / 'manifest.json'}")
-    print(f'search it: python -m vatt_tf.search --index={out} "words"')
+    # What the model can take as a query: it may have no text tower.
+    query = '"words"' if "text" in partners else "--video=FILE"
+    query += " (or --audio=FILE)" if "audio" in partners and "text" not in partners else ""
+    print(f"search it: python -m vatt_tf.search --index={out} {query}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -19,7 +19,7 @@ import sys
 from typing import Any
 
 from vatt_tf import cli, paths
-from vatt_tf.errors import UserError
+from vatt_tf.errors import NO_TEXT_TOWER, UserError
 from vatt_tf.output_folder import check_replaceable
 
 # Rows asked for per row that is shown: overlapping clips are left out.
@@ -141,6 +141,11 @@ def _space(index: Any, modality: str) -> str:
         # Any space will do: what matches words is what people mean by alike.
         return next((s for s, f in index.spaces.items() if "text" in f["partners"]), None) or next(
             iter(index.spaces)
+        )
+    if modality == "text":
+        raise UserError(
+            f"{index.path}: cannot be searched by words: {NO_TEXT_TOWER}. Search it by example "
+            "(--video=FILE) or by sound (--audio=FILE)"
         )
     raise UserError(
         f"{index.path}: cannot be searched by {modality}: its model has no space that the clips "

@@ -20,6 +20,7 @@ from vatt_tf.models.vatt import VATT, build_vatt
 from vatt_tf.training.config import TrainConfig
 from vatt_tf.training.evaluator import RetrievalEvaluator
 from vatt_tf.training.guards import Chance, Guard, Temperature
+from vatt_tf.training.modalities import with_towers_of_data
 from vatt_tf.training.run_data import StartedRun
 from vatt_tf.training.step import Gather, PretrainStep
 from vatt_tf.training.task import Task
@@ -39,10 +40,12 @@ class Pretraining(Task):
     config: TrainConfig
 
     def __init__(self, config: TrainConfig, started: StartedRun | None = None) -> None:
-        self.config = config
-        self.clip = config.clip
+        self.config, self.notes = with_towers_of_data(config, started)
+        self.clip = self.config.clip
         own = None if started is None else started.tokenizer()
-        self.tokenizer = make_tokenizer(config) if own is None else own
+        self.tokenizer = own
+        if own is None and "text" in self.config.model.modalities:
+            self.tokenizer = make_tokenizer(self.config)
 
     def vocabulary_file(self) -> str | None:
         """The vocabulary that a new run would take; None where there is none."""
@@ -62,7 +65,7 @@ class Pretraining(Task):
     def describe(self, folder: str, **extra: Any) -> None:
         """Writes ``model.json``."""
         config = self.config
-        extra["eval_data"] = config.eval_data
+        extra |= {"eval_data": config.eval_data, "seed": config.seed}
         save_description(folder, config.model, self.clip, self.tokenizer, **extra)
 
     def evaluator(self, model: Any) -> RetrievalEvaluator:

@@ -92,6 +92,7 @@ def _run(
     if started is not None:  # compared before anything is written
         notes += run_data.check_data(started, data, continue_on_new_data)
     task = make_task(config, started)
+    notes += task.notes
     if started is not None:
         run_data.check_clip(started, task.clip)
         notes += run_data.vocabulary_notes(started, task.tokenizer, task.vocabulary_file())
