@@ -84,7 +84,9 @@ quickstart: $(INSTALLED)
 	$(BIN)/python -m vatt_tf.evaluate --run_dir=$(RUN) --data=$(DATA)/val --task=retrieval --report
 	@PYTHON=$(BIN)/python examples/serve_and_search.sh $(RUN) '$(SEARCHED)' $(if $(QUERY),"$(QUERY)")
 	@echo 'Report: $(RUN)/report.html   numbers: $(RUN)/results.json'
-	@echo 'Search: $(BIN)/python -m vatt_tf.search --index=$(RUN)/index --run_dir=$(RUN) "some words"'
+	@echo 'Search: $(BIN)/python -m vatt_tf.search --index=$(RUN)/index --run_dir=$(RUN) --video=FILE'
+	@if [ -d $(RUN)/served/text ]; then echo '        or by "some words", or --audio=FILE'; \
+	  else echo '        or --audio=FILE; this model reads no words, the report says why'; fi
 
 # --- Development -----------------------------------------------------------------------------------
 

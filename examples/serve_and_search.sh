@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Exports a run, serves it, embeds a folder of videos through the server and searches it by words.
+# Exports a run, serves it, embeds a folder of videos through the server and searches it: by the
+# given words, or else by the first video of the index and by its sound.
 #
 #   examples/serve_and_search.sh RUN VIDEOS [QUERY ...]
 #
@@ -26,6 +27,20 @@ done
 
 # The index of an earlier export makes way: --replace removes what embed wrote, and nothing else.
 "$python" -m vatt_tf.embed --videos="$videos" --out="$run/index" --server="localhost:$port" --replace
+search=("$python" -m vatt_tf.search --index="$run/index" --server="localhost:$port" --top=3)
 for query in "$@"; do
-  "$python" -m vatt_tf.search --index="$run/index" --server="localhost:$port" --top=3 "$query"
+  "${search[@]}" "$query"
 done
+if [ $# = 0 ]; then
+  # The name of a video in the index, by which clips like it are found. It may have no sound.
+  example=$videos/$("$python" - "$run/index" << 'END'
+import sys
+from vatt_tf.search_index.folder import open_index
+print(next(e.file for e in open_index(sys.argv[1]).entries.values() if e.times))
+END
+)
+  "${search[@]}" --video="$example"
+  if [ -d "$run/served/audio" ]; then
+    "${search[@]}" --audio="$example" || echo "(the search by sound needs a file that has sound)"
+  fi
+fi

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from vatt_tf import cli
+from vatt_tf import cli, paths
 
 MODELS = ("video", "audio", "text", "classifier")
 
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     cli.before_tensorflow()
 
     def command() -> int:
-        from vatt_tf.export import versions, writer
+        from vatt_tf.export import servables, versions, writer
 
         written = writer.export_models(
             args.run_dir or args.weights, args.out, version=args.version, models=args.models
@@ -62,6 +62,9 @@ def main(argv: list[str] | None = None) -> int:
         for folder in written.values():
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             print(f"{folder} ({size / 1e6:.1f} MB)\n{versions.signature_table(folder)}")
+        reason = servables.missing_text(paths.expand(args.run_dir or args.weights))
+        if reason and args.models is None:
+            print(f"no model for text: {reason}")
         return 0
 
     return cli.run(command, "versions are written whole or not at all: run the same command again")

@@ -15,7 +15,7 @@ import tensorflow as tf
 from vatt_tf import paths
 from vatt_tf.api import VattEmbedder
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.errors import UserError
+from vatt_tf.errors import NO_TEXT_TOWER, UserError
 from vatt_tf.export.versions import PROTO, SignatureInfo, read_signatures, versions_of
 
 MODELS = ("video", "audio", "text", "classifier")
@@ -184,6 +184,8 @@ class ExportedModels(VattEmbedder):
 
     def _require(self, modality: str) -> None:
         if modality not in self._models:
+            if modality == "text" and not any("text" in parts for parts in self._spaces.values()):
+                raise UserError(NO_TEXT_TOWER)
             raise UserError(f"there is no {modality} model, only {', '.join(self._models)}")
 
     def _embed_windows(self, inputs: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:

@@ -15,9 +15,10 @@ import tensorflow as tf
 
 import vatt_tf
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.errors import UserError
+from vatt_tf.errors import NO_TEXT_TOWER, UserError
 from vatt_tf.export import inputs
 from vatt_tf.models import io
+from vatt_tf.models.config import MODALITIES
 
 CLASSIFIER = "classifier"
 DESCRIBE = "describe"
@@ -111,9 +112,25 @@ def read_servables(
     if unknown or models is not None and not models:
         raise UserError(
             f"models={','.join(models or ()) or 'none'}: {path} has {', '.join(found)}"
-            + (" (text needs a tokenizer, which it has not)" if "text" in unknown else "")
+            + (f" ({_why_no_text(path)})" if "text" in unknown else "")
         )
     return tuple(servable for name, servable in found.items() if not models or name in models)
+
+
+def _why_no_text(path: str) -> str:
+    """Why a run directory or weights folder has no text model."""
+    model = io.read_description(path)["model"]
+    if "text" in (model.get("modalities") or MODALITIES):
+        return "text needs a tokenizer, which it has not"
+    return NO_TEXT_TOWER
+
+
+def missing_text(path: str | os.PathLike) -> str:
+    """Why the towers of a folder are exported without one for text; "" where there is one."""
+    description = io.read_description(os.fspath(path))
+    if description.get("kind", "vatt") in io.CLASSIFIER_KINDS or description["tokenizer"]:
+        return ""
+    return _why_no_text(os.fspath(path))
 
 
 def weights_hash(model: Any) -> str:

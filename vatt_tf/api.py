@@ -27,7 +27,7 @@ from vatt_tf.data.windows import (
     text_inputs,
     video_inputs,
 )
-from vatt_tf.errors import NO_VOCABULARY, UserError
+from vatt_tf.errors import NO_TEXT_TOWER, NO_VOCABULARY, UserError
 from vatt_tf.evaluation import embeddings as embeddings_lib
 from vatt_tf.evaluation import metrics
 
@@ -253,6 +253,8 @@ class VattEmbedder:
         return np.asarray(audio_ops.sound_as_read(window, self.clip))[..., None]
 
     def _require(self, modality: str) -> None:
+        if modality == "text" and not any("text" in parts for parts in self.spaces.values()):
+            raise UserError(f"embed_text: {NO_TEXT_TOWER}")
         if not any(modality in parts for parts in self.spaces.values()):
             spaces = ", ".join(f"{n} ({' and '.join(p)})" for n, p in self.spaces.items())
             raise UserError(f"this model has no {modality} tower; its spaces: {spaces}")

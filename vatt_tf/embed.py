@@ -256,6 +256,7 @@ class _Progress:
 def _print_summary(manifest: dict[str, Any], out: str | os.PathLike, covered: Any | None) -> None:
     counts, spaces = manifest["counts"], manifest["spaces"]
     names = ", ".join(f"{name} (with {' and '.join(s['partners'])})" for name, s in spaces.items())
+    partners = {partner for space in spaces.values() for partner in space["partners"]}
     print(
         f"{paths.shown(out)}: {counts['clips']} clips of {counts['videos']} videos, "
         f"{counts['seconds'] / 60:.1f} min, spaces {names}"
@@ -265,7 +266,9 @@ def _print_summary(manifest: dict[str, Any], out: str | os.PathLike, covered: An
     more = len(manifest["quarantine"]) - 10
     if more > 0:
         print(f"  and {more} more, listed in {pathlib.Path(out) / 'manifest.json'}")
-    query = "words"
+    # What the model can take as a query: it may have no text tower.
+    by_example = "--audio=FILE" if "audio" in partners else "--video=FILE"
+    query = "words" if "text" in partners else by_example
     if covered is not None:
         print(f"  captions of {covered.captions} of {covered.videos} videos are searched too")
         for problem in covered.problems[:10]:

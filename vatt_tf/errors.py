@@ -59,6 +59,17 @@ class Interrupted(UserError):
         super().__init__(f"{words}; {state}" if state else words)
 
 
+HOW_TO_ADD_WORDS = (
+    "put captions beside the videos (name.srt or name.vtt) or into a CSV (--manifest, column "
+    "caption), prepare again and train a new run"
+)
+# For videos with neither sound nor captions.
+PUBLISHED_WEIGHTS = (
+    "the published weights need neither: import them with `python -m vatt_tf.convert`, then search "
+    "the videos with `python -m vatt_tf.embed --run_dir=WEIGHTS --videos=DIR`"
+)
+# What to do where a model has no text tower.
+NO_TEXT_TOWER = f"this model has no text tower, it learned without captions; {HOW_TO_ADD_WORDS}"
 # What to do where a model has a text tower but no word list.
 NO_VOCABULARY = (
     "these weights came without a vocabulary; convert them again with "

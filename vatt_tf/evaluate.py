@@ -89,6 +89,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="probe: steps of the low-rank classifier (default: 50000, as in the paper)",
     )
     add("--quiet", action="store_true", help="no progress bar and no tables")
+    add(
+        "--random_baseline",
+        action="store_const",
+        const=True,
+        help="retrieval: also evaluate the same towers at random weights (always done for a run "
+        "without a text tower)",
+    )
     add("--report", action="store_true", help="also write RUN/report.html")
     add(
         "--comparison",
@@ -163,6 +170,7 @@ def _evaluate(job: Job, report: bool) -> Evaluation:
         "evaluated_on": [each.summary() for each in evaluated],
         **({"checkpoint": BEST} if job.options.checkpoint == BEST else {}),
         **({"limit": job.options.limit} if job.options.limit else {}),
+        **({"held_out": found.source.held_out} if found.source.held_out else {}),
         **found.block,
     }
     own = results.merge_results(folder / results.RESULTS, job.task, found.block)
@@ -171,6 +179,7 @@ def _evaluate(job: Job, report: bool) -> Evaluation:
     say(
         f"{job.task} on {found.source.path} ({found.block['clips']} clips), "
         f"step {found.block['step']}\n\n{found.table(found.block)}\n\n"
+        f"{_sentences(job, found)}"
         f"{results.data_lines(trained, evaluated)}\n"
         f"written: {folder / results.RESULTS}{where}"
     )
@@ -180,6 +189,15 @@ def _evaluate(job: Job, report: bool) -> Evaluation:
         path = write_report(folder, found.embeddings, found.predictions, found.activations)
         say(f"written: {path}")
     return found
+
+
+def _sentences(job: Job, found: Evaluation) -> str:
+    """The verdict as a paragraph."""
+    from vatt_tf.evaluation.verdict import verdict
+    from vatt_tf.models.io import read_description
+
+    sentences = verdict({job.task: found.block}, read_description(job.weights))
+    return "".join(f"{sentence}\n" for sentence in sentences) + ("\n" if sentences else "")
 
 
 def compare(

@@ -16,16 +16,18 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from vatt_tf import cli, paths
+from vatt_tf.data import holdout, shards
 from vatt_tf.data import jobs as parallel
 from vatt_tf.data import plan as planning
-from vatt_tf.data import shards
 from vatt_tf.data.caption_vocabulary import MAX_WORDS, TOKENIZERS, write_tokenizers
 from vatt_tf.data.clip_table import write_inventory
 from vatt_tf.data.datasets import DATASETS, Layout, definition
 from vatt_tf.data.identity import DataIdentity
+from vatt_tf.data.learnable import refuse_unlearnable
 from vatt_tf.data.lock import only_job
 from vatt_tf.data.manifest import MANIFEST_FORMAT, read_json, read_rows, write_json
 from vatt_tf.data.plan import Plan, PlanError, Settings, Shard
+from vatt_tf.data.progress import Progress
 from vatt_tf.data.scan import MEDIA_SUFFIXES
 from vatt_tf.data.shards_folder import ShardsFolder
 from vatt_tf.data.transcripts import Recogniser, attach_transcripts, transcript_names
@@ -101,6 +103,7 @@ def prepare(
         rows = read_rows(manifest)
     labels = layout.labels if layout is not None else None
     plan = planning.make_plan(videos, settings, rows, captions_dir, labels, leave_out=(out,))
+    refuse_unlearnable(videos, plan, settings)
     out = pathlib.Path(out)
     identity = _identity(videos, plan, settings, layout)
     transcripts = transcript_names(plan, recogniser)
@@ -119,7 +122,7 @@ def prepare(
         todo = [shard for shard in plan.shards if shard.name not in accounts]
         if todo:
             folder.remove_summary()
-        with _Progress(plan.shards, todo, quiet) as progress:
+        with Progress(plan.shards, todo, quiet) as progress:
             if runner == "beam":
                 from vatt_tf.data.beam_runner import build_shards
 
@@ -137,7 +140,7 @@ def prepare(
         if layout is not None:
             content["dataset"] = {"name": layout.name, "fold": layout.fold}
         write_json(out / "manifest.json", content)
-    for note in _label_changes(before, plan.labels):
+    for note in (*_label_changes(before, plan.labels), *holdout.changes(before, plan.held_out)):
         say(note)
     if not any(split["records"] for split in content["splits"].values()):
         reasons = "; ".join(f"{q['file']}: {q['reason']}" for q in content["quarantine"][:3])
@@ -194,7 +197,7 @@ def _without_clips(account: dict[str, Any]) -> dict[str, Any]:
 
 
 def _build_local(
-    todo: list[Shard], settings: Settings, out: pathlib.Path, jobs: int, progress: _Progress
+    todo: list[Shard], settings: Settings, out: pathlib.Path, jobs: int, progress: Progress
 ) -> Iterator[dict[str, Any]]:
     if jobs == 1:
         for shard in todo:
@@ -221,55 +224,6 @@ def _build_local(
         yield account
 
 
-class _Progress:
-    """Progress bar over the bytes of the videos, with ETA."""
-
-    def __init__(self, every: list[Shard], todo: list[Shard], quiet: bool):
-        self._sizes: dict[str, int] = {}
-        for shard in todo:
-            for video in shard.videos:
-                self._sizes[video.file] = self._sizes.get(video.file, 0) + video.size
-        self._shares: dict[str, float] = {}
-        self._total = sum(video.size for shard in every for video in shard.videos)
-        self._done_before = self._total - sum(self._sizes.values())
-        self._videos = len(self._sizes)
-        self._finished: set[str] = set()
-        self._quiet = quiet
-        self._bar: Any = None
-
-    def __enter__(self) -> _Progress:
-        if not self._quiet:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=self._total,
-                initial=self._done_before,
-                unit="B",
-                unit_scale=True,
-                desc="preparing",
-                smoothing=0.05,
-                dynamic_ncols=True,
-            )
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def report(self, event: str, file: str, share: float) -> None:
-        """Takes a report of a worker."""
-        if self._bar is None:
-            return
-        if event == "done":
-            self._finished.add(file)
-            share = 1.0
-        grown = share - self._shares.get(file, 0.0)
-        if grown > 0:
-            self._shares[file] = share
-            self._bar.update(grown * self._sizes.get(file, 0))
-        self._bar.set_postfix_str(f"{len(self._finished)}/{self._videos} videos", refresh=False)
-
-
 def _manifest(
     plan: Plan, settings: Settings, accounts: dict[str, dict], tokenizers: dict[str, str]
 ) -> dict[str, Any]:
@@ -292,6 +246,7 @@ def _manifest(
         "format": MANIFEST_FORMAT,
         "settings": settings.as_dict(),
         "splits": splits,
+        "held_out": plan.held_out,
         "labels": plan.labels,
         "tokenizers": tokenizers,
         "videos": plan.videos,
@@ -495,6 +450,8 @@ def _print_summary(content: dict[str, Any], out: str) -> None:
             f"({', '.join(spoken['languages']) or 'no language'}); "
             f"{len(spoken['without_speech'])} without speech"
         )
+    if line := holdout.describe(content):
+        print(line)
     if content["quarantine"]:
         print(f"quarantine: {len(content['quarantine'])} (reasons in {out}/manifest.json)")
         for entry in content["quarantine"][:5]:

@@ -352,6 +352,10 @@ def test_an_index_without_that_space(index):
     path.write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="cannot be searched by audio"):
         search(index, audio="x.wav")
+    manifest["spaces"]["vt"]["partners"] = ["audio"]  # of a model without a text tower
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"by words: .*no text tower.*--video=FILE.*--audio=FILE"):
+        search(index, "a ball")
 
 
 def test_clock():

@@ -99,3 +99,47 @@ def gin_file(shards, tmp_path) -> str:
     config.clear()
     yield str(path)
     config.clear()
+
+
+def write_counted_shards(folder: pathlib.Path, captions: bool = False, sound: bool = True) -> None:
+    """As ``prepare`` leaves them: a manifest that counts; 8 clips to train on, 6 held out."""
+    import json
+
+    import tensorflow as tf
+
+    splits = {}
+    for split, count in (("train", 8), ("val", 6)):
+        (folder / split).mkdir(parents=True)
+        with tf.io.TFRecordWriter(str(folder / split / f"{split}-00000-of-00001.tfrecord")) as out:
+            for row in range(count):
+                rng = np.random.default_rng(row + 100 * (split == "val"))
+                wave = rng.uniform(-0.5, 0.5, 640) * (0.1 + row / 8) if sound else np.zeros(0)
+                images = [jpeg(int(level)) for level in rng.integers(20, 235, 8)]
+                texts = [str(rng.choice(WORDS))] if captions else []
+                out.write(example(row, images=images, waveform=wave, captions=texts))
+        splits[split] = {
+            "records": count,
+            "with_audio": count * sound,
+            "with_captions": count * captions,
+        }
+    content = {"format": 1, "settings": {}, "splits": splits, "held_out": "by time"}
+    (folder / "manifest.json").write_text(json.dumps(content))
+    if captions:
+        build_vocabulary([" ".join(WORDS)], str(folder / "tokenizer"), ("word",))
+
+
+@pytest.fixture(scope="session")
+def captionless(made_once) -> pathlib.Path:
+    """``run.gin``, ``shards`` without captions and a finished ``run`` on them; read only."""
+    from vatt_tf import train
+
+    def make(folder: pathlib.Path) -> None:
+        write_counted_shards(folder / "shards")
+        text = GIN.format(shards=folder / "shards", sizes=SIZES)
+        (folder / "run.gin").write_text(text + "train.evaluate_every = 3\n")
+        config.clear()
+        run = [f"--gin_file={folder / 'run.gin'}", f"--run_dir={folder / 'run'}"]
+        assert train.main(run) == 0
+        config.clear()
+
+    return made_once("captionless", make)

@@ -95,7 +95,25 @@ class VideoClips:
                 self.warnings.extend(notes)
             except CaptionError as error:
                 self.quarantine.append(f"captions not used: {error}")
-        return captions
+        start, end = self._part
+        return [c for c in captions if c.whole or (c.end > start and c.start < end)]
+
+    @property
+    def _part(self) -> tuple[float, float]:
+        """Start and end of what belongs to the split."""
+        start, end = self.video.part or (0.0, None)
+        return start, math.inf if end is None else end
+
+    def _fixed_spans(self) -> Iterator[tuple[float, float | None]]:
+        """Clips of one length, one after the other; without end where the file's end is one."""
+        length = self.settings.clip_seconds or 10.0
+        first, last = self._part
+        least = max(self.settings.min_clip_seconds, 1.0 / self.settings.frame_rate)
+        for k in itertools.count():
+            start, end = first + k * length, min(first + (k + 1) * length, last)
+            if k and end - start < least:
+                return
+            yield start, end
 
     def _reader(self) -> ClipReader | AudioReader | ImageReader:
         settings = self.settings
@@ -191,8 +209,7 @@ class VideoClips:
             for clip in self._run(self._caption_spans):
                 yield from self._finished(clip, labels)
         else:
-            length = self.settings.clip_seconds or 10.0
-            for clip in self._run((k * length, (k + 1) * length) for k in itertools.count()):
+            for clip in self._run(self._fixed_spans):
                 rest = clip.missing > 0 and clip.end - clip.start < self.settings.min_clip_seconds
                 if not (rest and clip.span > 0):
                     yield from self._finished(clip, labels)
@@ -214,7 +231,8 @@ class VideoClips:
                     start, end = start - (end - self._length), self._length
                 if start < 0:
                     start, end = 0.0, end - start
-            spans.add((round(start, 6), round(end, 6)))
+            if start >= self._part[0] and end <= self._part[1]:
+                spans.add((round(start, 6), round(end, 6)))
         return sorted(spans)
 
     def _refuse(self, start: float, end: float) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from vatt_tf.data.captions import pick_caption_file
 from vatt_tf.data.file_names import FileNames, FoundFile
+from vatt_tf.data.holdout import BY_FILE, BY_TIME, Part, hold_out, number_of
 from vatt_tf.data.leaks import same_clips, tell_some
 from vatt_tf.data.manifest import Row, Rows
 from vatt_tf.data.scan import MEDIA_SUFFIXES, VIDEO_SUFFIXES, scan
@@ -52,7 +53,8 @@ class Settings:
         clip_seconds: Length of a fixed clip; least length of a clip around a caption.
         min_clip_seconds: A shorter rest at the end of a video is left out.
         max_clip_seconds: A longer clip is refused.
-        val_fraction: Share of the videos held out as ``val`` when no manifest says which.
+        val_fraction: Share of the videos held out as ``val`` when no manifest says which; of fewer
+            than 5 files the end of each.
         num_shards: Shards of each split; 0 chooses by the size of the input.
         language: Preferred language among ``name.<language>.vtt`` side-car files.
         media: ``video`` (frames and sound), ``audio`` (sound alone, also that of videos) or
@@ -116,6 +118,8 @@ class Video:
         rows: (start, end, labels, captions) from the manifest CSV; empty without one.
         captions: Path of the side-car file, or None.
         captions_state: Size and time of the last change of the side-car file.
+        part: Start and end in seconds (None: the end) of what belongs to the split when the file
+            is split by time; None for the whole file.
     """
 
     file: str
@@ -126,6 +130,12 @@ class Video:
     rows: list[Span]
     captions: str | None = None
     captions_state: tuple[int, int] | None = None
+    part: Part | None = None
+
+    def content(self) -> tuple[Any, ...]:
+        """All values; those of a whole file are what they were before files could be split."""
+        values = dataclasses.astuple(self)
+        return values[:-1] if self.part is None else values
 
 
 @dataclasses.dataclass
@@ -152,7 +162,7 @@ class Shard:
         content = [
             settings.as_dict(),
             self.name,
-            [dataclasses.astuple(video) for video in self.videos],
+            [video.content() for video in self.videos],
             [indices[label] for v in self.videos for row in v.rows for label in row[2]],
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -169,6 +179,7 @@ class Plan:
         warnings: What was mended or ignored.
         videos: Number of files.
         columns: Known columns of the manifest CSV; empty without one.
+        held_out: ``by file`` or ``by time`` where ``--val_fraction`` decides; "" else.
     """
 
     shards: list[Shard]
@@ -177,6 +188,7 @@ class Plan:
     warnings: list[dict[str, Any]]
     videos: int
     columns: tuple[str, ...] = ()
+    held_out: str = ""
 
 
 def make_plan(
@@ -240,12 +252,10 @@ def make_plan(
     shards = _shards(found, list(labels), settings)
     count = len({video.file for video in found})
     columns = () if rows is None else rows.columns
-    return Plan(shards, list(labels), quarantine, warnings, count, columns)
-
-
-def _hash(text: str) -> float:
-    """A number in [0, 1) that depends on the text only."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+    held_out = ""
+    if rows is None and any(video.split == "val" for video in found):
+        held_out = BY_TIME if any(video.part for video in found) else BY_FILE
+    return Plan(shards, list(labels), quarantine, warnings, count, columns, held_out)
 
 
 def _from_folder(
@@ -264,15 +274,13 @@ def _from_folder(
             shown = ", ".join(file.name for file in others)
             note = f"the same file is also called {shown}; it is used once"
             warnings.append({"file": first.name, "warning": note})
-    order = sorted(chosen, key=lambda name: (_hash("split:" + name), name))
-    held = {name for name in order if _hash("split:" + name) < settings.val_fraction}
-    if settings.val_fraction and len(order) > 1:
-        # With a handful of videos chance must not leave a split empty.
-        held = held or {order[0]}
-        held -= {order[-1]}
+    paths = {name: chosen[name].path for name in sorted(chosen)}
+    splits, note = hold_out(paths, settings)
+    if note:
+        warnings.append({"file": splits[0][0], "warning": note})
     return [
-        _video(chosen[name], name, "val" if name in held else "train", [])
-        for name in sorted(chosen)
+        dataclasses.replace(_video(chosen[name], name, split, []), part=part)
+        for name, split, part in splits
     ]
 
 
@@ -395,6 +403,9 @@ def _refuse_leaks(
 
 
 def _spans(video: Video, max_clip_seconds: float) -> list[tuple[str, float, float]]:
+    if video.part is not None:
+        first, last = video.part
+        return [(video.file, first, math.inf if last is None else last)]
     spans = []
     for start, end, *_ in video.rows:
         span = (video.file, start or 0.0, math.inf if end is None else end)
@@ -458,7 +469,7 @@ def _shards(found: list[Video], labels: list[str], settings: Settings) -> list[S
     shards = []
     for split in sorted(by_split):
         # Hash order mixes folders (often one folder a class) over the shards.
-        videos = sorted(by_split[split], key=lambda video: (_hash(video.file), video.file))
+        videos = sorted(by_split[split], key=lambda video: (number_of(video.file), video.file))
         size = sum(video.size for video in videos)
         count = settings.num_shards or max(
             4, math.ceil(math.sqrt(len(videos)) / 2), math.ceil(size / SHARD_INPUT_BYTES)

@@ -31,6 +31,7 @@ _TASKS_OF = {
     "probe": ("probe",),
     "shots": ("probe",),
     "probe_steps": ("probe",),
+    "random_baseline": ("retrieval",),
 }
 
 
@@ -52,6 +53,7 @@ class Options:
         probe: Classifiers of the probe, some of ``PROBES``.
         shots: Examples a class of the few-shot table.
         probe_steps: Steps of the low-rank classifier.
+        random_baseline: Also evaluate the same towers at random weights.
 
     Raises:
         UserError: If a value is not possible.
@@ -70,6 +72,7 @@ class Options:
     probe: tuple[str, ...] | None = None
     shots: tuple[int, ...] | None = None
     probe_steps: int | None = None
+    random_baseline: bool | None = None
 
     def __post_init__(self) -> None:
         paths.expand_fields(self, "prompts", "labels", "train_data")

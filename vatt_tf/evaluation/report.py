@@ -27,6 +27,7 @@ from vatt_tf.evaluation.sections import (
     tables,
 )
 from vatt_tf.evaluation.style import CSS
+from vatt_tf.evaluation.verdict import verdict
 from vatt_tf.models.config import ONE_SPACE_HEADS
 from vatt_tf.output_folder import PAGE_MARK
 
@@ -85,7 +86,8 @@ def write_report(
     if activations is not None:
         sections.append(nodes.section(activations.nodes))
     sections.append(_facts(run))
-    return _write_page(run_dir / "report.html", run.name, run.summary, sections)
+    sentences = verdict(run.results, run.description)
+    return _write_page(run_dir / "report.html", run.name, run.summary, sections, sentences)
 
 
 def write_comparison(
@@ -141,14 +143,21 @@ def named_apart(runs: Sequence[RunInfo]) -> list[RunInfo]:
     ]
 
 
-def _write_page(path: pathlib.Path, title: str, lead: str, sections: Sequence[str]) -> pathlib.Path:
+def _write_page(
+    path: pathlib.Path,
+    title: str,
+    lead: str,
+    sections: Sequence[str],
+    sentences: Sequence[str] = (),
+) -> pathlib.Path:
     title = html.escape(title)
+    words = f'<p class="verdict">{html.escape(" ".join(sentences))}</p>' if sentences else ""
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'{PAGE_MARK}<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title} - vatt_tf report</title><style>{CSS}</style></head><body><main>"
-        f'<header><h1>{title}</h1><p class="lead">{html.escape(lead)}</p></header>'
+        f'<header><h1>{title}</h1>{words}<p class="lead">{html.escape(lead)}</p></header>'
         + "".join(sections)
         + f"<footer>vatt_tf report, {made}</footer></main></body></html>\n"
     )

@@ -29,6 +29,12 @@ def direction_name(query: str, item: str) -> str:
     return f"{query}_to_{item}"
 
 
+def directions(block: dict[str, Any]) -> dict[str, Any]:
+    """The directions of a block, in the order of the printed table."""
+    names = (direction_name(*direction) for direction in DIRECTIONS)
+    return {name: block[name] for name in names if name in block}
+
+
 def retrieval_metrics(embeddings: EmbeddingSet, tolerance: float = TOLERANCE) -> dict[str, Any]:
     """Computes the ``retrieval`` block of results.json.
 
@@ -175,7 +181,7 @@ def format_retrieval(block: dict[str, Any]) -> str:
             + f"{part['pool_size']:>7}"
         )
 
-    names = [direction_name(*d) for d in DIRECTIONS if direction_name(*d) in block]
+    names = list(directions(block))
     lines += [row(name, block[name]) for name in names]
     lines.append("(recall in %, chance in brackets; MedR and MnR count from 1, lower is better)")
     for name in names:
@@ -184,6 +190,9 @@ def format_retrieval(block: dict[str, Any]) -> str:
             f"{name.replace('_to_', ' -> '):<16}R@1 within [{100 * low:.1f}, {100 * high:.1f}] % "
             "(95 % of the bootstrap over queries)"
         )
+    if block.get("random_weights"):
+        lines += ["", "the same towers at random weights:"]
+        lines += [row(name, part) for name, part in directions(block["random_weights"]).items()]
     if block.get("by_caption"):
         lines += ["", "by caption (each different caption once, any clip that has it is right):"]
         lines += [row(name, part) for name, part in block["by_caption"].items()]

@@ -24,12 +24,14 @@ class EvaluationSource:
         split: Name of the split, or None when the folder has no manifest.
         records: Number of records as the manifest says, or None.
         labels: Sorted label names of the manifest, empty without one.
+        held_out: ``by file`` or ``by time`` where ``prepare`` chose the held-out clips, else "".
     """
 
     path: str
     split: str | None = None
     records: int | None = None
     labels: tuple[str, ...] = ()
+    held_out: str = ""
 
     def data_source(self) -> Any:
         """The source as the input pipeline takes it."""
@@ -83,6 +85,7 @@ def _from_manifest(folder: pathlib.Path, split: str, manifest: dict) -> Evaluati
         split=split,
         records=manifest["splits"][split].get("records"),
         labels=tuple(str(label) for label in manifest.get("labels", ())),
+        held_out=str(manifest.get("held_out", "")) if split != "train" else "",
     )
 
 

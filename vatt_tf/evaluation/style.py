@@ -31,6 +31,7 @@ h2 { font-size: 18px; margin: 0 0 4px; }
 h3 { font-size: 14px; margin: 0 0 2px; font-weight: 600; }
 * + h3 { margin-top: 16px; }
 p { margin: 0 0 10px; }
+.verdict { font-size: 17px; max-width: 75ch; }
 .lead, .hint { color: var(--soft); }
 .hint { font-size: 13.5px; max-width: 75ch; }
 section {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import keras
+
 from vatt_tf.data.labels import read_labels
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation import (
@@ -21,6 +23,8 @@ from vatt_tf.evaluation.probe_task import run_probe
 from vatt_tf.evaluation.reading import lean_clip, open_records, reading
 from vatt_tf.evaluation.source import EvaluationSource, find_source
 from vatt_tf.models import io
+from vatt_tf.models.config import VattConfig
+from vatt_tf.models.vatt import VATT, build_vatt
 
 # Clips whose frames are kept for the report; the pictures stay a few MB in memory.
 STRIP_FRAMES = 5
@@ -49,6 +53,9 @@ def _retrieval(job: Job) -> Evaluation:
     block = retrieval.retrieval_metrics(collected)
     activations = _activations(job, model, dataset)
     block["silhouette"] = _silhouettes(collected, activations)
+    random = _random_baseline(job, found, model, dataset)
+    if random is not None:
+        block["random_weights"] = random
     return Evaluation(
         block,
         retrieval.format_retrieval,
@@ -56,6 +63,34 @@ def _retrieval(job: Job) -> Evaluation:
         embeddings=collected,
         activations=activations,
     )
+
+
+def _random_baseline(
+    job: Job, found: EvaluationSource, model: Any, dataset: Any
+) -> dict[str, Any] | None:
+    """The directions of the same towers with the weights that the run started from.
+
+    What a run has learned is the difference: towers at random weights already tell loud clips from
+    quiet ones, and bright from dark. Without a text tower there is little else to compare with, so
+    that it is always done there.
+    """
+    description = io.read_description(job.weights)
+    without_words = "seed" in description and "text" not in model.towers
+    if not (job.options.random_baseline or without_words):
+        return None
+    seed = description.get("seed", 0)
+    untrained = at_random_weights(model.config, seed)
+    with reading(job, found, "embedding at random weights") as progress:
+        collected = embeddings.embed_dataset(
+            untrained, dataset, limit=job.options.limit, progress=progress
+        )
+    return {"seed": seed, **retrieval.directions(retrieval.retrieval_metrics(collected))}
+
+
+def at_random_weights(config: VattConfig, seed: int) -> VATT:
+    """The model as a run with this seed starts it."""
+    keras.utils.set_random_seed(seed)
+    return build_vatt(config)
 
 
 def _silhouettes(collected: Any, activations: Activations | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vatt_tf import paths
-from vatt_tf.errors import NO_VOCABULARY, UserError
+from vatt_tf.errors import NO_TEXT_TOWER, NO_VOCABULARY, UserError
 from vatt_tf.evaluation import metrics
 from vatt_tf.evaluation.embeddings import EmbeddingSet, embed_strings
 
@@ -180,7 +180,8 @@ def zero_shot_metrics(
             text, or prompts and labels do not match.
     """
     if tokenizer is None:
-        raise UserError(f"zero-shot classes need words; {NO_VOCABULARY}")
+        why = NO_VOCABULARY if "text" in model.towers else NO_TEXT_TOWER
+        raise UserError(f"zero-shot classes need words; {why}")
     space = embeddings.space_of("video", "text")
     if space is None:
         raise UserError("zero-shot classes need a model with video and text in one space")

@@ -219,6 +219,22 @@ class VattConfig(AsDict):
         sound = self.audio.clip_fields if has_audio else {"audio": "none"}
         return dataclasses.replace(spec, **sound)
 
+    def with_modalities(self, modalities: Sequence[str]) -> VattConfig:
+        """The same model with the towers of fewer modalities.
+
+        Of two spaces the one that is left is made by ``mmv_shared``, whose branches are those that
+        the other heads have into it: their second space would hold videos alone, and nothing would
+        train it.
+
+        Args:
+            modalities: Two of the model's.
+        """
+        head = self.head
+        if len(modalities) == 2 and head.kind not in ONE_SPACE_HEADS:
+            width = head.va_dim if "audio" in modalities else head.vt_dim
+            head = dataclasses.replace(head, kind="mmv_shared", vat_dim=width)
+        return dataclasses.replace(self, modalities=tuple(modalities), head=head)
+
     @property
     def towers(self) -> dict[str, TowerConfig]:
         """Configurations of the towers by modality, each as a model of its own."""

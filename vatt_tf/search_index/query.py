@@ -8,7 +8,7 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 from vatt_tf import paths
-from vatt_tf.errors import UserError
+from vatt_tf.errors import NO_TEXT_TOWER, UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -470,6 +470,11 @@ def _space(index: IndexFolder, modality: str, texts: bool) -> str:
             iter(index.spaces)
         )
     other = "; --words_only searches captions and file names" if texts else ""
+    if modality == "text":
+        raise UserError(
+            f"{index.path}: cannot be searched by words: {NO_TEXT_TOWER}. Search it by example "
+            f"(--video=FILE) or by sound (--audio=FILE){other}"
+        )
     raise UserError(
         f"{index.path}: cannot be searched by {modality}: its model has no space that the clips "
         f"share with {modality}; its spaces: {spaces_in_words(index.spaces)}{other}"

@@ -21,6 +21,7 @@ from vatt_tf.models.vatt import VATT, build_vatt
 from vatt_tf.training.config import TrainConfig
 from vatt_tf.training.evaluator import RetrievalEvaluator
 from vatt_tf.training.guards import Chance, Guard, Temperature
+from vatt_tf.training.modalities import with_towers_of_data
 from vatt_tf.training.run_data import StartedRun, run_rates
 from vatt_tf.training.step import Gather, PretrainStep
 from vatt_tf.training.task import Task
@@ -40,11 +41,13 @@ class Pretraining(Task):
     config: TrainConfig
 
     def __init__(self, config: TrainConfig, started: StartedRun | None = None) -> None:
-        self.config = config
-        frame_rate, sample_rate = run_rates(config, started)
-        self.clip = config.model.clip(frame_rate, sample_rate, config.texts)
+        self.config, self.notes = with_towers_of_data(config, started)
+        frame_rate, sample_rate = run_rates(self.config, started)
+        self.clip = self.config.model.clip(frame_rate, sample_rate, self.config.texts)
         own = None if started is None else started.tokenizer()
-        self.tokenizer = make_tokenizer(config) if own is None else own
+        self.tokenizer = own
+        if own is None and "text" in self.config.model.modalities:
+            self.tokenizer = make_tokenizer(self.config)
 
     def vocabulary_file(self) -> str | None:
         """The vocabulary that a new run would take; None where there is none."""
@@ -64,7 +67,7 @@ class Pretraining(Task):
     def describe(self, folder: str, **extra: Any) -> None:
         """Writes ``model.json``."""
         config = self.config
-        extra["eval_data"] = config.eval_data
+        extra |= {"eval_data": config.eval_data, "seed": config.seed}
         save_description(folder, config.model, self.clip, self.tokenizer, **extra)
 
     def evaluator(self, model: Any) -> RetrievalEvaluator:

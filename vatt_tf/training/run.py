@@ -95,6 +95,7 @@ def _run(
     else:
         preflight.check_patches(config)
     task = make_task(config, started)
+    notes += task.notes
     if started is not None:
         run_data.check_clip(started, task.clip)
         notes += run_data.vocabulary_notes(started, task.tokenizer, task.vocabulary_file())

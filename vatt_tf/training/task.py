@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -23,6 +24,7 @@ class Task(abc.ABC):
         clip: Shape of the clips that the model reads.
         tokenizer: Of the text tower; None for models that read no text.
         labels: Names of the classes; None where the labels are not read.
+        notes: What the user should know before the first step.
         patience: Evaluations without a better one after which to stop; 0: never.
     """
 
@@ -30,6 +32,7 @@ class Task(abc.ABC):
     clip: ClipSpec
     tokenizer: Any
     labels: tuple[str, ...] | None = None
+    notes: Sequence[str] = ()
     patience: int = 0
 
     def vocabulary_file(self) -> str | None:

@@ -6,7 +6,7 @@ import html
 from typing import Any
 
 from vatt_tf.evaluation import elements
-from vatt_tf.evaluation.retrieval import DIRECTIONS, direction_name
+from vatt_tf.evaluation.retrieval import directions
 from vatt_tf.evaluation.run_info import RunInfo
 
 
@@ -15,8 +15,10 @@ def retrieval(run: RunInfo) -> str:
     block = run.results.get("retrieval")
     if not block:
         return ""
-    names = {direction_name(*d): d for d in DIRECTIONS}
-    body = _recall_table({name: block[name] for name in names if name in block})
+    body = _recall_table(directions(block))
+    if block.get("random_weights"):
+        body += "<h3>The same towers at random weights</h3>"
+        body += _recall_table(directions(block["random_weights"]))
     if block.get("by_caption"):
         body += "<h3>Each different caption once, any clip that has it is right</h3>"
         body += _recall_table(block["by_caption"])

@@ -1,0 +1,117 @@
+"""What --val_fraction holds out: whole files, of few files their ends; folders without anything."""
+
+import csv
+import dataclasses
+import json
+
+import pytest
+
+from tests.data.test_prepare import digests, make_video, records
+from vatt_tf import prepare as command
+from vatt_tf.data import holdout
+from vatt_tf.data.plan import PlanError, Settings, make_plan
+
+SETTINGS = Settings(short_side=32, clip_seconds=1.0, num_shards=1, val_fraction=0.2)
+FLAGS = ["--short_side=32", "--clip_seconds=1", "--num_shards=1", "--val_fraction=0.2", "--quiet"]
+SRT = "1\n00:00:0{0},100 --> 00:00:0{0},900\n{1}\n\n"
+
+
+@pytest.fixture(scope="module")
+def one_file(tmp_path_factory):
+    """One file of 10 s with a caption in each part and one between them."""
+    folder = tmp_path_factory.mktemp("one")
+    make_video(folder / "long.mp4", seconds=10.0)
+    captions = ((1, "early"), (7, "between"), (8, "late"))
+    (folder / "long.srt").write_text("".join(SRT.format(*caption) for caption in captions))
+    return folder
+
+
+def times(out, split):
+    with open(out / "clips" / f"{split}.csv") as file:
+        return [(float(row["start"]), float(row["end"])) for row in csv.DictReader(file)]
+
+
+def test_the_end_of_one_file_is_held_out_a_clip_apart(one_file, tmp_path, capsys):
+    assert command.main([f"--videos={one_file}", f"--out={tmp_path}", *FLAGS, "--jobs=1"]) == 0
+    assert "held out by time" in capsys.readouterr().out
+    # The last fifth begins at 8 s; training ends a clip before.
+    assert times(tmp_path, "train") == [(float(k), float(k + 1)) for k in range(7)]
+    assert [start for start, _ in times(tmp_path, "val")] == [8.0, 9.0]
+    assert json.loads((tmp_path / "manifest.json").read_text())["held_out"] == "by time"
+    words = (tmp_path / "tokenizer/words.txt").read_text().split()
+    assert words[-1] == "early"  # the held-out captions are in no vocabulary
+    before = digests(tmp_path)
+    command.prepare(one_file, tmp_path, SETTINGS)
+    assert digests(tmp_path) == before
+
+
+def test_clips_around_captions_stay_in_their_part(one_file, tmp_path):
+    settings = dataclasses.replace(SETTINGS, cut="captions", clip_seconds=0.5)
+    content = command.prepare(one_file, tmp_path, settings, tokenizers=())
+    captions = {
+        split: [
+            example.context.feature["caption/string"].bytes_list.value[0]
+            for example in records(tmp_path, split)
+        ]
+        for split in ("train", "val")
+    }
+    assert captions == {"train": [b"early"], "val": [b"late"]}
+    assert content["held_out"] == "by time"
+
+
+def test_parts_that_overlap_are_refused(one_file, monkeypatch):
+    monkeypatch.setattr(holdout, "_parts", lambda *_: ((0.0, 8.5), (8.0, None)))
+    with pytest.raises(PlanError, match="0-8.5 s in train, 8-inf s in val"):
+        make_plan(one_file, SETTINGS)
+
+
+def test_few_files_are_split_and_five_are_not(tmp_path):
+    folder = tmp_path / "videos"
+    for index in range(4):
+        make_video(folder / f"{index}.mp4", seconds=10.0 if index else 1.0)
+    plan = make_plan(folder, SETTINGS)
+    parts = {(v.file, s.split): v.part for s in plan.shards for v in s.videos}
+    assert plan.held_out == "by time"
+    assert parts["1.mp4", "train"] == (0.0, 7.0) and parts["1.mp4", "val"] == (8.0, None)
+    assert parts["0.mp4", "train"] is None and ("0.mp4", "val") not in parts  # too short
+    make_video(folder / "4.mp4", seconds=1.0)
+    plan = make_plan(folder, SETTINGS)
+    assert plan.held_out == "by file"
+    assert all(video.part is None for shard in plan.shards for video in shard.videos)
+    assert make_plan(folder, dataclasses.replace(SETTINGS, val_fraction=0.0)).held_out == ""
+
+
+@pytest.mark.parametrize("changes", [{"clip_seconds": 5.0}, {"cut": "whole"}])
+def test_a_file_that_cannot_be_split_is_trained_on(one_file, changes):
+    plan = make_plan(one_file, dataclasses.replace(SETTINGS, **changes))
+    assert [shard.split for shard in plan.shards] == ["train"] and plan.held_out == ""
+    assert "holds nothing out" in plan.warnings[0]["warning"]
+
+
+def test_fingerprints_of_whole_files_are_what_they_were(one_file):
+    plan = make_plan(one_file, dataclasses.replace(SETTINGS, val_fraction=0.0))
+    (video,) = plan.shards[0].videos
+    assert len(video.content()) == len(dataclasses.fields(video)) - 1
+    half = dataclasses.replace(video, part=(0.0, 5.0))
+    shard = dataclasses.replace(plan.shards[0], videos=[half])
+    assert shard.fingerprint(SETTINGS) != plan.shards[0].fingerprint(SETTINGS)
+
+
+def test_a_change_of_what_is_held_out_is_reported():
+    (note,) = holdout.changes({"held_out": "by time"}, "by file")
+    assert "held out by file now, before by time" in note
+    assert not list(holdout.changes({}, "by file")) and not list(holdout.changes(None, "by time"))
+
+
+def test_silent_videos_without_captions_are_refused(tmp_path):
+    folder, out = tmp_path / "camera", tmp_path / "out"
+    for index in range(2):
+        make_video(folder / f"{index}.mp4", 1.0, sound=False, level=50 + index)
+    with pytest.raises(PlanError, match=r"none of the 2 videos has sound.*name\.srt.*convert"):
+        command.prepare(folder, out, Settings(short_side=32))
+    assert not out.exists()
+    alone = Settings(short_side=32, sample_rate=0)
+    assert command.prepare(folder, out, alone)["splits"]["train"]["records"] == 2
+    (folder / "1.srt").write_text("1\n00:00:00,100 --> 00:00:00,900\na ball\n")
+    content = command.prepare(folder, tmp_path / "words", Settings(short_side=32))
+    assert content["splits"]["train"]["with_captions"] == 1

@@ -1,0 +1,145 @@
+"""A run has the towers that its clips can train, and nothing uses one that it has not."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.training.conftest import GIN, SIZES, write_counted_shards
+from tests.training.test_run import command, lines
+from vatt_tf import config, load
+from vatt_tf.errors import UserError
+from vatt_tf.evaluate import evaluate
+from vatt_tf.evaluation.tasks import at_random_weights
+from vatt_tf.export import __main__ as export_command
+from vatt_tf.export import export_models
+from vatt_tf.export import load as load_exports
+from vatt_tf.models.io import load_pretrained
+
+
+def description(run_dir):
+    return json.loads((run_dir / "model.json").read_text())
+
+
+def written(folder, **kinds):
+    """A configuration on new shards."""
+    write_counted_shards(folder / "shards", **kinds)
+    (folder / "run.gin").write_text(GIN.format(shards=folder / "shards", sizes=SIZES))
+    return folder / "run.gin"
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    yield
+    config.clear()
+
+
+def test_clips_without_captions_train_two_towers(captionless):
+    found = description(captionless / "run")
+    assert found["model"]["modalities"] == ["video", "audio"] and found["tokenizer"] is None
+    assert not (captionless / "run/tokenizer").exists()
+    train = [line for line in lines(captionless / "run") if line["kind"] == "train"]
+    assert "loss/video_audio" in train[0] and "loss/video_text" not in train[0]
+    assert not any("text" in name for line in lines(captionless / "run") for name in line)
+    assert [line["step"] for line in lines(captionless / "run") if line["kind"] == "eval"] == [3, 6]
+
+
+def test_no_text_tower_is_exported_or_asked(captionless, tmp_path, capsys):
+    run, out = str(captionless / "run"), str(tmp_path / "served")
+    assert export_command.main([f"--run_dir={run}", f"--out={out}"]) == 0
+    assert "no model for text: this model has no text tower" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "served").iterdir()) == ["audio", "video"]
+    with pytest.raises(UserError, match=r"has video, audio .this model has no text.*name\.srt"):
+        export_models(run, out, models=["text"])
+    for embedder in (load(run), load_exports(out)):
+        assert list(embedder.spaces.values()) == [("video", "audio")]
+        with pytest.raises(UserError, match=r"no text tower.*name\.srt"):
+            embedder.embed_text("a ball")
+
+
+def test_words_cannot_name_classes(captionless):
+    with pytest.raises(UserError, match="zero-shot classes need words; this model has no text"):
+        evaluate(str(captionless / "run"), str(captionless / "shards"), "zero_shot", quiet=True)
+
+
+def test_captions_that_come_later_do_not_change_a_run(captionless, tmp_path, capsys):
+    shutil.copytree(captionless / "run", tmp_path / "run")
+    shards = tmp_path / "shards"
+    write_counted_shards(shards, captions=True)
+    bindings = ["STEPS=7", f"TRAIN_DATA='{shards}/train'"]
+    flags = ["--continue_on_new_data"]
+    assert command(captionless / "run.gin", tmp_path / "run", *bindings, flags=flags) == 0
+    error = capsys.readouterr().err
+    assert "was started on clips without captions and stays without a tower for them" in error
+    assert description(tmp_path / "run")["model"]["modalities"] == ["video", "audio"]
+    assert not (tmp_path / "run/tokenizer").exists()
+
+
+def test_captions_are_learned_where_there_are_some(tmp_path):
+    path = written(tmp_path, captions=True)
+    assert command(path, tmp_path / "run", "STEPS=1") == 0
+    found = description(tmp_path / "run")
+    assert found["model"]["modalities"] == ["video", "audio", "text"] and found["tokenizer"]
+
+
+def test_clips_without_sound_train_video_and_words(tmp_path, capsys):
+    path = written(tmp_path, captions=True, sound=False)
+    assert command(path, tmp_path / "run", "STEPS=1") == 0
+    assert "has no audio tower" in capsys.readouterr().err
+    found = description(tmp_path / "run")
+    assert found["model"]["modalities"] == ["video", "text"]
+    assert found["model"]["head"]["vat_dim"] == 8 and found["clip"]["audio"] == "none"
+
+
+def test_neither_sound_nor_captions_is_refused(tmp_path, capsys):
+    path = written(tmp_path, sound=False)
+    assert command(path, tmp_path / "run") == 2
+    error = capsys.readouterr().err
+    assert "no clip has sound and none has captions" in error
+    assert "name.srt" in error and "vatt_tf.convert" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "bindings, message",
+    [
+        (["vatt.kind='agnostic'"], "the agnostic model shares one Transformer"),
+        (["contrastive_loss.video_audio=0.0"], "the configured run learns from nothing else"),
+    ],
+)
+def test_what_cannot_do_without_captions(captionless, tmp_path, capsys, bindings, message):
+    gin = captionless / "run.gin"
+    if "agnostic" in bindings[0]:
+        text = gin.read_text()
+        sizes = ("num_layers", "d_model", "num_heads", "d_ff", "d_kv")
+        kept = [line for line in text.splitlines() if not any(f".{s} " in line for s in sizes)]
+        gin = tmp_path / "agnostic.gin"
+        gin.write_text("\n".join(kept))
+    assert command(gin, tmp_path / "run", *bindings) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_report_begins_with_what_the_model_can_do(captionless, tmp_path, capsys):
+    run = shutil.copytree(captionless / "run", tmp_path / "run")
+    block = evaluate(str(run), str(captionless / "shards"), report=True)
+    random = block["random_weights"]
+    assert random["seed"] == 0 and list(random) == ["seed", "audio_to_video", "video_to_audio"]
+    assert random["audio_to_video"]["pool_size"] == 6 and block["held_out"] == "by time"
+    printed = capsys.readouterr().out
+    assert "the same towers at random weights:" in printed
+    assert "not by words; to add words, put captions beside the videos" in printed
+    text = (run / "report.html").read_text()
+    words = "This model has learned from pictures and sound alone"
+    assert text.index(words) < text.index('<p class="lead">')
+    assert "held out by time" in text and "<h3>The same towers at random weights</h3>" in text
+
+
+def test_random_weights_are_those_that_the_run_started_from(captionless, tmp_path):
+    still = ["learning_rate.peak=1e-30", "learning_rate.final=0.0", "STEPS=1"]
+    still += ["train.evaluate_every=0"]
+    assert command(captionless / "run.gin", tmp_path / "still", *still) == 0
+    model, _, _ = load_pretrained(str(tmp_path / "still"))
+    start = at_random_weights(model.config, description(tmp_path / "still")["seed"])
+    for one, other in zip(model.trainable_variables, start.trainable_variables, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-20, err_msg=one.path)

@@ -1,0 +1,114 @@
+"""What is held out as ``val`` of a folder when no list says: whole files, or the ends of files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from vatt_tf.data.media import MediaError, probe
+
+if TYPE_CHECKING:  # The plan imports this module.
+    from vatt_tf.data.plan import Settings
+
+# A folder with fewer files is split by time: whole files would hold out far more or less than was
+# asked for, or leave nothing to train on.
+FEW_FILES = 5
+BY_FILE, BY_TIME = "by file", "by time"
+
+Part = tuple[float, float | None]  # start and end in seconds; None: the end of the file
+
+
+def hold_out(
+    files: Mapping[str, str], settings: Settings
+) -> tuple[list[tuple[str, str, Part | None]], str]:
+    """Gives every file its split.
+
+    Of few files the last ``val_fraction`` of each is held out, one clip's length apart, because
+    neighbouring clips show the same scene. Files that are too short for that, that cannot be read
+    or do not say how long they are go to training.
+
+    Args:
+        files: Name -> path, in order.
+        settings: Give the fraction, and how files are cut.
+
+    Returns:
+        (name, split, part of the file or None for all of it), and a note for the user or "".
+    """
+    parts: dict[str, tuple[Part, Part]] = {}
+    several = settings.cut != "whole" and settings.media != "image"  # clips of a file
+    if settings.val_fraction and len(files) < FEW_FILES and several:
+        parts = {name: found for name, path in files.items() if (found := _parts(path, settings))}
+    if not parts:
+        held = _held_out_files(list(files), settings.val_fraction)
+        note = ""
+        if settings.val_fraction and len(files) == 1:
+            note = (
+                "--val_fraction holds nothing out: the only file gives too few clips of "
+                f"{settings.clip_seconds:g} s; add files, or give a shorter --clip_seconds"
+            )
+        return [(name, "val" if name in held else "train", None) for name in files], note
+    splits: list[tuple[str, str, Part | None]] = []
+    for name in files:
+        if name in parts:
+            train, val = parts[name]
+            splits += [(name, "train", train), (name, "val", val)]
+        else:
+            splits.append((name, "train", None))
+    return splits, ""
+
+
+def _parts(path: str, settings: Settings) -> tuple[Part, Part] | None:
+    """The training part and the held-out part of a file."""
+    try:
+        seconds = probe(path).duration
+    except (MediaError, OSError):
+        return None  # it gets its reason when its clips are read
+    cut = round(seconds * (1.0 - settings.val_fraction), 3)
+    end = round(cut - settings.clip_seconds, 3)
+    least = max(settings.min_clip_seconds, 1.0 / settings.frame_rate)
+    if end < max(settings.clip_seconds, least) or seconds - cut < least:
+        return None
+    return (0.0, end), (cut, None)
+
+
+def _held_out_files(names: list[str], fraction: float) -> set[str]:
+    """Files chosen by a hash of the name: further files do not move the others."""
+    order = sorted(names, key=lambda name: (number_of(f"split:{name}"), name))
+    if not fraction or len(order) < 2:
+        return set()  # the only file is there to be trained on
+    held = {name for name in order if number_of(f"split:{name}") < fraction}
+    # With a handful of videos chance must not leave a split empty.
+    return (held or {order[0]}) - {order[-1]}
+
+
+def number_of(text: str) -> float:
+    """A number in [0, 1) that depends on the text only."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+
+
+def changes(before: Any, now: str) -> Iterator[str]:
+    """A line where the manifest of before says that clips were held out otherwise.
+
+    Args:
+        before: Content of the manifest, or None.
+        now: How they are held out now.
+    """
+    old = before.get("held_out", now) if isinstance(before, dict) else now
+    if old != now:
+        yield (
+            f"clips are held out {now or 'nowhere'} now, before {old or 'nowhere'}: runs on the "
+            "clips of before may have been trained on those that are held out now"
+        )
+
+
+def describe(manifest: Mapping[str, Any]) -> str:
+    """A line for the summary where files were split by time; "" else."""
+    if manifest.get("held_out") != BY_TIME:
+        return ""
+    settings = manifest["settings"]
+    return (
+        f"held out by time: there are too few files to hold out whole ones, so val is the last "
+        f"{settings['val_fraction']:.0%} of each file, {settings['clip_seconds']:g} s apart from "
+        "train"
+    )

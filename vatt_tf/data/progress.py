@@ -1,0 +1,62 @@
+"""The progress bar of ``prepare``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vatt_tf.data.plan import Shard
+
+
+class Progress:
+    """Progress bar over the bytes of the videos, with ETA.
+
+    Args:
+        every: All shards.
+        todo: Those that are made now.
+        quiet: No bar.
+    """
+
+    def __init__(self, every: list[Shard], todo: list[Shard], quiet: bool):
+        self._sizes: dict[str, int] = {}
+        for shard in todo:
+            for video in shard.videos:
+                self._sizes[video.file] = self._sizes.get(video.file, 0) + video.size
+        self._shares: dict[str, float] = {}
+        self._total = sum(video.size for shard in every for video in shard.videos)
+        self._done_before = self._total - sum(self._sizes.values())
+        self._videos = len(self._sizes)
+        self._finished: set[str] = set()
+        self._quiet = quiet
+        self._bar: Any = None
+
+    def __enter__(self) -> Progress:
+        if not self._quiet:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=self._total,
+                initial=self._done_before,
+                unit="B",
+                unit_scale=True,
+                desc="preparing",
+                smoothing=0.05,
+                dynamic_ncols=True,
+            )
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def report(self, event: str, file: str, share: float) -> None:
+        """Takes a report of a worker."""
+        if self._bar is None:
+            return
+        if event == "done":
+            self._finished.add(file)
+            share = 1.0
+        grown = share - self._shares.get(file, 0.0)
+        if grown > 0:
+            self._shares[file] = share
+            self._bar.update(grown * self._sizes.get(file, 0))
+        self._bar.set_postfix_str(f"{len(self._finished)}/{self._videos} videos", refresh=False)
