@@ -10,6 +10,7 @@ import shlex
 import shutil
 import threading
 
+import av
 import numpy as np
 import pytest
 
@@ -20,13 +21,16 @@ from tests.search.test_embed_and_search import (
     make_videos,  # noqa: F401
 )
 from tests.search.test_folder import opened
+from tests.test_api import write_video
 from vatt_tf import embed as embed_command
 from vatt_tf import search as search_command
+from vatt_tf.data import media
 from vatt_tf.data.tokenizer import ContentWordTokenizer, WordPieceTokenizer, WordTokenizer
 from vatt_tf.embed import embed
 from vatt_tf.errors import UserError
 from vatt_tf.search import search
 from vatt_tf.search_index import texts as texts_lib
+from vatt_tf.search_index.example import order_by_video
 from vatt_tf.search_index.folder import TEXTS, Entry
 from vatt_tf.search_index.ranking import Candidate, Moments, fuse, ranks
 from vatt_tf.serving.client import Client
@@ -270,6 +274,42 @@ def test_random_index_with_gone_rows(tmp_path):
     (hit,) = search(tmp_path, "c", words_only=True).hits
     assert (hit.file, hit.start, hit.end, hit.missing) == ("c.mp4", 0.0, 2.0, True)
     assert search(tmp_path, "b", words_only=True).hits == []
+
+
+@pytest.mark.parametrize("text", ["", " ", "?!", '"*"'])
+def test_a_query_without_words(index, text):
+    with pytest.raises(UserError, match="holds no word to look for"):
+        search(index, text, words_only=True)
+
+
+def test_a_piece_of_a_video_finds_it(videos, address, tmp_path):
+    """Re-encoded at half the size, and shifted by a second against the clips."""
+    shutil.rmtree(videos)
+    videos.mkdir()
+    # The mean over the first is that of the third.
+    levels = {"1.mp4": [40, 200] * 2, "2.mp4": [80, 160] * 2, "3.mp4": [120] * 4}
+    for name, values in levels.items():
+        write_video(videos / name, [v for v in values for _ in range(10)])
+    out = tmp_path / "index"
+    embed(videos, out, server=address, quiet=True)
+    for name in levels:
+        piece = media.read_clip(
+            videos / name, 1.0, 3.0, frame_rate=10, short_side=16, sample_rate=0
+        )
+        with av.open(str(tmp_path / "piece.mp4"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=10, bit_rate=500_000)
+            stream.width, stream.height, stream.pix_fmt = 24, 16, "yuv420p"
+            for picture in piece.frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            container.mux(stream.encode())
+        assert search(out, video=tmp_path / "piece.mp4").hits[0].file == name
+
+
+def test_clips_of_an_alike_video_come_first():
+    """One clip that is like one piece does not make a video alike."""
+    cosines = np.array([[0.9, 0.8, 0.99], [0.8, 0.9, 0.1]])
+    scores = order_by_video(cosines, np.array([0, 0, 1]))
+    np.testing.assert_allclose(scores, [0.9, 0.9, (0.99 + 0.545) / 2], atol=1e-6)
 
 
 # --- Videos that have moved ---

@@ -8,7 +8,8 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 from vatt_tf import paths
-from vatt_tf.errors import NO_TEXT_TOWER, UserError
+from vatt_tf.errors import UserError
+from vatt_tf.search_index.spaces import choose_space
 
 if TYPE_CHECKING:
     import numpy as np
@@ -172,7 +173,7 @@ class _Query:
                 words = self._find_words(opened, top)
             finder, space, vector = None, "", None
             if not words_only:
-                space = _space(self.index, self.modality, opened is not None)
+                space = choose_space(self.index, self.modality, opened is not None)
                 vector = self._embed(source, space, bool(words), opened is not None)
             if vector is not None:  # no model is asked by words only
                 from vatt_tf.search_index import nearest
@@ -209,6 +210,8 @@ class _Query:
         from vatt_tf.search_index.words import MAX_TERMS, terms
 
         self.terms, cut = terms(str(self.query))
+        if words_only and not self.terms:
+            raise UserError(f"'{self.query}' holds no word to look for")
         if cut:
             self.notes.append(f"only the first {MAX_TERMS} words are looked up in texts")
         again = "run vatt_tf.embed on it again: it adds them without embedding the videos once more"
@@ -266,7 +269,7 @@ class _Query:
     # --- Embedding ---
 
     def _embed(self, source: Any, space: str, answered: bool, texts: bool) -> np.ndarray | None:
-        """The embedding of the query; None where the model knows no word of it but texts do."""
+        """Embeddings [pieces, d] of the query; None where only texts know a word of it."""
         from vatt_tf.search_index.models import Source, open_model
 
         remembered = self.index.manifest["model"]
@@ -281,7 +284,12 @@ class _Query:
                 )
             if self.modality == "text" and not self._is_known(model, answered):
                 return None
-            return getattr(model.embedder, f"embed_{self.modality}")(self.query, space=space)
+            if self.modality == "video":
+                from vatt_tf.search_index.example import embed_pieces
+
+                length = self.index.manifest["settings"]["clip_seconds"]
+                return embed_pieces(model.embedder, self.query, space, length)
+            return getattr(model.embedder, f"embed_{self.modality}")(self.query, space=space)[None]
         except _UnknownWords as error:
             raise UserError(str(error)) from None
         except UserError as error:
@@ -362,9 +370,14 @@ class _Query:
         """Clips near the query, best first, with their cosines, and whether there are more."""
         if vector is None:
             return {}, False
-        scores, rows = finder.search(vector[None], min(wanted, len(self.clips)))
-        pairs = zip(rows[0].tolist(), scores[0].tolist(), strict=True)
-        near = {row: score for row, score in pairs if row >= 0}
+        scores, rows = finder.search(vector, min(wanted, len(self.clips)))
+        near: dict[int, float] = {}
+        for row, score in sorted(
+            zip(rows.ravel().tolist(), scores.ravel().tolist(), strict=True),
+            key=lambda pair: -pair[1],
+        ):
+            if row >= 0:
+                near.setdefault(row, score)
         return near, len(near) >= wanted and wanted < len(self.clips)
 
     def _candidates(
@@ -375,17 +388,20 @@ class _Query:
         near: dict[int, float],
         top: int,
     ) -> list[Candidate]:
-        import numpy as np
-
         from vatt_tf.search_index.ranking import Candidate
 
         cosines: dict[int, float | None] = {**dict.fromkeys(words), **near}
-        if vector is not None:
+        order: dict[int, float] = {}
+        if vector is not None and self.modality != "video":
             others = [clip for clip in words if clip not in near]
-            places = np.array(others, np.int64)
-            rows = places if self.clips.rows is None else self.clips.rows[places]
-            values = self.index.vectors_at(space, rows) @ vector
+            values = self._vectors(space, others) @ vector[0]
             cosines.update(zip(others, values.tolist(), strict=True))
+        elif vector is not None:
+            from vatt_tf.search_index.example import order_by_video
+
+            matrix = vector @ self._vectors(space, list(near)).T
+            values = order_by_video(matrix, self.clips.video[list(near)])
+            order.update(zip(near, values.tolist(), strict=True))
         first = set(list(near)[:top])
         return [
             Candidate(
@@ -394,9 +410,18 @@ class _Query:
                 words[clip][0] if clip in words else None,
                 clip in words and words[clip][1],
                 clip in first,
+                order.get(clip),
             )
             for clip, cosine in cosines.items()
         ]
+
+    def _vectors(self, space: str, clips: list[int]) -> np.ndarray:
+        """float32 [n, d] of clips by their numbers."""
+        import numpy as np
+
+        places = np.array(clips, np.int64)
+        rows = places if self.clips.rows is None else self.clips.rows[places]
+        return self.index.vectors_at(space, rows)
 
     def _own_videos(self) -> set[int]:
         """Videos of the index that are the query file itself."""
@@ -455,30 +480,6 @@ class _Query:
 
 class _UnknownWords(UserError):
     """A query of which neither the model nor a text knows a word."""
-
-
-def _space(index: IndexFolder, modality: str, texts: bool) -> str:
-    """Space of the index in which the modality can be compared with its clips."""
-    from vatt_tf.search_index.folder import spaces_in_words
-
-    for space, facts in index.spaces.items():
-        if modality in facts["partners"]:
-            return space
-    if modality == "video":
-        # Any space will do: what matches words is what people mean by alike.
-        return next((s for s, f in index.spaces.items() if "text" in f["partners"]), None) or next(
-            iter(index.spaces)
-        )
-    other = "; --words_only searches captions and file names" if texts else ""
-    if modality == "text":
-        raise UserError(
-            f"{index.path}: cannot be searched by words: {NO_TEXT_TOWER}. Search it by example "
-            f"(--video=FILE) or by sound (--audio=FILE){other}"
-        )
-    raise UserError(
-        f"{index.path}: cannot be searched by {modality}: its model has no space that the clips "
-        f"share with {modality}; its spaces: {spaces_in_words(index.spaces)}{other}"
-    )
 
 
 def clock(seconds: float) -> str:

@@ -28,6 +28,7 @@ class Candidate:
         bm25: Of its words, None where it holds none of the query's.
         all_words: Whether it holds all of them.
         near: Whether the embedding found it.
+        order: What the ranking by embedding goes by, instead of the cosine.
     """
 
     clip: int
@@ -35,6 +36,12 @@ class Candidate:
     bm25: float | None = None
     all_words: bool = False
     near: bool = False
+    order: float | None = None
+
+    @property
+    def alike(self) -> float | None:
+        """What the ranking by embedding goes by."""
+        return self.cosine if self.order is None else self.order
 
 
 def fuse(candidates: Iterable[Candidate]) -> list[Candidate]:
@@ -47,7 +54,7 @@ def fuse(candidates: Iterable[Candidate]) -> list[Candidate]:
         tiers[candidate.all_words].append(candidate)
     ordered = []
     for members in tiers.values():
-        rankings = (ranks([m.cosine for m in members]), ranks([m.bm25 for m in members]))
+        rankings = (ranks([m.alike for m in members]), ranks([m.bm25 for m in members]))
         scores = [
             sum(1 / (FUSION + rank) for rank in pair if rank is not None)
             for pair in zip(*rankings, strict=True)

@@ -1,0 +1,43 @@
+"""Which common space of an index a query is compared in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vatt_tf.errors import NO_TEXT_TOWER, UserError
+
+if TYPE_CHECKING:
+    from vatt_tf.search_index.folder import IndexFolder
+
+
+def choose_space(index: IndexFolder, modality: str, texts: bool) -> str:
+    """Space of the index in which the modality can be compared with its clips.
+
+    Args:
+        index: The index.
+        modality: Of the query.
+        texts: Whether the index can be searched by words as well.
+
+    Raises:
+        UserError: If there is none.
+    """
+    from vatt_tf.search_index.folder import spaces_in_words
+
+    for space, facts in index.spaces.items():
+        if modality in facts["partners"]:
+            return space
+    if modality == "video":
+        # Any space will do: what matches words is what people mean by alike.
+        return next((s for s, f in index.spaces.items() if "text" in f["partners"]), None) or next(
+            iter(index.spaces)
+        )
+    other = "; --words_only searches captions and file names" if texts else ""
+    if modality == "text":
+        raise UserError(
+            f"{index.path}: cannot be searched by words: {NO_TEXT_TOWER}. Search it by example "
+            f"(--video=FILE) or by sound (--audio=FILE){other}"
+        )
+    raise UserError(
+        f"{index.path}: cannot be searched by {modality}: its model has no space that the clips "
+        f"share with {modality}; its spaces: {spaces_in_words(index.spaces)}{other}"
+    )
