@@ -106,6 +106,17 @@ def test_neither_sound_nor_captions_is_refused(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_held_out_clips_without_sound_are_refused_before_the_first_step(tmp_path, capsys):
+    path = written(tmp_path)
+    manifest = tmp_path / "shards/manifest.json"
+    content = json.loads(manifest.read_text())
+    content["splits"]["val"]["with_audio"] = 0
+    manifest.write_text(json.dumps(content))
+    assert command(path, tmp_path / "run", "train.evaluate_every=3") == 2
+    assert "none of the 6 held-out clips has sound" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     "bindings, message",
     [

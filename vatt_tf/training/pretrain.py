@@ -20,7 +20,7 @@ from vatt_tf.models.vatt import VATT, build_vatt
 from vatt_tf.training.config import TrainConfig
 from vatt_tf.training.evaluator import RetrievalEvaluator
 from vatt_tf.training.guards import Chance, Guard, Temperature
-from vatt_tf.training.modalities import with_towers_of_data
+from vatt_tf.training.modalities import check_held_out, with_towers_of_data
 from vatt_tf.training.run_data import StartedRun
 from vatt_tf.training.step import Gather, PretrainStep
 from vatt_tf.training.task import Task
@@ -41,6 +41,7 @@ class Pretraining(Task):
 
     def __init__(self, config: TrainConfig, started: StartedRun | None = None) -> None:
         self.config, self.notes = with_towers_of_data(config, started)
+        check_held_out(self.config)
         self.clip = self.config.clip
         own = None if started is None else started.tokenizer()
         self.tokenizer = own
