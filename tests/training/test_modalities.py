@@ -1,11 +1,16 @@
 """A run has the towers that its clips can train, and nothing uses one that it has not."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from tests.conftest import CHECKOUT
+from tests.data.test_prepare import make_video
 from tests.training.conftest import GIN, SIZES, write_counted_shards
 from tests.training.test_run import command, lines
 from vatt_tf import config, load
@@ -101,6 +106,17 @@ def test_neither_sound_nor_captions_is_refused(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_held_out_clips_without_sound_are_refused_before_the_first_step(tmp_path, capsys):
+    path = written(tmp_path)
+    manifest = tmp_path / "shards/manifest.json"
+    content = json.loads(manifest.read_text())
+    content["splits"]["val"]["with_audio"] = 0
+    manifest.write_text(json.dumps(content))
+    assert command(path, tmp_path / "run", "train.evaluate_every=3") == 2
+    assert "none of the 6 held-out clips has sound" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     "bindings, message",
     [
@@ -143,3 +159,21 @@ def test_random_weights_are_those_that_the_run_started_from(captionless, tmp_pat
     start = at_random_weights(model.config, description(tmp_path / "still")["seed"])
     for one, other in zip(model.trainable_variables, start.trainable_variables, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-20, err_msg=one.path)
+
+
+@pytest.mark.check
+def test_served_and_searched_without_words(captionless, tmp_path):
+    run = shutil.copytree(captionless / "run", tmp_path / "run")
+    for index in range(2):
+        make_video(tmp_path / f"videos/{index}.mp4", 1.0, level=60 + 100 * index)
+    done = subprocess.run(
+        [str(CHECKOUT / "examples/serve_and_search.sh"), str(run), str(tmp_path / "videos")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(CHECKOUT)},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "no model for text" in done.stdout and "--video=FILE (or --audio=FILE)" in done.stdout
+    by_video, by_sound = done.stdout.split("videos/0.mp4\n")[1:]
+    assert "   1   1.000  0.mp4" in by_video
+    assert "   1 " in by_sound and "   2 " in by_sound

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 
 from vatt_tf.data.contents import contents
-from vatt_tf.data.pipeline import TRAINING_SPLITS
+from vatt_tf.data.pipeline import EVALUATION_SPLITS, TRAINING_SPLITS
+from vatt_tf.data.sources import DataSource
 from vatt_tf.errors import HOW_TO_ADD_WORDS, PUBLISHED_WEIGHTS, UserError
 from vatt_tf.models.config import MODALITIES
 from vatt_tf.models.io import read_description
@@ -63,6 +64,28 @@ def with_towers_of_data(
         absent -= set(trained.get("modalities") or MODALITIES)
     gone = [name for name in configured if name in absent]
     return _without(config, gone, shown), [_note(name, shown) for name in gone]
+
+
+def check_held_out(config: TrainConfig) -> None:
+    """Refuses clips by which nothing can be evaluated, which else ends a run in its middle.
+
+    Raises:
+        UserError: The run evaluates, and no held-out clip has what its towers compare.
+    """
+    if not config.evaluate_every or not config.eval_data:
+        return
+    counts = contents([DataSource(config.eval_data)], EVALUATION_SPLITS)
+    if counts is None:
+        return
+    there = {"audio": counts.with_audio, "text": counts.with_captions}
+    compared = [name for name in config.model.modalities if name in there]
+    if not any(there[name] for name in compared):
+        what = " or ".join(_WHAT[name] for name in compared)
+        raise UserError(
+            f"{config.eval_data}: none of the {counts.records} held-out clips has {what}, so there "
+            "is nothing to evaluate them by: hold out more (prepare --val_fraction), or train with "
+            "EVAL_DATA=None and train.evaluate_every=0"
+        )
 
 
 _WHAT = {"audio": "sound", "text": "captions"}

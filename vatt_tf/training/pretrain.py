@@ -21,7 +21,7 @@ from vatt_tf.models.vatt import VATT, build_vatt
 from vatt_tf.training.config import TrainConfig
 from vatt_tf.training.evaluator import RetrievalEvaluator
 from vatt_tf.training.guards import Chance, Guard, Temperature
-from vatt_tf.training.modalities import with_towers_of_data
+from vatt_tf.training.modalities import check_held_out, with_towers_of_data
 from vatt_tf.training.run_data import StartedRun, run_rates
 from vatt_tf.training.step import Gather, PretrainStep
 from vatt_tf.training.task import Task
@@ -42,6 +42,7 @@ class Pretraining(Task):
 
     def __init__(self, config: TrainConfig, started: StartedRun | None = None) -> None:
         self.config, self.notes = with_towers_of_data(config, started)
+        check_held_out(self.config)
         frame_rate, sample_rate = run_rates(self.config, started)
         self.clip = self.config.model.clip(frame_rate, sample_rate, self.config.texts)
         own = None if started is None else started.tokenizer()
