@@ -21,6 +21,7 @@ from typing import Any
 
 from vatt_tf import cli, paths
 from vatt_tf.errors import UserError
+from vatt_tf.wording import count_of
 
 # Seconds between two versions of the manifest of a running job.
 MANIFEST_SECONDS = 30.0
@@ -152,7 +153,7 @@ def embed(
 
         if not quiet:
             print(
-                f"{paths.shown(videos)}: {len(found)} videos, "
+                f"{paths.shown(videos)}: {count_of(len(found), 'video')}, "
                 f"{len(found) - len(waiting)} of them finished"
             )
         # Of videos that an earlier version embedded, or whose captions have changed.
@@ -255,10 +256,14 @@ class _Progress:
 
 def _print_summary(manifest: dict[str, Any], out: str | os.PathLike, covered: Any | None) -> None:
     counts, spaces = manifest["counts"], manifest["spaces"]
-    names = ", ".join(f"{name} (with {' and '.join(s['partners'])})" for name, s in spaces.items())
+    names = ", ".join(
+        f"{name} (with {' and '.join(s['partners'])})" if s["partners"] else name
+        for name, s in spaces.items()
+    )
     partners = {partner for space in spaces.values() for partner in space["partners"]}
     print(
-        f"{paths.shown(out)}: {counts['clips']} clips of {counts['videos']} videos, "
+        f"{paths.shown(out)}: {count_of(counts['clips'], 'clip')} of "
+        f"{count_of(counts['videos'], 'video')}, "
         f"{counts['seconds'] / 60:.1f} min, spaces {names}"
     )
     for item in manifest["quarantine"][:10]:

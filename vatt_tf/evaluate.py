@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from vatt_tf import cli, paths
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation.job import BEST, CHECKPOINTS, TASKS, Evaluation, Job, Options
+from vatt_tf.wording import count_of
 
 Item = TypeVar("Item")
 
@@ -177,7 +178,7 @@ def _evaluate(job: Job, report: bool) -> Evaluation:
     where = "" if own else f' (under "{results.LIMITED}": the full result of before stays)'
     say = (lambda text: None) if job.quiet else print
     say(
-        f"{job.task} on {found.source.path} ({found.block['clips']} clips), "
+        f"{job.task} on {found.source.path} ({count_of(found.block['clips'], 'clip')}), "
         f"step {found.block['step']}\n\n{found.table(found.block)}\n\n"
         f"{_sentences(job, found)}"
         f"{results.data_lines(trained, evaluated)}\n"

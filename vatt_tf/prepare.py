@@ -33,6 +33,7 @@ from vatt_tf.data.shards_folder import ShardsFolder
 from vatt_tf.data.transcripts import Recogniser, attach_transcripts, transcript_names
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import listed
+from vatt_tf.wording import count_of
 
 
 def prepare(
@@ -440,9 +441,9 @@ def _print_summary(content: dict[str, Any], out: str) -> None:
     for name, split in content["splits"].items():
         size = sum(shard["bytes"] for shard in split["shards"]) / 2**20
         print(
-            f"{name}: {split['records']} clips ({split['with_audio']} with sound, "
+            f"{name}: {count_of(split['records'], 'clip')} ({split['with_audio']} with sound, "
             f"{split['with_captions']} with captions), {split['seconds'] / 60:.1f} min, "
-            f"{len(split['shards'])} shards, {size:.1f} MiB"
+            f"{count_of(len(split['shards']), 'shard')}, {size:.1f} MiB"
         )
     if spoken := content.get("transcripts"):
         print(

@@ -7,7 +7,7 @@ import pytest
 from tests.data.test_prepare import make_video
 from vatt_tf import prepare
 from vatt_tf.data import volume
-from vatt_tf.data.volume import count_of, duration, gigabytes, length_of, spread
+from vatt_tf.data.volume import duration, gigabytes, length_of, spread
 
 FLAGS = ["--clip_seconds=1", "--short_side=32", "--jobs=1"]
 
@@ -55,6 +55,5 @@ def test_files_that_cannot_be_read_are_named(videos, tmp_path, monkeypatch):
 
 def test_units():
     assert spread(3) == [0, 1, 2] and spread(100, 4) == [12, 37, 62, 87]
-    assert [count_of(n, "clip") for n in (0, 1, 2000)] == ["0 clips", "1 clip", "2,000 clips"]
     assert [duration(s) for s in (40, 720, 12_600)] == ["40 s", "12 min", "3.5 hours"]
     assert gigabytes(1.25e9) == "1.25 GB" and gigabytes(3e5) == "0.3 MB"

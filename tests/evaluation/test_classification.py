@@ -93,5 +93,6 @@ def test_table(multi_label):
     block["protocol"] = {"views": "kinetics", "windows": 4, "crops": 3, "aggregation": "mean"}
     text = format_classification(block)
     assert ("mAP" in text) == multi_label == ("5 classes without a clip" in text)
-    assert ("top5" in text) != multi_label
-    assert "100.00 %" in text and "... and 5 more classes" in text and "4 window(s) x 3" in text
+    assert ("top-5" in text) != multi_label
+    assert "... and 5 more classes" in text and "kinetics: 4 windows x 3 crops, mean" in text
+    assert "100.0 %" in text and all(len(line) <= 120 for line in text.splitlines())

@@ -21,7 +21,7 @@ def test_classify(classifier_run, labelled_shards, capsys):
     command = [f"--run_dir={classifier_run}", f"--data={labelled_shards}", "--task=classify"]
     assert evaluate.main([*command, "--views=kinetics", "--batch_size=4"]) == 0
     out = capsys.readouterr().out
-    assert "classify on" in out and "kinetics: 4 window(s) x 3 crop(s)" in out
+    assert "classify on" in out and "kinetics: 4 windows x 3 crops" in out
     block = results(classifier_run)["classify"]
     assert block["labels"] == ["class 2", "class 0", "class 1"], "the order of the weights"
     assert block["split"] == "val" and block["step"] == 9 and block["pool_size"] == 6

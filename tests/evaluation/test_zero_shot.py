@@ -98,7 +98,7 @@ def test_accuracy_against_scikit_learn():
     assert sum(part["clips"] for part in block["per_class"].values()) == 49
     assert block["prompts"]["bird"] == ["bird"]
     json.dumps(block, allow_nan=False)
-    assert "49 clips with a label, 3 classes; 1 clips without" in zero_shot.format_zero_shot(block)
+    assert "49 clips with a label, 3 classes; 1 clip without" in zero_shot.format_zero_shot(block)
     # Without prompts the label names are the prompts.
     default = zero_shot.zero_shot_metrics(clips, FakeModel(), tokenizer)
     assert default["top1"] == pytest.approx(block["top1"])

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from vatt_tf.data import media, shards
 from vatt_tf.data.plan import Plan, Settings, Video
+from vatt_tf.wording import count_of
 
 # Files that are opened, spread evenly over the folder, and records that are made of each.
 PROBED_FILES, PROBED_RECORDS = 16, 2
@@ -141,11 +142,6 @@ def unusable_lines(length: Length, most: int = 3) -> list[str]:
         return []
     reasons = "; ".join(length.unusable[:most])
     return [f"unusable    {len(length.unusable)} of the {length.probed} probed: {reasons}"]
-
-
-def count_of(number: int, name: str) -> str:
-    """``1 clip``, ``2 clips``."""
-    return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

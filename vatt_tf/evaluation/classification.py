@@ -11,6 +11,7 @@ import numpy as np
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation import classification_metrics
 from vatt_tf.evaluation.predictions import Predictions
+from vatt_tf.wording import METRIC_NAMES, count_of, fixed
 
 # Larger confusion matrices are neither readable nor small.
 CONFUSION_CLASSES = 200
@@ -149,24 +150,27 @@ def format_classification(block: dict[str, Any], most: int = 20) -> str:
         if block.get(name) is None:
             continue
         scale, unit = (1, "") if name in MULTI_LABEL[1:] else (100, " %")
-        low, high = (scale * x for x in block["confidence"][name])
+        digits = 1 if unit else 2
+        low, high = (fixed(scale * x, digits) for x in block["confidence"][name])
         lines.append(
-            f"{name:<20}{scale * block[name]:>8.2f}{unit}  [{low:.2f}, {high:.2f}]  "
-            f"(chance {scale * guess[name]:.2f})"
+            f"{METRIC_NAMES.get(name, name):<20}{fixed(scale * block[name], digits):>8}{unit}  "
+            f"[{low}, {high}]  (chance {fixed(scale * guess[name], digits)}{unit})"
         )
     lines.append("(in brackets the 95 % interval of the bootstrap over clips)")
-    lines.append(f"{block['pool_size']} of {block['clips']} clips, {block['classes']} classes")
+    lines.append(
+        f"{block['pool_size']} of {count_of(block['clips'], 'clip')}, {block['classes']} classes"
+    )
     if block.get("without_positives"):
         left_out = block["without_positives"]
         lines.append(
-            f"{len(left_out)} classes without a clip are left out: {', '.join(left_out[:8])}"
-            + (" ..." if len(left_out) > 8 else "")
+            f"{count_of(len(left_out), 'class', 'classes')} without a clip left out: "
+            f"{', '.join(left_out[:8])}" + (" ..." if len(left_out) > 8 else "")
         )
     metric = "ap" if block["multi_label"] else "top1"
     ordered = sorted(block["per_class"].items(), key=lambda item: item[1][metric])
-    lines += ["", f"{'class':<32}{metric:>8}{'clips':>8}   (the hardest first)"]
+    lines += ["", f"{'class':<32}{METRIC_NAMES[metric]:>8}{'clips':>8}   (the hardest first)"]
     lines += [
-        f"{name[:31]:<32}{100 * part[metric]:>7.1f}%{part['clips']:>8}"
+        f"{name[:31]:<32}{100 * part[metric]:>6.1f} %{part['clips']:>8}"
         for name, part in ordered[:most]
     ]
     if len(ordered) > most:
@@ -174,7 +178,7 @@ def format_classification(block: dict[str, Any], most: int = 20) -> str:
     protocol = block["protocol"]
     lines += [
         "",
-        f"protocol: {protocol['views']}: {protocol['windows']} window(s) x {protocol['crops']} "
-        f"crop(s), {protocol['aggregation']}",
+        f"protocol: {protocol['views']}: {count_of(protocol['windows'], 'window')} x "
+        f"{count_of(protocol['crops'], 'crop')}, {protocol['aggregation']}",
     ]
     return "\n".join(lines)

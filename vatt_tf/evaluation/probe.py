@@ -22,6 +22,7 @@ from vatt_tf.evaluation.probe_multi_label import (
     has_several_classes,
     probe_multi_label,
 )
+from vatt_tf.wording import METRIC_NAMES, count_of
 
 DEFAULT_KINDS = ("logistic", "svm")
 FEW_SHOT_DRAWS = 10
@@ -240,7 +241,7 @@ def format_probe(block: dict[str, Any]) -> str:
         return format_multi_label(block, GRIDS)
     guess = block["chance"]
     columns = [name for name in ("top1", "top5", "mean_class_accuracy") if name in guess]
-    head = f"{'classifier':<12}" + "".join(f"{name:>32}" for name in columns) + "   setting"
+    head = f"{'classifier':<12}" + "".join(f"{METRIC_NAMES[name]:>32}" for name in columns)
     lines = [head, "-" * len(head)]
     for kind in (k for k in FITS if k in block):
         part = block[kind]
@@ -249,20 +250,21 @@ def format_probe(block: dict[str, Any]) -> str:
             low, high = part["confidence"][name]
             cell = f"{100 * part[name]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
             cells += f"{cell + f' ({100 * guess[name]:.1f})':>32}"
-        setting = ""
-        if kind in GRIDS:
-            name = GRIDS[kind][0]
-            setting = f"   {name} = {part[name]:g}, chosen on {part['chosen_on']}"
-        lines.append(f"{kind:<12}{cells}{setting}")
+        lines.append(f"{kind:<12}{cells}")
     lines.append("(%, 95 % interval of the bootstrap over clips, chance in brackets)")
+    for kind, (name, *_) in GRIDS.items():
+        if kind in block:
+            part = block[kind]
+            lines.append(f"{kind}: {name} = {part[name]:g}, chosen on {part['chosen_on']}")
     for count, part in block.get("few_shot", {}).items():
         lines.append(
-            f"{count} example(s) a class: top1 {100 * part['mean']:.1f} +- "
-            f"{100 * part['std']:.1f} % ({part['draws']} draws, logistic regression)"
+            f"{count_of(int(count), 'example')} a class: top-1 {100 * part['mean']:.1f} +- "
+            f"{100 * part['std']:.1f} % ({count_of(part['draws'], 'draw')}, logistic regression)"
         )
     lines.append(
         f"{block['modality']} features of {block['feature_size']} numbers; "
-        f"{block['train_pool_size']} training clips, {block['pool_size']} test clips, "
+        f"{count_of(block['train_pool_size'], 'training clip')}, "
+        f"{count_of(block['pool_size'], 'test clip')}, "
         f"{block['classes']} classes"
     )
     return "\n".join(lines)

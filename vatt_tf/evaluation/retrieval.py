@@ -10,6 +10,7 @@ from vatt_tf.errors import UserError
 from vatt_tf.evaluation import metrics
 from vatt_tf.evaluation.bootstrap import bootstrap, weighted_median
 from vatt_tf.evaluation.embeddings import EmbeddingSet
+from vatt_tf.wording import count_of, fixed, wrapped
 
 # (query, item) in the order of the printed table.
 DIRECTIONS = (
@@ -200,7 +201,8 @@ def format_retrieval(block: dict[str, Any]) -> str:
         lines += ["", "by class (precision@1: the top item has the class of the query):"]
         lines += [
             f"{name.replace('_to_', ' -> '):<16}{100 * part['precision@1']:.1f} % "
-            f"(chance {100 * part['chance']:.1f} %, {part['queries']} queries)"
+            f"(chance {100 * part['chance']:.1f} %, "
+            f"{count_of(part['queries'], 'query', 'queries')})"
             for name, part in block["by_class"].items()
         ]
     for name in names:
@@ -210,13 +212,14 @@ def format_retrieval(block: dict[str, Any]) -> str:
                 "clips lack a modality and are not in the pool"
             )
     if block.get("silhouette"):
-        found = (f"{space} {part['mean']:.2f}" for space, part in block["silhouette"].items())
+        found = (f"{space} {fixed(part['mean'], 2)}" for space, part in block["silhouette"].items())
         lines += ["", f"silhouette by modality (1: apart, 0: mixed): {', '.join(found)}"]
     protocol = block["protocol"]
     lines += [
         "",
-        (
-            f"protocol: {protocol['windows']} window(s) a clip, {protocol['window_aggregation']}; "
+        wrapped(
+            f"protocol: {count_of(protocol['windows'], 'window')} a clip, "
+            f"{protocol['window_aggregation']}; "
             f"{protocol['crop']} crop; {protocol['similarity']}; correct: {protocol['correct']}; "
             f"ties: {protocol['ties']}"
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from vatt_tf import paths
 from vatt_tf.errors import NO_TEXT_TOWER, NO_VOCABULARY, UserError
 from vatt_tf.evaluation import metrics
 from vatt_tf.evaluation.embeddings import EmbeddingSet, embed_strings
+from vatt_tf.wording import count_of, wrapped
 
 # Put around a class name that comes without a prompt; the text tower was trained on narrations, not
 # on sentences about videos, so the name alone is the neutral choice.
@@ -131,7 +133,8 @@ def match_labels(prompts: dict[str, list[str]], labels: Sequence[str]) -> list[s
         raise UserError(
             "the classes of the prompts and of the data differ: "
             + "; ".join(parts)
-            + f". The data has: {_listed(labels)}"
+            + f". The data has: {_listed(labels)}. Give each class of the data its prompts, or "
+            "evaluate on data with the classes of the prompts only"
         )
     return [by_name[_normal_name(label)] for label in labels]
 
@@ -243,9 +246,10 @@ def format_zero_shot(block: dict[str, Any], most: int = 20) -> str:
             f"top-5 {100 * block['top5']:.1f} % (chance {100 * chance['top5']:.1f} %)   "
             f"mean per class {100 * block['mean_per_class']:.1f} %"
         ),
-        f"{block['pool_size']} clips with a label, {block['classes']} classes"
+        f"{count_of(block['pool_size'], 'clip')} with a label, {block['classes']} classes"
         + (
-            f"; {block['clips'] - block['pool_size']} clips without a label or video left out"
+            f"; {count_of(block['clips'] - block['pool_size'], 'clip')} without a label or video "
+            "left out"
             if block["clips"] > block["pool_size"]
             else ""
         ),
@@ -256,15 +260,17 @@ def format_zero_shot(block: dict[str, Any], most: int = 20) -> str:
         prompts = block["prompts"][name]
         more = f" (+{len(prompts) - 1})" if len(prompts) > 1 else ""
         lines.append(
-            f"{name[:31]:<32}{100 * part['top1']:>7.1f}%{part['clips']:>8}   {prompts[0]!r}{more}"
+            f"{name[:31]:<32}{100 * part['top1']:>6.1f} %{part['clips']:>8}   "
+            f"{textwrap.shorten(repr(prompts[0]), 60, placeholder=' ...')}{more}"
         )
     if len(block["per_class"]) > most:
         lines.append(f"... and {len(block['per_class']) - most} more classes in results.json")
     protocol = block["protocol"]
     lines += [
         "",
-        (
-            f"protocol: {protocol['windows']} window(s) a clip, {protocol['window_aggregation']}; "
+        wrapped(
+            f"protocol: {count_of(protocol['windows'], 'window')} a clip, "
+            f"{protocol['window_aggregation']}; "
             f"{protocol['crop']} crop; {protocol['similarity']} in space {protocol['space']}; "
             f"{protocol['prompts']}; ties: {protocol['ties']}"
         ),

@@ -12,6 +12,7 @@ from vatt_tf.models.flops import step_flops
 from vatt_tf.training import optimizer, schedule
 from vatt_tf.training.config import RunConfig, TrainConfig
 from vatt_tf.training.kinds import count_parameters
+from vatt_tf.wording import count_of
 
 # What a Transformer block keeps for its backward pass, in float32 numbers as multiples of tokens x
 # width, counted in vatt_tf.layers: the tokens before both halves; query, key, value and the mixed
@@ -104,15 +105,16 @@ def describe(config: RunConfig, replicas: int) -> str:
         [
             f"model       {parameters['total']:,} parameters, "
             f"{parameters['trainable']:,} trainable",
-            f"batch       {batch} clips on {replicas} replica(s), {micro} at a time",
+            f"batch       {count_of(batch, 'clip')} on {count_of(replicas, 'replica')}, "
+            f"{micro} at a time",
             f"step        {_si(needed['total'])}FLOP ({parts}){extra}",
             f"            {_si(paper['total'])}FLOP in the paper's convention",
             f"memory      about {memory['total'] / 1e9:.1f} GB a replica (state "
             f"{memory['state'] / 1e9:.1f}, activations and gradients {memory['peak'] / 1e9:.1f}, "
             f"clips {memory['batch'] / 1e9:.1f})",
             f"optimizer   {updates.name}, {rate.shape} {rate.peak:g} -> {rate.final:g} after "
-            f"{rate.warmup_steps:,} steps of warm-up",
-            f"run         {config.steps:,} steps, {config.steps * batch:,} clips, "
+            f"{count_of(rate.warmup_steps, 'step')} of warm-up",
+            f"run         {count_of(config.steps, 'step')}, {config.steps * batch:,} clips, "
             f"{_si(config.steps * needed['total'])}FLOP",
         ]
     )
@@ -123,8 +125,9 @@ def summary(config: RunConfig, replicas: int, run_dir: str) -> str:
     batch, micro = config.sizes(replicas)
     total = step_flops(config.model_config, batch, texts=config.clip.texts)["total"]
     return (
-        f"{run_dir}: {config.steps:,} steps of {batch} clips ({micro} at a time, {replicas} "
-        f"replica(s)), {_si(total)}FLOP a step"
+        f"{run_dir}: {count_of(config.steps, 'step')} of {count_of(batch, 'clip')} "
+        f"({micro} at a time, "
+        f"{count_of(replicas, 'replica')}), {_si(total)}FLOP a step"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from vatt_tf.evaluation import elements
 from vatt_tf.evaluation.retrieval import directions
 from vatt_tf.evaluation.run_info import RunInfo
+from vatt_tf.wording import count_of
 
 
 def retrieval(run: RunInfo) -> str:
@@ -36,7 +37,7 @@ def retrieval(run: RunInfo) -> str:
         )
     protocol = block.get("protocol", {})
     body += (
-        f'<p class="hint">Protocol: {protocol.get("windows")} window(s) a clip, '
+        f'<p class="hint">Protocol: {count_of(protocol.get("windows", 1), "window")} a clip, '
         f"{html.escape(str(protocol.get('window_aggregation')))}; "
         f"{html.escape(str(protocol.get('similarity')))} similarity; right: "
         f"{html.escape(str(protocol.get('correct')))}; ties: "
