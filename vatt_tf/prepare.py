@@ -104,7 +104,8 @@ def prepare(
         rows = read_rows(manifest)
     labels = layout.labels if layout is not None else None
     plan = planning.make_plan(videos, settings, rows, captions_dir, labels, leave_out=(out,))
-    refuse_unlearnable(videos, plan, settings)
+    if layout is None or layout.captions is None:  # else the captions are still to come
+        refuse_unlearnable(videos, plan, settings)
     out = pathlib.Path(out)
     identity = _identity(videos, plan, settings, layout)
     transcripts = transcript_names(plan, recogniser)

@@ -151,6 +151,14 @@ def test_howto100m_goes_with_several_processes(howto, tmp_path):
     assert content["splits"]["train"]["with_captions"] == 1  # 5 s around both captions
 
 
+def test_howto100m_of_videos_without_sound(tmp_path):
+    make_video(tmp_path / "a_b-1.mp4", sound=False)
+    (tmp_path / "caption.json").write_text(json.dumps(CAPTIONS))
+    layout = definition("howto100m").layout(tmp_path)
+    content = command.prepare(tmp_path, tmp_path / "out", layout=layout, tokenizers=())
+    assert content["splits"]["train"]["with_captions"] == 1
+
+
 def test_howto100m_has_its_captions(howto, tmp_path):
     layout = definition("howto100m").layout(howto)
     with pytest.raises(PlanError, match="has its captions: leave --transcribe out"):
