@@ -272,8 +272,8 @@ def _print_summary(manifest: dict[str, Any], out: str | os.PathLike, covered: An
     if more > 0:
         print(f"  and {more} more, listed in {pathlib.Path(out) / 'manifest.json'}")
     # What the model can take as a query: it may have no text tower.
-    by_example = "--audio=FILE" if "audio" in partners else "--video=FILE"
-    query = "words" if "text" in partners else by_example
+    by_example = "--video=FILE" + (" (or --audio=FILE)" if "audio" in partners else "")
+    query = "words" if "text" in partners else ""
     if covered is not None:
         print(f"  captions of {covered.captions} of {covered.videos} videos are searched too")
         for problem in covered.problems[:10]:
@@ -281,7 +281,8 @@ def _print_summary(manifest: dict[str, Any], out: str | os.PathLike, covered: An
         query = covered.example or query
     # What can be typed as it stands, and finds something.
     index = shlex.quote(f"--index={out}")
-    print(paths.shown(f"search it: python -m vatt_tf.search {index} {shlex.quote(query)}"))
+    asked = shlex.quote(query) if query else by_example
+    print(paths.shown(f"search it: python -m vatt_tf.search {index} {asked}"))
 
 
 def main(argv: list[str] | None = None) -> int:
