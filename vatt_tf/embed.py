@@ -278,7 +278,7 @@ def _print_summary(manifest: dict[str, Any], out: str | os.PathLike, covered: An
         print(f"  captions of {covered.captions} of {covered.videos} videos are searched too")
         for problem in covered.problems[:10]:
             print(f"  captions not used: {problem}")
-        query = covered.example or query
+        query = (covered.example or query) if query else ""
     # What can be typed as it stands, and finds something.
     index = shlex.quote(f"--index={out}")
     asked = shlex.quote(query) if query else by_example
