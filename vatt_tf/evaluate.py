@@ -196,9 +196,11 @@ def _sentences(job: Job, found: Evaluation) -> str:
     """The verdict as a paragraph."""
     from vatt_tf.evaluation.verdict import verdict
     from vatt_tf.models.io import read_description
+    from vatt_tf.wording import wrapped
 
     sentences = verdict({job.task: found.block}, read_description(job.weights))
-    return "".join(f"{sentence}\n" for sentence in sentences) + ("\n" if sentences else "")
+    lines = [wrapped(sentence) for sentence in sentences]
+    return "".join(f"{line}\n" for line in lines) + ("\n" if lines else "")
 
 
 def compare(

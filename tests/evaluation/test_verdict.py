@@ -5,7 +5,7 @@ import pytest
 
 from vatt_tf.evaluation import metrics
 from vatt_tf.evaluation.retrieval import recall_confidence
-from vatt_tf.evaluation.verdict import verdict
+from vatt_tf.evaluation.verdict import _times, verdict
 
 SPACES = {"kind": "vatt", "model": {"modalities": ["video", "audio", "text"]}}
 CAPTIONLESS = {"kind": "vatt", "model": {"modalities": ["video", "audio"]}}
@@ -34,6 +34,13 @@ def test_above_chance_by_how_much():
     assert found == [
         "Above chance: sound finds its video first in 40.6 % of 64 clips, 26 times chance (1.6 %)."
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "times"), [(0.812, "208 times"), (0.0388, "9.9 times"), (0.0391, "10 times")]
+)
+def test_a_ratio_is_a_plain_number(value, times):
+    assert _times(value, 1 / 256) == f"{times} chance (0.4 %)"
 
 
 def test_what_chance_may_give_is_not_above_it():

@@ -102,7 +102,9 @@ def _times(value: float, chance: float) -> str:
     """``26 times chance (1.6 %)``."""
     if not chance:
         return "chance 0 %"
-    return f"{value / chance:.2g} times chance ({100 * chance:.1f} %)"
+    ratio = value / chance
+    times = f"{ratio:.0f}" if ratio >= 9.95 else f"{ratio:.2g}"
+    return f"{times} times chance ({100 * chance:.1f} %)"
 
 
 def _classes(results: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
