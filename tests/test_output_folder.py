@@ -57,6 +57,14 @@ def test_what_is_not_listed_is_refused_before_the_first_change(tmp_path, there, 
     assert content(tmp_path) == {there: "yours"}
 
 
+def test_a_folder_in_the_place_of_a_listed_file_and_the_reverse(tmp_path):
+    OutputFolder(tmp_path, "prepare").claim(["a/b.csv", "c.json"])
+    fill(tmp_path, "c.json/mine.txt", "a")
+    with pytest.raises(UserError, match=r"holds a/, c\.json, which"):
+        OutputFolder(tmp_path, "prepare").claim(["a/b.csv", "c.json"])
+    assert content(tmp_path)["c.json/mine.txt"] == "yours"
+
+
 def test_an_empty_folder_is_nobodys_and_a_dead_link_is_somebodys(tmp_path):
     (tmp_path / "clips").mkdir()
     OutputFolder(tmp_path, "prepare").claim(["clips/train.csv"])

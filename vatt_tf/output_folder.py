@@ -80,7 +80,10 @@ class OutputFolder:
         for name in names:
             for part in dict.fromkeys((*_folders(name), name)):  # the top folder first
                 path = self.path / part
-                if part in self or not os.path.lexists(path):
+                if not os.path.lexists(path):
+                    continue
+                # A folder under the name of a listed file, or the reverse, is somebody else's.
+                if part in self and path.is_dir() == part.endswith("/"):
                     continue
                 if not part.endswith("/") or not path.is_dir() or any(path.iterdir()):
                     found[part] = None
