@@ -98,6 +98,7 @@ def test_it_is_fitted_and_says_what_came_of_it(deflated):
     assert io.read_description(str(out))["step"] == 3
 
 
+@pytest.mark.check
 @pytest.mark.parametrize("which", ["video network", "image network"])
 def test_it_is_exported_like_any_other(which, network, deflated, tmp_path):
     source, frames = (network, 4) if which == "video network" else (deflated, 1)

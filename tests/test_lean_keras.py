@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import json, sys
 from vatt_tf import cli
@@ -17,6 +19,7 @@ print(sum(type(finder).__name__ == "_Refusal" for finder in sys.meta_path))
 """
 
 
+@pytest.mark.check
 def test_left_out_of_keras_alone():
     found = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr

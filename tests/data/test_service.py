@@ -49,6 +49,7 @@ def assert_equal(found, expected):
             np.testing.assert_array_equal(a[name], b[name], name)
 
 
+@pytest.mark.check
 def test_batches_are_those_of_reading_locally(folder, services):
     addresses, _ = services
     local = read(folder, 7)
@@ -108,6 +109,7 @@ def test_a_service_that_dies_is_an_error_and_no_hang(monkeypatch):
     assert list(service_client.watched(iter([1, 2]), [])) == [1, 2]
 
 
+@pytest.mark.check
 def test_command_serves_until_it_is_stopped(folder, monkeypatch):
     monkeypatch.setattr(service_client, "_PATIENCE_SECONDS", 0.5)
     monkeypatch.setattr(service_client, "ANSWER_SECONDS", 1.0)

@@ -20,7 +20,10 @@ from vatt_tf.serving.server import start_server
 
 DESIGNS = [
     (conv.TSM, "mmv_shared", {"vat": {"video", "audio", "text"}}),
-    (conv.TSM, "mmv_disjoint", {"va": {"video", "audio"}, "vt": {"video", "text"}}),
+    pytest.param(
+        (conv.TSM, "mmv_disjoint", {"va": {"video", "audio"}, "vt": {"video", "text"}}),
+        marks=pytest.mark.check,
+    ),
     pytest.param(
         (conv.S3D, "mmv_fac", {"va": {"video", "audio"}, "vat": {"video", "audio", "text"}}),
         marks=pytest.mark.check,

@@ -89,6 +89,7 @@ def test_loss_and_gradients(pair, batch):
     assert all("/qkv/" in path for path in ours)
 
 
+@pytest.mark.check
 def test_a_step_changes_every_weight(batch):
     inputs, _ = batch
     model = build_vatt(CONFIG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 
 import numpy as np
@@ -36,6 +37,8 @@ train.sample_rate = 800
 train.log_every = 2
 train.checkpoint_every = 3
 """
+
+WHOLE_RUN = ("train.evaluate_every=3", "train.keep_checkpoints=9", "train.checkpoint_minutes=0")
 
 SIZES = "\n".join(
     f"{tower}.{name} = {value}"
@@ -78,14 +81,22 @@ def write_shards(folder: pathlib.Path) -> None:
 
 @pytest.fixture(scope="session")
 def whole_run(shards, made_once) -> pathlib.Path:
-    """A finished run of what ``gin_file`` says, without more bindings; read only."""
+    """A finished run of what ``gin_file`` and ``WHOLE_RUN`` say; read only.
+
+    What it printed stands beside it in ``folder.out``.
+    """
     from vatt_tf import train
 
     def make(folder: pathlib.Path) -> None:
         path = folder.with_suffix(".gin")
         path.write_text(GIN.format(shards=shards, sizes=SIZES))
         config.clear()
-        assert train.main([f"--gin_file={path}", f"--run_dir={folder}"]) == 0
+        arguments = [f"--gin_file={path}", f"--run_dir={folder}"]
+        with (
+            open(folder.with_suffix(".out"), "w", encoding="utf-8") as out,
+            contextlib.redirect_stdout(out),
+        ):
+            assert train.main(arguments + [f"--gin_bindings={one}" for one in WHOLE_RUN]) == 0
         config.clear()
 
     return made_once("whole_run", make)

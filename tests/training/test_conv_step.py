@@ -68,7 +68,7 @@ def by_hand():
     return float(loss), gradients, statistics(plain)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.check)])
 def test_micro_batches_count_once_and_their_gradients_are_exact(jit_compile):
     two_pass = model()
     gradients, loss = run(two_pass, batch(), 2, jit_compile=jit_compile)

@@ -145,6 +145,7 @@ def test_from_pretraining_and_from_another_classifier(gin_file, whole_run, tmp_p
     assert "temporal_embeddings" in capsys.readouterr().out
 
 
+@pytest.mark.check
 def test_from_a_deflated_network(gin_file, tmp_path):
     """The image network of a convolutional video network is fine-tuned like any other."""
     model = build_vatt(conv.mmv(conv.TSM))

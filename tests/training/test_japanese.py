@@ -39,6 +39,7 @@ def prepare(videos, out, *flags):
     )
 
 
+@pytest.mark.check
 def test_prepare_and_train_with_sentencepiece(videos, tmp_path, capsys):
     from vatt_tf import train
 

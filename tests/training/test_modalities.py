@@ -81,6 +81,7 @@ def test_captions_that_come_later_do_not_change_a_run(captionless, tmp_path, cap
     assert not (tmp_path / "run/tokenizer").exists()
 
 
+@pytest.mark.check
 def test_captions_are_learned_where_there_are_some(tmp_path):
     path = written(tmp_path, captions=True)
     assert command(path, tmp_path / "run", "STEPS=1") == 0

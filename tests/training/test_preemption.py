@@ -11,6 +11,7 @@ import types
 import pytest
 
 from tests.conftest import CHECKOUT
+from tests.training.conftest import WHOLE_RUN
 from tests.training.test_run import assert_same_checkpoints, command, lines
 from vatt_tf.errors import Interrupted
 from vatt_tf.models.io import CHECKPOINTS
@@ -49,18 +50,18 @@ def evaluated_steps(run_dir):
     return [line["step"] for line in lines(run_dir) if line["kind"] == "eval"]
 
 
-def test_crashed_and_interrupted_is_bit_equal(gin_file, tmp_path, capsys, monkeypatch):
+def test_crashed_and_interrupted_is_bit_equal(gin_file, whole_run, tmp_path, capsys, monkeypatch):
     """A run goes on from a checkpoint by time, from within an evaluation, and after Ctrl-C."""
-    whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
-    bindings = ["train.evaluate_every=3", "train.keep_checkpoints=9"]
-    assert command(gin_file, whole, *bindings, "train.checkpoint_minutes=0") == 0
-    assert saved_steps(whole) == [3, 6]
+    parts = str(tmp_path / "parts")
+    assert saved_steps(whole_run) == [3, 6]
+    minutes = "train.checkpoint_minutes"
+    bindings = [binding for binding in WHOLE_RUN if not binding.startswith(minutes)]
 
     step_of = Watch.step
     clock = types.SimpleNamespace(seconds=0.0)
     manager = functools.partial(RunCheckpointManager, clock=lambda: clock.seconds)
     monkeypatch.setattr(run, "RunCheckpointManager", manager)
-    bindings.append("train.checkpoint_minutes=1")
+    bindings.append(f"{minutes}=1")
 
     def go_on(crash=None, interrupt=None):
         """The command, with steps of 65 seconds; a signal after a step is seen after the next."""
@@ -94,8 +95,8 @@ def test_crashed_and_interrupted_is_bit_equal(gin_file, tmp_path, capsys, monkey
 
     assert go_on() == 0
     assert saved_steps(parts) == [2, 3, 5, 6]
-    assert evaluated_steps(parts) == evaluated_steps(whole) == [3, 6]
-    assert_same_checkpoints(whole, parts)
+    assert evaluated_steps(parts) == evaluated_steps(whole_run) == [3, 6]
+    assert_same_checkpoints(whole_run, parts)
 
 
 def test_before_the_first_step_there_is_nothing_to_save(gin_file, tmp_path, monkeypatch, capsys):

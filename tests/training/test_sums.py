@@ -112,8 +112,8 @@ def micro_batches():
     "make",
     [
         two_pass,
-        shared_weights,
-        convolutions,
+        pytest.param(shared_weights, marks=pytest.mark.check),
+        pytest.param(convolutions, marks=pytest.mark.check),
         micro_batches,
     ],
 )

@@ -61,7 +61,9 @@ def finetuning(micro):
     return ClassificationStep(tiny_classifier(3), mixup_alpha=0.0, micro_batch_size=micro), batch
 
 
-@pytest.mark.parametrize(("make", "micro"), [(pretraining, 2), (finetuning, 2)])
+@pytest.mark.parametrize(
+    ("make", "micro"), [pytest.param(pretraining, 2, marks=pytest.mark.check), (finetuning, 2)]
+)
 def test_xla_compiles_the_whole_step(make, micro):
     step, batch = make(micro)
     compute, arguments = device_function(step, batch)
