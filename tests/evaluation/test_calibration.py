@@ -76,7 +76,7 @@ def test_a_score_is_read_as_the_fraction_of_pairs_above_it(clips):
 
 
 def test_equal_cosines_are_not_higher():
-    same = Cosines(5, np.full(101, 0.5))
+    same = Cosines(5, np.full(len(LEVELS), 0.5))
     assert [same.higher(score) for score in (0.4, 0.5 - 1e-7, 0.5, 0.6)] == [1.0, 0.0, 0.0, 0.0]
     half = Cosines(4, np.quantile([0.1, 0.5, 0.5, 0.5, 0.9], LEVELS))
     assert half.higher(0.5) == pytest.approx(0.25, abs=1e-4)
@@ -106,8 +106,8 @@ GOOD = {"pairs": 3, "quantiles": LEVELS.tolist()}
         {**GOOD, "pairs": 0},
         {**GOOD, "quantiles": LEVELS.tolist()[:-1]},
         {**GOOD, "quantiles": LEVELS.tolist()[::-1]},
-        {**GOOD, "quantiles": [float("nan")] * 101},
-        {**GOOD, "quantiles": ["x"] * 101},
+        {**GOOD, "quantiles": [float("nan")] * len(LEVELS)},
+        {**GOOD, "quantiles": ["x"] * len(LEVELS)},
         {"pairs": 3},
         [],
         None,

@@ -11,6 +11,7 @@ import numpy as np
 
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.data.tokenizer import WordTokenizer
+from vatt_tf.evaluation.calibration import LEVELS
 from vatt_tf.models import io
 from vatt_tf.models.config import (
     AudioTowerConfig,
@@ -96,7 +97,7 @@ def save_weights(
 def save_calibrated_weights(folder: pathlib.Path) -> pathlib.Path:
     """:func:`save_weights` with made-up cosines of held-out pairs of words and videos."""
     save_weights(folder)
-    random, true = np.linspace(-1, 0.5, 101).tolist(), np.linspace(-0.5, 1, 101).tolist()
+    true, random = ((low + 1.5 * LEVELS).tolist() for low in (-0.5, -1.0))
     pairs = {
         "true": {"pairs": 20, "quantiles": true},
         "random": {"pairs": 380, "quantiles": random},

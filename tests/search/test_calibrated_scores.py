@@ -17,13 +17,14 @@ from tests.search.test_embed_and_search import (
 )
 from vatt_tf import search as search_command
 from vatt_tf.errors import UserError
+from vatt_tf.evaluation.calibration import LEVELS
 from vatt_tf.search import search
 from vatt_tf.search_index.listing import percent
 from vatt_tf.serving.client import Client
 
 PAIRS = {
-    "true": {"pairs": 206, "quantiles": np.linspace(0.5, 1.0, 101).tolist()},
-    "random": {"pairs": 42_230, "quantiles": np.linspace(0.0, 0.9, 101).tolist()},
+    "true": {"pairs": 206, "quantiles": (0.5 + 0.5 * LEVELS).tolist()},
+    "random": {"pairs": 42_230, "quantiles": (0.9 * LEVELS).tolist()},
 }
 CALIBRATION = {
     "model_hash": "aa" * 32,
@@ -123,11 +124,12 @@ def test_the_client_has_it(server, address):
 
 
 def test_percent():
-    values = [None, 0.0, 0.002, 0.034, 0.5, 0.994, 1.0]
+    values = [None, 0.0, 0.0002, 0.002, 0.034, 0.5, 0.994, 1.0]
     assert [percent(value) for value in values] == [
         "-",
         "0 %",
-        "<1 %",
+        "<0.1 %",
+        "0.2 %",
         "3 %",
         "50 %",
         ">99 %",

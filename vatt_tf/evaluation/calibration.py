@@ -24,7 +24,8 @@ from vatt_tf.errors import UserError
 if TYPE_CHECKING:
     from vatt_tf.evaluation.embeddings import EmbeddingSet
 
-LEVELS = np.linspace(0.0, 1.0, 101)
+# Of the quantiles. The best of many clips lie where few random pairs do, so that there are more.
+LEVELS = np.append(np.arange(100) / 100, [0.995, 0.999, 0.9995, 0.9999, 1.0])
 # Clips whose pairs are the random ones: with more of them there would be too many pairs.
 MOST_CLIPS = 1000
 # Cosines of float32 vectors, and the stored quantiles, are rounded.
@@ -121,7 +122,7 @@ class Cosines:
 
     Attributes:
         pairs: Number of pairs.
-        quantiles: float64 [101], ascending, at ``LEVELS``.
+        quantiles: float64 [105], ascending, at ``LEVELS``.
     """
 
     pairs: int
@@ -134,7 +135,7 @@ class Cosines:
 
     def higher(self, score: float) -> float:
         """Fraction of the pairs that score higher."""
-        return round(1.0 - float(np.interp(score + TOLERANCE, self.quantiles, LEVELS)), 4)
+        return round(1.0 - float(np.interp(score + TOLERANCE, self.quantiles, LEVELS)), 6)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,11 +29,11 @@ def format_found(found: Found) -> str:
     width = max(map(len, names), default=0)
     calibrated = is_calibrated(found)
     if calibrated:
-        lines.append(f"{'':4}  {'score':>6}  {'true':>5}  {'random':>6}")
+        lines.append(f"{'':4}  {'score':>6}  {'true':>6}  {'random':>6}")
     for rank, (hit, name) in enumerate(zip(found.hits, names, strict=True), start=1):
         score = f"{format_score(hit):>6}"
         if calibrated:
-            score += f"  {percent(hit.true_higher):>5}  {percent(hit.random_higher):>6}"
+            score += f"  {percent(hit.true_higher):>6}  {percent(hit.random_higher):>6}"
         times = f"{clock(hit.start)} - {clock(hit.end)}"
         lines.append(f"{rank:4d}  {score}  {name:{width}}  {times}  {reason(hit)}")
     return "\n".join(lines)
@@ -55,11 +55,11 @@ def calibration_line(found: Found) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """``41 %``, or a dash; 0 and 100 are only what is exactly that."""
+    """``41 %``, ``0.3 %`` or a dash; 0 and 100 are only what is exactly that."""
     if fraction is None:
         return "-"
     if 0 < fraction < 0.01:
-        return "<1 %"
+        return "<0.1 %" if fraction < 0.0005 else f"{100 * fraction:.1f} %"
     return ">99 %" if 0.99 < fraction < 1 else f"{100 * fraction:.0f} %"
 
 
