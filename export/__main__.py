@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     def command() -> int:
         from vatt_tf import native_log
         from vatt_tf.export import servables, versions, writer
+        from vatt_tf.wording import wrapped
 
         native_log.limit_abseil()
         written = writer.export_models(
@@ -64,9 +65,12 @@ def main(argv: list[str] | None = None) -> int:
         for folder in written.values():
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             print(f"{folder} ({size / 1e6:.1f} MB)\n{versions.signature_table(folder)}")
-        reason = servables.missing_text(paths.expand(args.run_dir or args.weights))
+        source = paths.expand(args.run_dir or args.weights)
+        reason = servables.missing_text(source)
         if reason and args.models is None:
             print(f"no model for text: {reason}")
+        if note := servables.uncalibrated(source):
+            print(wrapped(note))
         return 0
 
     return cli.run(command, "versions are written whole or not at all: run the same command again")

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 import vatt_tf
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import NO_TEXT_TOWER, UserError
+from vatt_tf.evaluation.calibration import how_to_measure
+from vatt_tf.evaluation.embeddings import run_step
 from vatt_tf.export import inputs
 from vatt_tf.models import io
 from vatt_tf.models.config import MODALITIES
@@ -133,18 +133,17 @@ def missing_text(path: str | os.PathLike) -> str:
     return _why_no_text(os.fspath(path))
 
 
-def weights_hash(model: Any) -> str:
-    """SHA-256 of all weights with their names and shapes, as hexadecimal digits.
-
-    Args:
-        model: A built VATT or classifier; equal weights give equal hashes, wherever they are from.
-    """
-    digest = hashlib.sha256()
-    for name, variable in sorted(io.model_variables(model).items()):
-        value = np.ascontiguousarray(variable.numpy(), np.float32)
-        digest.update(f"{name} {value.shape}\n".encode())
-        digest.update(value.data)
-    return digest.hexdigest()
+def uncalibrated(path: str | os.PathLike) -> str:
+    """A line about towers whose searches cannot read their scores; "" where they can."""
+    path = os.fspath(path)
+    description = io.read_description(path)
+    if description.get("kind", "vatt") in io.CLASSIFIER_KINDS:
+        return ""
+    measured, step = description.get(io.CALIBRATION), run_step(path)
+    if measured and measured.get("step") == step:
+        return ""
+    why = f"measured at step {measured.get('step')}, not {step}; " if measured else ""
+    return f"scores: not calibrated; {why}{how_to_measure(path)}, then export again"
 
 
 def embedding_outputs(model: Any, clip: ClipSpec, modality: str) -> dict[str, dict[str, Any]]:
@@ -169,12 +168,16 @@ def embedding_outputs(model: Any, clip: ClipSpec, modality: str) -> dict[str, di
 
 def _towers(path: str) -> dict[str, Servable]:
     model, clip, tokenizer = io.load_pretrained(path)
-    digest = weights_hash(model)
+    digest = io.weights_hash(model)
     found = {"video": _tower(model, clip, "video", digest)}
     if clip.audio != "none" and "audio" in model.towers:
         found["audio"] = _tower(model, clip, "audio", digest)
     if tokenizer is not None and "text" in model.towers:
         found["text"] = _tower(model, clip, "text", digest, tokenizer)
+    calibration = io.read_description(path).get(io.CALIBRATION)
+    if calibration and calibration.get("model_hash") == digest:
+        for servable in found.values():
+            servable.description[io.CALIBRATION] = calibration
     return found
 
 
@@ -206,7 +209,7 @@ def _classifier(path: str) -> dict[str, Servable]:
         return {name: tf.cast(outputs[name], tf.float32) for name in ("logits", "probabilities")}
 
     servable = _servable(
-        CLASSIFIER, model.towers, loaded.clip, {}, weights_hash(model), forward, loaded.tokenizer
+        CLASSIFIER, model.towers, loaded.clip, {}, io.weights_hash(model), forward, loaded.tokenizer
     )
     if loaded.labels:
         servable.description["labels"] = list(loaded.labels)

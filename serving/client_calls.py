@@ -57,6 +57,8 @@ class Description:
         outputs: Output name -> ``{"space", "dim", "partners"}`` of the embeddings.
         labels: Names of the classes of a classifier, else empty.
         model_hash: Fingerprint of the weights.
+        score_calibration: What an evaluation measured of cosines (see
+            ``vatt_tf.evaluation.calibration``); None where none did.
     """
 
     version: int
@@ -65,6 +67,7 @@ class Description:
     outputs: dict[str, dict[str, Any]]
     labels: tuple[str, ...]
     model_hash: str
+    score_calibration: dict[str, Any] | None = None
 
     @property
     def spaces(self) -> dict[str, str]:
@@ -332,6 +335,7 @@ def _description(model: str, reply: Reply) -> Description:
             outputs=content["outputs"],
             labels=tuple(content.get("labels") or ()),
             model_hash=content["model_hash"],
+            score_calibration=content.get("score_calibration"),
         )
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(

@@ -70,10 +70,10 @@ def made_once(tmp_path_factory) -> Callable[[str, Callable[[pathlib.Path], objec
 
 @pytest.fixture(scope="session")
 def weights_folder(made_once) -> pathlib.Path:
-    """Weights folder of a tiny model with random weights; read only."""
+    """Weights folder of a tiny model with random weights and calibrated scores; read only."""
     from tests.export import tiny
 
-    return made_once("weights", tiny.save_weights)
+    return made_once("weights", tiny.save_calibrated_weights)
 
 
 @pytest.fixture(scope="session")

@@ -176,12 +176,14 @@ def _evaluate(job: Job, report: bool) -> Evaluation:
     }
     own = results.merge_results(folder / results.RESULTS, job.task, found.block)
     where = "" if own else f' (under "{results.LIMITED}": the full result of before stays)'
+    scores = _calibrate(job, found)
     say = (lambda text: None) if job.quiet else print
     say(
         f"{job.task} on {found.source.path} ({count_of(found.block['clips'], 'clip')}), "
         f"step {found.block['step']}\n\n{found.table(found.block)}\n\n"
         f"{_sentences(job, found)}"
         f"{results.data_lines(trained, evaluated)}\n"
+        f"{scores}"
         f"written: {folder / results.RESULTS}{where}"
     )
     if report:
@@ -190,6 +192,21 @@ def _evaluate(job: Job, report: bool) -> Evaluation:
         path = write_report(folder, found.embeddings, found.predictions, found.activations)
         say(f"written: {path}")
     return found
+
+
+def _calibrate(job: Job, found: Evaluation) -> str:
+    """Puts the calibration of cosines, if the task has one, beside the weights; returns a line."""
+    if found.calibration is None:
+        return ""
+    from vatt_tf.evaluation import calibration
+    from vatt_tf.wording import wrapped
+
+    measured: dict[str, Any] = {"data": calibration.short_path(found.source.path)}
+    for name in ("step", "time", "clips", "limit"):
+        if name in found.block:
+            measured[name] = found.block[name]
+    line = calibration.store(job.weights, {**measured, **found.calibration}, found.source.split)
+    return f"{wrapped(line)}\n"
 
 
 def _sentences(job: Job, found: Evaluation) -> str:

@@ -19,8 +19,9 @@ import sys
 
 from vatt_tf import cli
 from vatt_tf.output_folder import check_replaceable
+from vatt_tf.search_index.hits import Found, Hit, clock
 from vatt_tf.search_index.listing import as_json, format_found
-from vatt_tf.search_index.query import Found, Hit, clock, search
+from vatt_tf.search_index.query import search
 
 __all__ = ["Found", "Hit", "build_parser", "clock", "format_found", "main", "search"]
 

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from vatt_tf import evaluate
+from vatt_tf.models import io
 
 
 def test_flags_do_not_need_tensorflow():
@@ -40,6 +41,15 @@ def test_retrieval_with_report_then_zero_shot(tiny_run_dir, tiny_shards, tmp_pat
     assert block["silhouette"]["features"]["clips"] == 9  # One has no sound, one no caption.
     assert "silhouette by modality" in out
     assert "Examples" in (tiny_run_dir / "report.html").read_text()
+    scores = io.read_description(str(tiny_run_dir))["score_calibration"]
+    assert "random pairs (text -> video); written:" in out.replace("\n  ", " ")
+    assert scores["model_hash"] == io.weights_hash(io.load_model(str(tiny_run_dir)))
+    known = (scores["data"], scores["clips"], scores["step"], scores["windows"])
+    assert known == ("folder/val", 11, 7, 4)
+    assert str(tiny_shards.parent) not in json.dumps(scores), "paths of this machine stay here"
+    assert scores["spaces"]["vt"]["text"]["true"]["pairs"] == 10
+    # Record 2 has no sound; records with the same caption are no random pairs.
+    assert scores["spaces"]["va"]["audio"]["random"]["pairs"] == 76
 
     prompts = tmp_path / "prompts.json"
     prompts.write_text(json.dumps({f"class {i}": [f"number {i}"] for i in range(3)}))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from vatt_tf import export
 from vatt_tf.export import __main__ as command
+from vatt_tf.export import servables
+from vatt_tf.models import io
 
 
 def test_prints_the_signatures(weights_folder, tmp_path, capsys):
@@ -24,6 +28,23 @@ def test_prints_the_signatures(weights_folder, tmp_path, capsys):
         "<- query string [?]",
         "-> description string [?]",
     ]
+
+
+def test_cosines_of_other_weights_are_not_exported(weights_folder, tmp_path, capsys):
+    copy = str(shutil.copytree(weights_folder, tmp_path / "copy"))
+    measured = io.read_description(copy)["score_calibration"]
+    io.update_description(copy, score_calibration={**measured, "model_hash": "0", "step": 5})
+    flags = [f"--weights={copy}", f"--out={tmp_path / 'models'}", "--models=text"]
+    assert command.main(flags) == 0
+    printed = capsys.readouterr().out.replace("\n  ", " ")
+    assert (
+        "scores: not calibrated; measured at step 5, not 1; python -m vatt_tf.evaluate" in printed
+    )
+    exported = export.load(tmp_path / "models").text
+    assert "score_calibration" not in exported.description
+    io.update_description(copy, score_calibration={})
+    assert servables.uncalibrated(copy).startswith("scores: not calibrated; python -m vatt_tf.eval")
+    assert servables.uncalibrated(weights_folder) == ""
 
 
 def test_no_run(tmp_path, capsys):

@@ -128,19 +128,21 @@ def test_description(weights_folder, models):
         exported = getattr(models, name)
         assert exported.clip == clip
         assert exported.description["modality"] == name
-        assert exported.description["model_hash"] == servables.weights_hash(model)
+        assert exported.description["model_hash"] == io.weights_hash(model)
         assert "labels" not in exported.description
+        measured = io.read_description(str(weights_folder))["score_calibration"]
+        assert exported.description["score_calibration"] == measured
     answers = models.audio({"query": np.array([b"", b"x"], object)}, signature="describe")
     assert [json.loads(text) for text in answers["description"]] == [models.audio.description] * 2
 
 
 def test_hash_changes_with_one_weight(weights_folder):
     model, _, _ = io.load_pretrained(str(weights_folder))
-    before = servables.weights_hash(model)
-    assert before == servables.weights_hash(model)
+    before = io.weights_hash(model)
+    assert before == io.weights_hash(model)
     weight = model.head.text_to_vt.bias
     weight.assign(np.asarray(weight) + np.eye(1, 8)[0] * 1e-6)
-    assert servables.weights_hash(model) != before
+    assert io.weights_hash(model) != before
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "sentencepiece"])

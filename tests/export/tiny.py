@@ -11,6 +11,8 @@ import numpy as np
 
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.data.tokenizer import WordTokenizer
+from vatt_tf.evaluation.calibration import LEVELS
+from vatt_tf.models import io
 from vatt_tf.models.config import (
     AudioTowerConfig,
     HeadConfig,
@@ -89,6 +91,25 @@ def save_weights(
     randomise(model, seed)
     clip = dataclasses.replace(CLIP, audio=kinds.get("audio", "waveform"))
     save_pretrained(str(folder), model, clip, tokenizer, step=1)
+    return folder
+
+
+def save_calibrated_weights(folder: pathlib.Path) -> pathlib.Path:
+    """:func:`save_weights` with made-up cosines of held-out pairs of words and videos."""
+    save_weights(folder)
+    true, random = ((low + 1.5 * LEVELS).tolist() for low in (-0.5, -1.0))
+    pairs = {
+        "true": {"pairs": 20, "quantiles": true},
+        "random": {"pairs": 380, "quantiles": random},
+    }
+    calibration = {
+        "model_hash": io.weights_hash(io.load_model(str(folder))),
+        "step": 1,
+        "data": "tiny/val",
+        "clips": 20,
+        "spaces": {"vt": {"text": pairs}},
+    }
+    io.update_description(str(folder), score_calibration=calibration)
     return folder
 
 

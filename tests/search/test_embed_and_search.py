@@ -271,7 +271,7 @@ def test_the_same_through_a_run_savedmodels_and_a_server(
             "models": str(exported_models),
             "server": f"localhost:{server.port}",
         }
-        vectors, hits = [], []
+        vectors, hits, scored = [], [], []
         for kind, where in sources.items():
             out = tmp_path / kind
             embed(source_videos, out, quiet=True, clip_seconds=1.0, **{kind: where})
@@ -279,6 +279,7 @@ def test_the_same_through_a_run_savedmodels_and_a_server(
             vectors.append([opened.vectors(s, opened.clips()) for s in sorted(opened.spaces)])
             # It is the same model, so that any index can be asked through the server.
             hits.append(search(out, "caption number 1", server=sources["server"]).hits)
+            scored.append(search(out, "a red circle"))
         embed(source_videos, tmp_path / "run_dir", quiet=True, clip_seconds=1.0, server=where)
         by_sound = search(tmp_path / "run_dir", audio=source_videos / "flash.mp4")
     for other in vectors[1:]:
@@ -286,6 +287,15 @@ def test_the_same_through_a_run_savedmodels_and_a_server(
             np.testing.assert_allclose(a, b, atol=1e-5)
     assert hits[0][0].file == hits[1][0].file == hits[2][0].file
     assert {hit.file for hit in by_sound.hits} == {"dark.mp4", "sub/grey.mp4"}
+    # What an evaluation has measured travels from the run to its export and to the server.
+    for found in scored:
+        assert found.calibration == "20 true and 380 random pairs (tiny/val, step 1)"
+        best = found.hits[0]
+        # The made-up cosines are evenly spaced from -0.5 to 1, and from -1 to 0.5.
+        want = np.clip([(1 - best.score) / 1.5, (0.5 - best.score) / 1.5], 0, 1)
+        np.testing.assert_allclose([best.true_higher, best.random_higher], want, atol=1e-3)
+    assert by_sound.hits[0].true_higher is None
+    assert by_sound.calibration.startswith("not calibrated: queries by audio were not measured")
 
 
 def test_command_lines(videos, address, tmp_path, capsys):

@@ -61,6 +61,7 @@ class FakeServer(prediction_service_pb2_grpc.PredictionServiceServicer):
     classifier_modality: str = "video"
     content: bool = False  # tensor_content instead of typed fields
     classes: int = 2
+    calibration: dict | None = None  # of cosines, as an export carries it
     failures: list = dataclasses.field(default_factory=list)
     seen: list = dataclasses.field(default_factory=list)
     on_predict = None
@@ -103,7 +104,9 @@ class FakeServer(prediction_service_pb2_grpc.PredictionServiceServicer):
         return response
 
     def _describe(self, name: str) -> bytes:
-        labels = {"labels": ["dark", "bright"]} if name == "classifier" else {}
+        more: dict = {"labels": ["dark", "bright"]} if name == "classifier" else {}
+        if self.calibration is not None:
+            more["score_calibration"] = self.calibration
         modality = self.classifier_modality if name == "classifier" else name
         return json.dumps(
             {
@@ -112,7 +115,7 @@ class FakeServer(prediction_service_pb2_grpc.PredictionServiceServicer):
                 "outputs": OUTPUTS[name],
                 "model_hash": self.model_hash,
                 "vatt_tf": "0",
-                **labels,
+                **more,
             }
         ).encode()
 

@@ -11,7 +11,12 @@ import tensorflow as tf
 from tests.data.records import example, jpeg
 from vatt_tf import config, paths, train
 from vatt_tf.data.vocabulary import build_vocabulary
-from vatt_tf.models.io import load_pretrained, newest_checkpoint
+from vatt_tf.models.io import (
+    load_pretrained,
+    newest_checkpoint,
+    read_description,
+    update_description,
+)
 
 
 def command(gin_file, run_dir, *bindings, flags=()):
@@ -76,7 +81,9 @@ def test_interrupted_and_resumed_is_bit_equal(gin_file, tmp_path, micro):
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts [2]*")
     assert command(gin_file, whole, *bindings) == 0
     assert command(gin_file, parts, *bindings, flags=["--stop_at_step=2"]) == 0
+    update_description(parts, score_calibration={"step": 2})
     assert command(gin_file, parts, *bindings) == 0
+    assert read_description(parts)["score_calibration"] == {"step": 2}
     assert_same_checkpoints(whole, parts)
     losses = {line["step"]: line["loss"] for line in lines(whole)}
     assert {line["step"]: line["loss"] for line in lines(parts)} == losses

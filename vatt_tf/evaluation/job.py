@@ -159,6 +159,7 @@ class Evaluation:
         embeddings: Of the clips, for the report (retrieval and zero-shot classes).
         predictions: Of the clips, for the report (classification).
         activations: Of the clips, for the report.
+        calibration: Of cosines (retrieval), see :mod:`vatt_tf.evaluation.calibration`.
     """
 
     block: dict[str, Any]
@@ -167,3 +168,4 @@ class Evaluation:
     embeddings: EmbeddingSet | None = None
     predictions: Predictions | None = None
     activations: Activations | None = None
+    calibration: dict[str, Any] | None = None

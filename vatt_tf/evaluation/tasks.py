@@ -10,6 +10,7 @@ import keras
 from vatt_tf.data.labels import read_labels
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation import (
+    calibration,
     classification,
     clustering,
     embeddings,
@@ -62,6 +63,11 @@ def _retrieval(job: Job) -> Evaluation:
         found,
         embeddings=collected,
         activations=activations,
+        calibration={
+            "model_hash": io.weights_hash(model),
+            "windows": collected.windows,
+            "spaces": calibration.measure(collected),
+        },
     )
 
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from vatt_tf import paths
+from vatt_tf.data.manifest import write_json
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.data.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
@@ -34,6 +37,8 @@ DESCRIPTION = "model.json"
 WEIGHTS = "model.weights.h5"
 PARTIAL_WEIGHTS = ".partial-{}.weights.h5"  # Keras wants this ending
 CHECKPOINTS = "checkpoints"
+# Of ``model.json``: what an evaluation measured, see ``vatt_tf.evaluation.calibration``.
+CALIBRATION = "score_calibration"
 _TOKENIZER_FOLDER = "tokenizer"
 # Kinds of models in ``model.json``.
 _KINDS: dict[str, Any] = {
@@ -77,12 +82,12 @@ def save_description(
             "file": os.path.join(_TOKENIZER_FOLDER, os.path.basename(file)),
             "max_tokens": tokenizer.max_tokens,
         }
-    path = os.path.join(folder, DESCRIPTION)
-    temporary = f"{path}.tmp-{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as out:
-        json.dump(description, out, indent=1)
-        out.write("\n")
-    os.replace(temporary, path)
+    write_json(os.path.join(folder, DESCRIPTION), description)
+
+
+def update_description(folder: str, **extra: Any) -> None:
+    """Adds values to an existing ``model.json``, or replaces those of the same name."""
+    write_json(os.path.join(folder, DESCRIPTION), {**read_description(folder), **extra})
 
 
 def save_weights(folder: str, model: Model) -> str:
@@ -155,6 +160,8 @@ def read_description(folder: str) -> dict[str, Any]:
         raise UserError(f"{path}: not valid JSON ({error})") from error
     if description.get("format") != 1:
         raise UserError(f"{path}: format {description.get('format')!r}, this version reads 1")
+    if not isinstance(description.get(CALIBRATION, {}), dict):
+        raise UserError(f"{path}: {CALIBRATION} is not an object; remove it, then evaluate again")
     return description
 
 
@@ -289,6 +296,20 @@ def model_variables(model: Any) -> dict[str, tf.Variable]:
         twice = sorted({path for path in paths if paths.count(path) > 1})
         raise ValueError(f"several weights share a path: {', '.join(twice)}")
     return named
+
+
+def weights_hash(model: Any) -> str:
+    """SHA-256 of all weights with their names and shapes, as hexadecimal digits.
+
+    Args:
+        model: A built VATT or classifier; equal weights give equal hashes, wherever they are from.
+    """
+    digest = hashlib.sha256()
+    for name, variable in sorted(model_variables(model).items()):
+        value = np.ascontiguousarray(variable.numpy(), np.float32)
+        digest.update(f"{name} {value.shape}\n".encode())
+        digest.update(value.data)
+    return digest.hexdigest()
 
 
 def read_model(path: str, model: Any) -> int:

@@ -7,7 +7,7 @@ import json
 import os
 
 from vatt_tf import paths
-from vatt_tf.search_index.query import Found, Hit, clock
+from vatt_tf.search_index.hits import Found, Hit, clock
 
 
 def format_found(found: Found) -> str:
@@ -19,6 +19,7 @@ def format_found(found: Found) -> str:
         f"  best {len(found.hits)} {what} of {found.clips} clips, {space}{found.method}",
         f"  videos in {paths.shown(found.videos)}",
         *(f"  note: {paths.shown(note)}" for note in found.notes),
+        *([f"  {line}"] if (line := calibration_line(found)) else []),
         "",
     ]
     if found.unknown and not any("vocabulary" in note for note in found.notes):
@@ -26,11 +27,40 @@ def format_found(found: Found) -> str:
         lines.insert(3, f"  note: not in this model's vocabulary: {words}")
     names = [paths.shown(hit.file) for hit in found.hits]
     width = max(map(len, names), default=0)
+    calibrated = is_calibrated(found)
+    if calibrated:
+        lines.append(f"{'':4}  {'score':>6}  {'true':>6}  {'random':>6}")
     for rank, (hit, name) in enumerate(zip(found.hits, names, strict=True), start=1):
+        score = f"{format_score(hit):>6}"
+        if calibrated:
+            score += f"  {percent(hit.true_higher):>6}  {percent(hit.random_higher):>6}"
         times = f"{clock(hit.start)} - {clock(hit.end)}"
-        line = f"{rank:4d}  {format_score(hit):>6}  {name:{width}}  {times}  {reason(hit)}"
-        lines.append(line)
+        lines.append(f"{rank:4d}  {score}  {name:{width}}  {times}  {reason(hit)}")
     return "\n".join(lines)
+
+
+def is_calibrated(found: Found) -> bool:
+    """Whether it is known how many held-out pairs score higher than the hits."""
+    return any(hit.true_higher is not None for hit in found.hits)
+
+
+def calibration_line(found: Found) -> str:
+    """What the scores are read against, or why they are not; "" where no model was asked."""
+    if not found.calibration:
+        return ""
+    known = paths.shown(found.calibration)
+    if not is_calibrated(found):
+        return f"scores: {known}"
+    return f"scores: beside each, the fraction of {known} that score higher"
+
+
+def percent(fraction: float | None) -> str:
+    """``41 %``, ``0.3 %`` or a dash; 0 and 100 are only what is exactly that."""
+    if fraction is None:
+        return "-"
+    if 0 < fraction < 0.01:
+        return "<0.1 %" if fraction < 0.0005 else f"{100 * fraction:.1f} %"
+    return ">99 %" if 0.99 < fraction < 1 else f"{100 * fraction:.0f} %"
 
 
 def format_score(hit: Hit) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vatt_tf import paths
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from vatt_tf.evaluation.calibration import Calibration
 
 KINDS = ("run_dir", "models", "server")
 
@@ -53,6 +56,8 @@ class Model:
         embedder: Has ``embed_video``, ``embed_audio``, ``embed_text``.
         clip: Shape of its clips.
         video_spaces: Space of the video tower -> ``{"dim", "partners"}``.
+        read_hash: Gives the fingerprint of the weights.
+        calibration: What the model holds of ``vatt_tf.evaluation.calibration``.
     """
 
     def __init__(
@@ -62,16 +67,33 @@ class Model:
         clip: ClipSpec,
         video_spaces: dict[str, dict[str, Any]],
         read_hash: Callable[[], str],
+        calibration: Any = None,
     ):
         if not video_spaces:
             raise UserError(f"{source.address}: this model has no video tower to search with")
         self.source, self.embedder, self.clip = source, embedder, clip
         self.video_spaces, self._read_hash = video_spaces, read_hash
+        self._calibration = calibration
 
     @property
     def hash(self) -> str:
         """Fingerprint of the weights; a server may have other ones from one call to the next."""
         return self._read_hash()
+
+    def calibration_of(self, space: str, query: str) -> tuple[Calibration | None, str]:
+        """What scores of a modality are read against, and a line that says so, or why not."""
+        from vatt_tf.evaluation import calibration
+
+        if query == "video":
+            return None, "not calibrated for a query by video: its score is the best of its pieces"
+        kind, address = self.source.kind, self.source.address
+        found = calibration.read(self._calibration, space, query, self.hash, address)
+        if isinstance(found, calibration.Calibration):
+            return found, str(found)
+        how = calibration.how_to_measure(address if kind == "run_dir" else "RUN")
+        again = {"run_dir": "", "models": ", then export again", "server": ", then export again"}
+        reason = f": {found}" if found else ""
+        return None, f"not calibrated{reason}; {how}{again[kind]}"
 
     def describe(self) -> dict[str, str]:
         """What an index remembers of the model."""
@@ -95,16 +117,17 @@ def open_model(source: Source, batch_size: int = 8) -> Model:
 
 def _from_run(source: Source, batch_size: int) -> Model:
     from vatt_tf import api
-    from vatt_tf.export.servables import weights_hash
+    from vatt_tf.models import io
 
     embedder = api.load(source.address, batch_size=batch_size)
-    found = weights_hash(embedder.model)
+    found = io.weights_hash(embedder.model)
     spaces = {
         space: _space(parts["video"], parts)
         for space, parts in embedder.dimensions.items()
         if "video" in parts
     }
-    return Model(source, embedder, embedder.clip, spaces, lambda: found)
+    calibration = io.read_description(source.address).get(io.CALIBRATION)
+    return Model(source, embedder, embedder.clip, spaces, lambda: found, calibration)
 
 
 def _from_exports(source: Source, batch_size: int) -> Model:
@@ -120,6 +143,7 @@ def _from_exports(source: Source, batch_size: int) -> Model:
         embedder.clip,
         _spaces_of(described["outputs"]),
         lambda: described["model_hash"],
+        described.get("score_calibration"),
     )
 
 
@@ -134,6 +158,7 @@ def _from_server(source: Source, batch_size: int) -> Model:
         video.clip,
         _spaces_of(video.outputs),
         lambda: client.describe("video").model_hash,
+        video.score_calibration,
     )
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
 from vatt_tf import paths
 from vatt_tf.errors import UserError
+from vatt_tf.search_index.hits import Found, Hit
 from vatt_tf.search_index.spaces import choose_space
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from vatt_tf.evaluation.calibration import Calibration
     from vatt_tf.search_index.folder import Clips, IndexFolder
     from vatt_tf.search_index.models import Model
     from vatt_tf.search_index.ranking import Candidate
@@ -27,58 +28,6 @@ WORD_ROWS = 10_000
 PARTIAL_ROWS = 1_000
 # A clip that holds fewer of the words, stop words left out, is not found by them.
 LEAST_WORDS = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class Hit:
-    """A found moment: one clip, or neighbouring ones. The best clip gives the score.
-
-    The name opens the file; ``vatt_tf.paths.shown`` makes one of odd bytes fit to print.
-
-    Attributes:
-        file: File name in the folder of videos.
-        start: In seconds.
-        end: In seconds.
-        score: Cosine with the query; None where no model was asked.
-        found_by: ``"words"``, ``"embedding"`` or ``"both"``.
-        words: Words of the query that are in captions of the moment or in the file name.
-        missing: Whether the file cannot be opened.
-    """
-
-    file: str
-    start: float
-    end: float
-    score: float | None
-    found_by: str = "embedding"
-    words: tuple[str, ...] = ()
-    missing: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """Hits, best first, and how they were found.
-
-    Attributes:
-        query: Words, or the name of a file.
-        hits: Moments.
-        space: Common space of the embeddings; "" where no model was asked.
-        method: How the clips were compared.
-        clips: Clips in the index.
-        videos: Folder of the videos.
-        index: Folder of the index.
-        unknown: Words of the query that the model does not know.
-        notes: What the user should know, a line each.
-    """
-
-    query: str
-    hits: list[Hit]
-    space: str
-    method: str
-    clips: int
-    videos: str
-    index: str = ""
-    unknown: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 def search(
@@ -160,6 +109,8 @@ class _Query:
         self.notes: list[str] = []
         self.unknown: tuple[str, ...] = ()
         self.terms: list[Term] = []
+        self.calibration: Calibration | None = None
+        self.calibrated_by = ""
 
     def run(
         self, source: Any, *, top: int, per_video: int | None, words_only: bool, exact: bool
@@ -200,6 +151,7 @@ class _Query:
             index=os.fspath(self.index.path),
             unknown=self.unknown,
             notes=tuple(self.notes),
+            calibration=self.calibrated_by,
         )
 
     # --- Words ---
@@ -284,6 +236,7 @@ class _Query:
                 )
             if self.modality == "text" and not self._is_known(model, answered):
                 return None
+            self.calibration, self.calibrated_by = model.calibration_of(space, self.modality)
             if self.modality == "video":
                 from vatt_tf.search_index.example import embed_pieces
 
@@ -463,16 +416,20 @@ class _Query:
                 if here
             }
             inside = {w for c in moment.clips if c.clip in rows for w in held[rows[c.clip]]}
-            cosines = [c.cosine for c in moment.clips if c.cosine is not None]
+            score = max((c.cosine for c in moment.clips if c.cosine is not None), default=None)
+            higher: tuple[float | None, float | None] = (None, None)
+            if self.calibration is not None and score is not None:
+                higher = self.calibration.higher(score)
             hits.append(
                 Hit(
                     self.clips.files[moment.video],
                     round(moment.start, 3),
                     round(moment.end, 3),
-                    max(cosines, default=None),
+                    score,
                     "both" if len(ways) == 2 else ways.pop(),
                     tuple(term.shown for term in self.terms if term.shown in inside),
                     moment.missing,
+                    *higher,
                 )
             )
         return hits
@@ -480,12 +437,3 @@ class _Query:
 
 class _UnknownWords(UserError):
     """A query of which neither the model nor a text knows a word."""
-
-
-def clock(seconds: float) -> str:
-    """Seconds as ``m:ss.s`` or ``h:mm:ss.s``."""
-    tenths = round(10 * seconds)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    start = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
-    return f"{start}:{rest // 10:02d}.{rest % 10}"

@@ -15,8 +15,8 @@ from vatt_tf import paths
 from vatt_tf.data import media
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import PAGE_MARK
-from vatt_tf.search_index.listing import format_score, reason
-from vatt_tf.search_index.query import Found, Hit, clock
+from vatt_tf.search_index.hits import Found, Hit, clock
+from vatt_tf.search_index.listing import calibration_line, format_score, percent, reason
 
 FRAMES, HEIGHT = 5, 96
 
@@ -46,7 +46,9 @@ def write_page(path: pathlib.Path, found: Found) -> None:
     clips = "".join(_clip(rank, hit, found.videos) for rank, hit in enumerate(found.hits, start=1))
     space = f"space {found.space}, " if found.space else ""
     unknown = [f"not in this model's vocabulary: {', '.join(found.unknown)}"] * bool(found.unknown)
-    notes = "".join(f"<p>{_text(note)}</p>" for note in [*unknown, *found.notes])
+    calibration = [line] if (line := calibration_line(found)) else []
+    lines = [*unknown, *found.notes, *calibration]
+    notes = "".join(f"<p>{_text(note)}</p>" for note in lines)
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'{PAGE_MARK}<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -75,9 +77,13 @@ def _clip(rank: int, hit: Hit, videos: str) -> str:
         picture = f'<img alt="{FRAMES} frames of the clip" src="data:image/jpeg;base64,{data}">'
     except media.MediaError as error:
         picture = f"<p>{_text(str(error))}</p>"
+    score = format_score(hit)
+    if hit.true_higher is not None:
+        true, random = percent(hit.true_higher), percent(hit.random_higher)
+        score += f" (higher: {true} of true, {random} of random pairs)"
     return (
         f"<article><header><b>{rank}. {_text(hit.file)}</b><span>{clock(hit.start)} - "
-        f"{clock(hit.end)} &nbsp; {format_score(hit)} &nbsp; {_text(reason(hit))}</span></header>"
+        f"{clock(hit.end)} &nbsp; {_text(score)} &nbsp; {_text(reason(hit))}</span></header>"
         f"{picture}</article>"
     )
 

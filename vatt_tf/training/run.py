@@ -15,7 +15,7 @@ from vatt_tf.data.read_errors import read_errors
 from vatt_tf.data.service_client import watched
 from vatt_tf.data.sources import describe_record_id
 from vatt_tf.errors import Interrupted, UserError
-from vatt_tf.models.io import save_weights
+from vatt_tf.models.io import CALIBRATION, save_weights
 from vatt_tf.models.vatt import parameter_counts
 from vatt_tf.training import optimizer, preflight, run_data, run_folder, schedule
 from vatt_tf.training.best import EarlyStop
@@ -121,7 +121,9 @@ def _run(
         same_data = started is not None and (continue_on_new_data or known(data))
         notes += run_folder.start(run_dir, bool(config.evaluate_every), same_data)
         write_data(run_dir, data)
-        task.describe(run_dir)
+        # What evaluations have measured stays; it names the weights that it belongs to.
+        measured = None if started is None else started.description.get(CALIBRATION)
+        task.describe(run_dir, **({CALIBRATION: measured} if measured else {}))
     manager = RunCheckpointManager(
         run_dir,
         model,
