@@ -23,6 +23,7 @@ import tempfile
 from typing import Any
 
 from vatt_tf import cli, paths
+from vatt_tf.atomic import write_json
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import OutputFolder
 
@@ -117,7 +118,7 @@ def overhead(
                 figures[title] = _compare(server.address, models, model, alias, value, calls)
     if not figures:
         raise UserError(f"--models={models}: expected a text or video model, found neither")
-    tools.write_json(out / "overhead.json", figures)
+    write_json(out / "overhead.json", figures)
     return figures
 
 
@@ -226,7 +227,7 @@ def batching(
         figures["batched"]["calls_per_second"] / max(figures["plain"]["calls_per_second"], 1e-9), 3
     )
     figures["p99_ratio"] = round(figures["batched"]["p99_ms"] / figures["plain"]["p99_ms"], 3)
-    tools.write_json(out / "batching.json", figures)
+    write_json(out / "batching.json", figures)
     return figures
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vatt_tf.atomic import new_file, write_json
 from vatt_tf.serving import benchmark_tools as tools
 
 # Versions that stay on disk; the server serves the newest.
@@ -76,7 +77,7 @@ def run(
         **_memory(samples),
         "curve": samples,
     }
-    tools.write_json(out / "load.json", figures)
+    write_json(out / "load.json", figures)
     _plot(out / "load.png", samples)
     return figures
 
@@ -167,7 +168,6 @@ def _plot(path: pathlib.Path, samples: list[dict[str, float]]) -> None:
         axes.grid(alpha=0.3)
     figure.suptitle("Full load while versions come and go")
     figure.tight_layout()
-    temporary = path.with_name(f"{path.stem}.tmp-{os.getpid()}.png")
-    figure.savefig(temporary, dpi=120)
+    with new_file(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
     pyplot.close(figure)
-    os.replace(temporary, path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import os
 import pathlib
 import signal
@@ -12,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import grpc
 import numpy as np
@@ -164,11 +162,3 @@ async def call_for(
 def percentile(values: Sequence[float], q: float) -> float:
     """A percentile; nan without values."""
     return float(np.percentile(values, q)) if len(values) else float("nan")
-
-
-def write_json(path: pathlib.Path, figures: dict[str, Any]) -> None:
-    """Writes figures to a temporary name and renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)

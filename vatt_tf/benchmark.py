@@ -78,9 +78,9 @@ def _benchmark(flags: argparse.Namespace) -> int:
     if flags.out:
         check_replaceable(flags.out, "--out")
     cli.before_tensorflow()
+    from vatt_tf.atomic import write_json
     from vatt_tf.benchmarking.measure import measure
     from vatt_tf.benchmarking.report import report
-    from vatt_tf.data.manifest import write_json
 
     results = measure(flags, parts)
     print(report(results))

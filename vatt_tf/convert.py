@@ -17,6 +17,7 @@ import sys
 from typing import Any
 
 from vatt_tf import cli, paths
+from vatt_tf.atomic import new_folder
 from vatt_tf.errors import UserError
 
 
@@ -126,7 +127,8 @@ def convert(
             raise UserError("--labels: the checkpoint is no classifier")
         tokenizer = _read_words(model, vocabulary, word_vectors)
     step = source.step()
-    with io.new_folder(out) as folder:
+    with new_folder(out) as new:
+        folder = str(new)
         io.save_description(
             folder, model.config, model.config.clip(), tokenizer, step=step, **extra
         )

@@ -13,12 +13,12 @@ weights folder like any other: evaluated, fine-tuned, exported and served by the
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from typing import Any
 
 from vatt_tf import cli
+from vatt_tf.atomic import new_folder, write_json
 from vatt_tf.errors import UserError
 from vatt_tf.paths import shown
 
@@ -121,13 +121,13 @@ def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
         "seconds_alone": deflation.seconds_per_image(networks, images, 1),
     }
     extra = {name: description[name] for name in ("step", "labels") if name in description}
-    with io.new_folder(arguments.out) as folder:
+    with new_folder(arguments.out) as new:
+        folder = str(new)
         tokenizer = io.read_tokenizer(arguments.run_dir)
         image_clip = dataclasses.replace(clip, frames=1)
         io.save_description(folder, image_model.config, image_clip, tokenizer, **extra)
         io.save_weights(folder, image_model)
-        with open(os.path.join(folder, "deflation.json"), "w", encoding="utf-8") as file:
-            json.dump({**result, "losses": fit.losses}, file, indent=1)
+        write_json(new / "deflation.json", {**result, "losses": fit.losses})
     return result
 
 

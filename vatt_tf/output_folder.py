@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vatt_tf.data.manifest import read_json, write_json
+from vatt_tf.atomic import read_json, write_json
 from vatt_tf.errors import UserError
 
 # Stand at the beginning of the single files that the package writes, and tell them from others.

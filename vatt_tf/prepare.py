@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from vatt_tf import cli, paths
+from vatt_tf.atomic import read_json, write_json
 from vatt_tf.data import holdout, shards
 from vatt_tf.data import jobs as parallel
 from vatt_tf.data import plan as planning
@@ -25,7 +26,7 @@ from vatt_tf.data.datasets import DATASETS, Layout, definition
 from vatt_tf.data.identity import DataIdentity
 from vatt_tf.data.learnable import refuse_unlearnable
 from vatt_tf.data.lock import only_job
-from vatt_tf.data.manifest import MANIFEST_FORMAT, read_json, read_rows, write_json
+from vatt_tf.data.manifest import MANIFEST_FORMAT, read_rows
 from vatt_tf.data.plan import Plan, PlanError, Settings, Shard
 from vatt_tf.data.progress import Progress
 from vatt_tf.data.scan import MEDIA_SUFFIXES

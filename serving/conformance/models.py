@@ -12,12 +12,12 @@ OUT then holds ``<model>/<version>/`` folders and three files for the server's c
 from __future__ import annotations
 
 import argparse
-import os
 import pathlib
 import shutil
 import sys
 
 from vatt_tf import cli
+from vatt_tf.atomic import new_folder
 from vatt_tf.errors import UserError
 
 # Rows of the largest batch in ``batching.config``.
@@ -210,8 +210,7 @@ def write_models(out: str | pathlib.Path, at: str | None = None) -> pathlib.Path
         raise UserError(f"--at={at}: a server takes absolute paths only, e.g. /models")
     if folder.exists():
         raise UserError(f"{folder} exists already; name a new folder")
-    unfinished = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
-    try:
+    with new_folder(folder) as unfinished:
         write_half(unfinished / "half" / "1", bias=2.0)
         write_half(unfinished / "half" / "2", bias=3.0)
         write_words(unfinished / "words" / "1")
@@ -224,10 +223,6 @@ def write_models(out: str | pathlib.Path, at: str | None = None) -> pathlib.Path
         (unfinished / "models.config").write_text(models_config(at), encoding="utf-8")
         (unfinished / "batching.config").write_text(BATCHING, encoding="utf-8")
         (unfinished / "monitoring.config").write_text(MONITORING, encoding="utf-8")
-        unfinished.rename(folder)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
     return folder
 
 

@@ -7,9 +7,9 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from vatt_tf.atomic import read_json, write_json
 from vatt_tf.data import jobs as parallel
 from vatt_tf.data import shards
-from vatt_tf.data.manifest import read_json, write_json
 from vatt_tf.data.plan import Plan
 from vatt_tf.data.scripts import fraction_without_blanks
 from vatt_tf.data.shards_folder import ShardsFolder

@@ -8,9 +8,9 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from vatt_tf.atomic import new_file, read_json
 from vatt_tf.data import shards
 from vatt_tf.data.labels import join_labels
-from vatt_tf.data.manifest import read_json
 
 INVENTORY = "clips"  # folder of the tables
 COLUMNS = ("shard", "record", "file", "start", "end", "labels", "content")
@@ -27,18 +27,15 @@ def write_inventory(out: str | os.PathLike, names: Sequence[tuple[str, str]]) ->
     folder.mkdir(parents=True, exist_ok=True)
     splits = dict.fromkeys(split for _, split in names)
     for split in splits:
-        path = folder / f"{split}.csv"
-        temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-        try:
-            with open(temporary, "w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(COLUMNS)
-                for name, of in names:
-                    if of == split:
-                        writer.writerows(_lines(out, name))
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with (
+            new_file(folder / f"{split}.csv") as temporary,
+            open(temporary, "w", encoding="utf-8", newline="") as file,
+        ):
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for name, of in names:
+                if of == split:
+                    writer.writerows(_lines(out, name))
 
 
 def _lines(out: str | os.PathLike, name: str) -> Iterator[tuple[Any, ...]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 import math
 import os
 import pathlib
@@ -336,28 +334,3 @@ def _merge(first: Row, again: Row, name: str, warnings: list[dict[str, Any]]) ->
         warnings.append({"file": first.path, "warning": note})
     first.captions += fresh
     first.labels += fresh_labels
-
-
-def write_json(path: str | os.PathLike, data: Any) -> None:
-    """Writes JSON to a temporary name and renames it."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        # A lone surrogate (a byte of a file name) becomes its JSON escape.
-        with open(temporary, "w", encoding="utf-8", errors="backslashreplace") as file:
-            json.dump(data, file, indent=1, ensure_ascii=False)
-            file.write("\n")
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-def read_json(path: str | os.PathLike) -> Any | None:
-    """Reads JSON; None when the file is not there or not whole."""
-    try:
-        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

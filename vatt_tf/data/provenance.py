@@ -12,8 +12,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from vatt_tf.atomic import read_json, write_json
 from vatt_tf.data.identity import DataIdentity
-from vatt_tf.data.manifest import read_json, write_json
 from vatt_tf.data.sources import list_shards, read_manifest
 
 FILE = "data.json"

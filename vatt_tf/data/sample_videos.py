@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from vatt_tf.atomic import new_file, write_text
+
 COLOURS = {
     "red": (230, 30, 30),
     "orange": (255, 140, 0),
@@ -122,10 +124,7 @@ def make_sample_videos(
             bar.update(count)
     bar.close()
     manifest = folder / "manifest.csv"
-    temporary = manifest.with_name(f"manifest.csv.tmp-{os.getpid()}")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
-        file.write(sample_table())
-    os.replace(temporary, manifest)
+    write_text(manifest, sample_table())
     return manifest
 
 
@@ -171,19 +170,15 @@ def write_clip(clip: SampleClip, folder: str | os.PathLike) -> pathlib.Path:
     captions = _captions(clip, random)
     if _caption_suffix(clip) == ".json":
         text = json.dumps({"segments": [{"start": a, "end": b, "text": t} for a, b, t in captions]})
-        _replace(path.with_suffix(".json"), text + "\n")
+        write_text(path.with_suffix(".json"), text + "\n")
     else:
         cues = [
             f"{n}\n{_srt_time(a)} --> {_srt_time(b)}\n{t}\n"
             for n, (a, b, t) in enumerate(captions, 1)
         ]
-        _replace(path.with_suffix(".srt"), "\n".join(cues))
-    temporary = path.with_name(f"{path.stem}.tmp-{os.getpid()}.mp4")
-    try:
+        write_text(path.with_suffix(".srt"), "\n".join(cues))
+    with new_file(path, suffix=".mp4") as temporary:
         write_video(temporary, draw_frames(clip, random), make_sound(clip, random))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
@@ -199,12 +194,6 @@ def _captions(clip: SampleClip, random: np.random.Generator) -> list[tuple[float
 
 def _srt_time(seconds: float) -> str:
     return f"00:00:{seconds:06.3f}".replace(".", ",")
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def draw_frames(clip: SampleClip, random: np.random.Generator) -> np.ndarray:

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from vatt_tf.atomic import read_json, write_json
 from vatt_tf.data.captions import Caption
 from vatt_tf.data.clips import VideoClips
-from vatt_tf.data.manifest import read_json, write_json
 from vatt_tf.data.plan import Settings, Shard, Video
 from vatt_tf.data.schema import RecordKeys
 from vatt_tf.errors import UserError

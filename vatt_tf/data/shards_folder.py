@@ -8,9 +8,10 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from vatt_tf.atomic import read_json, write_json
 from vatt_tf.data import clip_table, shards
 from vatt_tf.data.identity import DataIdentity
-from vatt_tf.data.manifest import MANIFEST_FORMAT, read_json, write_json
+from vatt_tf.data.manifest import MANIFEST_FORMAT
 from vatt_tf.data.plan import Plan, PlanError, Settings
 from vatt_tf.data.schema import TOKENIZER_FILES
 from vatt_tf.errors import UserError

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from vatt_tf import paths
+from vatt_tf.atomic import write_bytes
 from vatt_tf.data.stop_words import STOP_WORDS
 from vatt_tf.data.vocabulary import (
     FILE_NAMES,
@@ -333,10 +334,5 @@ def _kind_of(path: str) -> str:
 
 
 def _write(folder: str | os.PathLike, name: str, content: bytes) -> str:
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, name)
-    temporary = f"{path}.tmp-{os.getpid()}"
-    with open(temporary, "wb") as file:
-        file.write(content)
-    os.replace(temporary, path)
+    write_bytes(os.path.join(folder, name), content)
     return name

@@ -16,9 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+from vatt_tf.atomic import read_json, write_json
 from vatt_tf.data import jobs as parallel
 from vatt_tf.data.captions import Caption, group_words, join_words
-from vatt_tf.data.manifest import read_json, write_json
 from vatt_tf.data.plan import Plan, PlanError, Video
 from vatt_tf.data.shards import Report
 from vatt_tf.data.shards_folder import TRANSCRIPTS, ShardsFolder

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import tensorflow as tf
 
+from vatt_tf.atomic import write_bytes
 from vatt_tf.data.schema import TOKENIZER_FILES as FILE_NAMES
 from vatt_tf.errors import UserError
 
@@ -78,11 +79,7 @@ def build_vocabulary(
         builders = {"word": _word_list, "wordpiece": _wordpieces, "sentencepiece": _sentencepieces}
         for kind in kinds:
             content = builders[kind](corpus, counts, max_size)
-            path = os.path.join(folder, FILE_NAMES[kind])
-            temporary = f"{path}.tmp-{os.getpid()}"
-            with open(temporary, "wb") as file:
-                file.write(content)
-            os.replace(temporary, path)
+            write_bytes(os.path.join(folder, FILE_NAMES[kind]), content)
     return {kind: FILE_NAMES[kind] for kind in kinds}
 
 

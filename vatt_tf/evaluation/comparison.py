@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from vatt_tf.atomic import write_json
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation.headline import headlines
 from vatt_tf.output_folder import check_replaceable, marked
@@ -81,11 +80,4 @@ def write_comparison_file(path: str, task: str, found: Mapping[str, Evaluation])
         )
         return
     content = marked({"task": task, "runs": {run: one.block for run, one in found.items()}})
-    temporary = f"{path}.tmp-{os.getpid()}"
-    try:
-        with open(temporary, "w", encoding="utf-8") as out:
-            json.dump(content, out, indent=2, allow_nan=False)
-            out.write("\n")
-        os.replace(temporary, path)
-    finally:
-        pathlib.Path(temporary).unlink(missing_ok=True)
+    write_json(path, content, indent=2, allow_nan=False)

@@ -9,6 +9,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from vatt_tf.atomic import write_text
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation import elements, figures
 from vatt_tf.evaluation.activations import Activations
@@ -161,12 +162,7 @@ def _write_page(
         + "".join(sections)
         + f"<footer>vatt_tf report, {made}</footer></main></body></html>\n"
     )
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, page)
     return path
 
 

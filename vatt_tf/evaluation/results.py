@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 from typing import Any
 
+from vatt_tf.atomic import write_json
 from vatt_tf.data.provenance import DataSet, data_sets, differences, known, read_data
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation.job import TASKS
@@ -110,10 +110,5 @@ def merge_results(path: pathlib.Path, task: str, block: dict[str, Any]) -> bool:
     history = results.pop("history", None)
     if history:
         results["history"] = history
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n", "utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_json(path, results, indent=2, allow_nan=False)
     return results[task] is block

@@ -6,20 +6,17 @@ the run directory has checkpoints, the folder has ``model.weights.h5``.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from vatt_tf import paths
-from vatt_tf.data.manifest import write_json
+from vatt_tf.atomic import new_folder, write_json
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.data.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
@@ -99,25 +96,6 @@ def save_weights(folder: str, model: Model) -> str:
     return path
 
 
-@contextlib.contextmanager
-def new_folder(folder: str) -> Iterator[str]:
-    """A temporary folder that gets its name when the block ends, and goes if the block fails.
-
-    Raises:
-        UserError: If the folder exists.
-    """
-    if os.path.exists(folder):
-        raise UserError(f"{folder}: exists already; choose another folder or remove it")
-    temporary = f"{folder.rstrip('/')}.tmp-{os.getpid()}"
-    os.makedirs(temporary)
-    try:
-        yield temporary
-        os.rename(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
 def save_pretrained(
     folder: str, model: Model, clip: ClipSpec, tokenizer: Any, **extra: Any
 ) -> None:
@@ -133,7 +111,8 @@ def save_pretrained(
     Raises:
         UserError: If the folder exists.
     """
-    with new_folder(folder) as temporary:
+    with new_folder(folder) as new:
+        temporary = str(new)
         save_description(temporary, model.config, clip, tokenizer, **extra)
         save_weights(temporary, model)
 

@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
         result = benchmark(args.pop("vectors"), args.pop("dim"), args.pop("clusters"), **args)
         print(format_result(result))
         if out:
-            from vatt_tf.data.manifest import write_json
+            from vatt_tf.atomic import write_json
 
             write_json(pathlib.Path(out), marked(result))
             print(f"written: {out}")

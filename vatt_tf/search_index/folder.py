@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from vatt_tf import __version__, paths
+from vatt_tf.atomic import write_json
 from vatt_tf.data.identity import SAME_FROM
 from vatt_tf.data.lock import only_job
-from vatt_tf.data.manifest import write_json
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import LISTS, OutputFolder
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vatt_tf.data.manifest import read_json, write_json
+from vatt_tf.atomic import new_file, read_json, write_json
 from vatt_tf.errors import UserError
 from vatt_tf.search_index.folder import Clips, IndexFolder
 
@@ -165,11 +165,10 @@ def update_faiss(index: IndexFolder, space: str, clips: Clips) -> None:
     if len(clips) < APPROXIMATE_FROM or _is_current(index, path):
         return
     found = build_faiss(index.vectors(space, clips))
-    temporary = path.with_name(f"{path.name}.tmp")
     # The facts go first and come last, so that they never speak of another file.
     path.with_suffix(".json").unlink(missing_ok=True)
-    _faiss().write_index(found.index, str(temporary))
-    temporary.replace(path)
+    with new_file(path) as temporary:
+        _faiss().write_index(found.index, str(temporary))
     facts = {"log_bytes": index.log_bytes, "clips": len(clips), **effort_of(found.index)}
     write_json(path.with_suffix(".json"), facts)
 

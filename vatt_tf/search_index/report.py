@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import io
-import os
 import pathlib
 
 import numpy as np
 from PIL import Image
 
 from vatt_tf import paths
+from vatt_tf.atomic import write_text
 from vatt_tf.data import media
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import PAGE_MARK
@@ -57,14 +57,10 @@ def write_page(path: pathlib.Path, found: Found) -> None:
         f"{_text(found.videos)}; {_text(space)}{_text(found.method)}.</p>{notes}"
         f"{clips}</main></body></html>\n"
     )
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, page)
     except OSError as error:
         raise UserError(f"--html={path}: cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _text(text: str) -> str:

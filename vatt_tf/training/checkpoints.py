@@ -17,6 +17,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 
 from vatt_tf import paths
+from vatt_tf.atomic import write_text
 from vatt_tf.errors import UserError
 from vatt_tf.models.io import CHECKPOINTS, model_variables, newest_checkpoint
 
@@ -144,10 +145,9 @@ class RunCheckpointManager(tf.train.CheckpointManager):
             del state.all_model_checkpoint_paths[:]
             state.all_model_checkpoint_paths.extend(map(os.path.basename, kept))
             state.model_checkpoint_path = os.path.basename(state.model_checkpoint_path)
-            temporary = os.path.join(self.directory, f".checkpoint-{os.getpid()}")
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text_format.MessageToString(state))
-            os.replace(temporary, os.path.join(self.directory, "checkpoint"))
+            write_text(
+                os.path.join(self.directory, "checkpoint"), text_format.MessageToString(state)
+            )
 
 
 def _remove_partial(folder: str) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from vatt_tf.atomic import write_text
+
 _METRICS = "metrics.jsonl"
 
 
@@ -59,10 +61,7 @@ class MetricsLog:
     def __init__(self, run_dir: str, step: int) -> None:
         self._path = os.path.join(run_dir, _METRICS)
         kept = [line for line in _lines(self._path) if line.get("step", 0) <= step]
-        temporary = f"{self._path}.tmp-{os.getpid()}"
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in kept)
-        os.replace(temporary, self._path)
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Adds a line of ``kind`` ``"train"``, ``"eval"`` or ``"alarm"``."""

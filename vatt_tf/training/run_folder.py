@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Iterator
 
 from vatt_tf import config as gin_config
+from vatt_tf.atomic import write_text
 from vatt_tf.errors import UserError
 from vatt_tf.models.io import CHECKPOINTS, PARTIAL_WEIGHTS
 from vatt_tf.output_folder import OutputFolder, listed
@@ -103,7 +104,7 @@ def start(run_dir: str, keeps_best: bool = True, same_data: bool = False) -> lis
     files.remove_temporary()
     for partial in files.path.glob(PARTIAL_WEIGHTS.format("*")):  # of a save that was killed
         partial.unlink()
-    _write(path, text)
+    write_text(path, text)
     return notes
 
 
@@ -149,7 +150,7 @@ def write_operative_config(run_dir: str) -> None:
     """Writes the values that were used, once there are any."""
     path = os.path.join(run_dir, OPERATIVE_CONFIG)
     if not os.path.exists(path):
-        _write(path, gin_config.operative_text())
+        write_text(path, gin_config.operative_text())
 
 
 @contextlib.contextmanager
@@ -184,10 +185,3 @@ def _check_same(
             "use the same, or another --run_dir"
         )
     return notes
-
-
-def _write(path: str, text: str) -> None:
-    temporary = f"{path}.tmp-{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(temporary, path)
