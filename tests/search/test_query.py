@@ -157,29 +157,9 @@ def test_without_the_model_words_can_be_searched(index, tmp_path):
     assert "--words_only" not in str(error.value)
 
 
-class Knowing:
-    """An embedder that knows two words."""
-
-    def __init__(self, embedder):
-        self._embedder = embedder
-        self.tokenizer = WordTokenizer(["<pad>", "<bos>", "<eos>", "<unk>", "bright", "dog"])
-
-    def __getattr__(self, name):
-        return getattr(self._embedder, name)
-
-
 @pytest.fixture(name="knowing")
-def make_knowing(monkeypatch):
-    from vatt_tf.search_index import models
-
-    original = models.open_model
-
-    def open_model(source, batch_size=8):
-        model = original(source, batch_size)
-        model.embedder = Knowing(model.embedder)
-        return model
-
-    monkeypatch.setattr(models, "open_model", open_model)
+def make_knowing(server):
+    server.vocabulary = ("bright", "dog")
 
 
 def test_unknown_words_are_named(index, knowing, capsys):
@@ -197,6 +177,11 @@ def test_unknown_words_are_named(index, knowing, capsys):
     assert found.unknown == ("ein", "Hund") and "captions and file names" in found.notes[0]
     assert {hit.found_by for hit in found.hits} == {"words"}
     assert found.hits[0].file == "dark.mp4"
+
+
+def test_an_earlier_export_makes_no_claim(index):
+    found = search(index, "Zebra Quagga")
+    assert found.unknown == () and found.hits and not found.notes
 
 
 def test_known_words_of_tokenizers():
