@@ -331,6 +331,20 @@ def test_unquoted_words(index, capsys):
     assert capsys.readouterr().out.startswith("ein hund\n")
 
 
+def test_words_that_begin_with_a_dash(index, capsys):
+    flags = [f"--index={index}", "--words_only"]
+    for words in (["-5 hund"], ["-5", "hund"], ["--", "-5", "hund"]):
+        assert search_command.main([*flags, *words]) == 0
+        assert capsys.readouterr().out.startswith("-5 hund\n")
+    assert search_command.main([*flags, "ein", "--", "-hund", "--top", "--"]) == 0
+    assert capsys.readouterr().out.startswith("ein -hund --top --\n")
+    with pytest.raises(SystemExit) as exit_code:
+        search_command.main([*flags, "ein", "-hund"])
+    assert exit_code.value.code == 2
+    expected = "error: unknown flag -hund (see --help; words that begin with - go behind --)\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_json(index, videos, tmp_path, capsys):
     page = tmp_path / "page.html"
     assert search_command.main([f"--index={index}", "--json", "bright", f"--html={page}"]) == 0
