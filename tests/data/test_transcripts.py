@@ -77,7 +77,7 @@ def texts(out):
     }
 
 
-def test_videos_without_captions_get_transcripts_once(videos, tmp_path):
+def test_videos_without_captions_get_transcripts_once(videos, tmp_path, capsys):
     recogniser = Stored({"talk.mp4": HEARD})
     content = command.prepare(videos, tmp_path, SMALL, transcribe=recogniser)
     assert recogniser.asked == ["music.mp4", "silent.mp4", "talk.mp4"]  # not captioned.mp4
@@ -88,6 +88,10 @@ def test_videos_without_captions_get_transcripts_once(videos, tmp_path):
         "without_speech": ["music.mp4", "silent.mp4"],
     }
     assert not content["quarantine"] and not content["warnings"]
+    command._print_summary(content, "my data")
+    printed = capsys.readouterr().out
+    assert "transcripts: 1 video by stored (en); 2 without speech\n" in printed
+    assert "searchable with '--transcripts=my data/transcripts'\n" in printed
     found = texts(tmp_path)
     assert found["sub/talk.mp4", 0.0] == ["a red ball.", "Again"]
     assert found["captioned.mp4", 0.0] == ["its own caption"]
@@ -418,7 +422,7 @@ def test_command_with_a_real_model(model, shared_dir, tmp_path, capsys):
     began = time.time_ns()
     assert command.main([*flags, "--short_side=32", "--quiet", "--jobs=2"]) == 0
     printed = capsys.readouterr().out
-    assert "transcripts: 1 videos by model-" in printed and "1 without speech" in printed
+    assert "transcripts: 1 video by model-" in printed and "1 without speech" in printed
     assert "with captions" in printed and (tmp_path / "out/tokenizer/words.txt").is_file()
     kept = tmp_path / "out/transcripts/talk.mp4.json"
     made = kept.stat().st_mtime_ns

@@ -21,6 +21,7 @@ from tests.search.test_embed_and_search import (
     make_videos,  # noqa: F401
 )
 from tests.search.test_folder import opened
+from tests.search.test_texts import transcript
 from tests.test_api import write_video
 from vatt_tf import embed as embed_command
 from vatt_tf import search as search_command
@@ -33,6 +34,7 @@ from vatt_tf.search_index import texts as texts_lib
 from vatt_tf.search_index.example import order_by_video
 from vatt_tf.search_index.folder import TEXTS, Entry
 from vatt_tf.search_index.ranking import Candidate, Moments, fuse, ranks
+from vatt_tf.search_index.sidecars import Sidecars
 from vatt_tf.serving.client import Client
 from vatt_tf.serving.client_address import answers_http
 
@@ -218,6 +220,30 @@ def test_changed_captions_of_an_unchanged_video(index, videos, server, address):
     assert search(index, "läuft", words_only=True).hits == []
 
 
+def test_transcripts_beside_shards(videos, address, tmp_path, capsys):
+    """What ``prepare --transcribe`` keeps, found again by later calls without the flag."""
+    kept, out = tmp_path / "data" / "transcripts", tmp_path / "index"
+    transcript(kept / "flash.mp4.json", "ein Blitz", size=(videos / "flash.mp4").stat().st_size)
+    flags = [f"--videos={videos}", f"--out={out}", f"--server={address}"]
+    for folder, message in [
+        (tmp_path / "absent", "no such folder"),
+        (tmp_path / "data", f"did you mean --transcripts={kept}?"),
+        (videos, "no transcript of a video. Expected <name of the video in "),
+    ]:
+        assert embed_command.main([*flags, f"--transcripts={folder}"]) == 2
+        error = capsys.readouterr().err
+        assert f"error: --transcripts={folder}: " in error and message in error
+        assert not out.exists()
+    for more in ([f"--transcripts={kept}"], []):
+        assert embed_command.main([*flags, *more]) == 0
+        assert "captions or transcripts of 1 of 3 videos are" in capsys.readouterr().out
+        assert [h.file for h in search(out, "blitz", words_only=True).hits] == ["flash.mp4"]
+    shutil.rmtree(kept)
+    assert embed_command.main(flags) == 0
+    assert f"note: {kept}: the transcripts of this index are gone" in capsys.readouterr().out
+    assert search(out, "blitz", words_only=True).hits == []
+
+
 def test_a_stopped_run_keeps_the_words(videos, address, tmp_path, monkeypatch):
     from vatt_tf.search_index import embedding
 
@@ -253,9 +279,7 @@ def test_random_index_with_gone_rows(tmp_path):
             vectors = {"vt": np.eye(3)[:2], "va": np.ones((2, 2))}
             index.add(Entry(name, 1, 1, 0, [(0.0, 1.0), (1.0, 2.0)]), vectors)
         index.mark("b.mp4", False)
-        texts_lib.update_texts(
-            tmp_path, index.entries.values(), texts_lib.Sidecars(tmp_path, leave_out=())
-        )
+        texts_lib.update_texts(tmp_path, index.entries.values(), Sidecars(tmp_path))
     (hit,) = search(tmp_path, "c", words_only=True).hits
     assert (hit.file, hit.start, hit.end, hit.missing) == ("c.mp4", 0.0, 2.0, True)
     assert search(tmp_path, "b", words_only=True).hits == []
