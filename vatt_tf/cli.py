@@ -105,7 +105,8 @@ class ArgumentParser(argparse_flags.ArgumentParser):
         fix = f"did you mean {known[near[0]]}?" if near else "see --help"
         # Suppressed while flags among words are parsed.
         free = ("*", argparse.SUPPRESS)
-        if any(action.nargs in free for action in self._get_positional_actions()):
+        may_be_words = any(action.nargs in free for action in self._get_positional_actions())
+        if may_be_words and not word.startswith("--"):
             fix += "; words that begin with - go behind --"
         return f"unknown flag {word} ({fix})"
 
