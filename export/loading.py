@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from vatt_tf import paths
 from vatt_tf.api import VattEmbedder
+from vatt_tf.data.known_words import VOCABULARY, split_known, split_words
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import NO_TEXT_TOWER, UserError
 from vatt_tf.export.versions import PROTO, SignatureInfo, read_signatures, versions_of
@@ -177,6 +178,15 @@ class ExportedModels(VattEmbedder):
     def tokenizer(strings: list[bytes]) -> np.ndarray:
         """The text model's input, UTF-8 [n]: the tokenizer is inside the graph."""
         return np.array(strings, dtype=object)
+
+    def split_known(self, text: str) -> tuple[list[str], list[str]] | None:
+        """See the base class; None also where an earlier version exported the text model."""
+        self._require("text")
+        if VOCABULARY not in self._models["text"].signatures:
+            return None
+        words = split_words(text)
+        strings = np.array([word.encode() for word in words], object)
+        return split_known(words, self._models["text"]({"text": strings}, VOCABULARY))
 
     def _tower_input(self, modality: str, window: np.ndarray) -> np.ndarray:
         """The window itself: log-mel is inside the graph as well."""

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from vatt_tf import paths
 from vatt_tf.data import audio_ops, video_ops
+from vatt_tf.data.known_words import VOCABULARY
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.export import examples
@@ -35,6 +36,7 @@ TOLERANCE = 1e-5
 # another size (its features grow to 1,200; either way it is 2e-5 to 4e-5 from float64).
 ROUNDING = 1e-3
 ROWS = 2
+_TEXT = np.array([*examples.captions(ROWS), b"", "\u00a7 \u72ac".encode()], object)
 
 Arrays = dict[str, np.ndarray]
 
@@ -58,7 +60,16 @@ def check(servable: Servable, folder: str | os.PathLike) -> float:
         answers = run(DESCRIBE, {"query": np.array([b"", b"?"], object)})["description"]
         if [json.loads(answer) for answer in answers] != [servable.description] * 2:
             raise UserError(f"the written {servable.name} model does not describe itself")
+        if servable.counts_tokens:
+            counts = run(VOCABULARY, {"text": _TEXT})
         found = [run(signature, sent) for signature, sent, _ in cases]
+    if servable.counts_tokens:
+        expected = _as_arrays(servable.tokenizer.count_tokens(tf.constant(_TEXT)))
+        if any(not np.array_equal(counts[name], value) for name, value in expected.items()):
+            raise UserError(
+                f"the written {servable.name} model counts other tokens than the trained one: "
+                "nothing was exported"
+            )
     return max(
         _largest_difference(servable, signature, read, outputs)
         for (signature, _, read), outputs in zip(cases, found, strict=True)

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 import vatt_tf
+from vatt_tf.data.known_words import VOCABULARY
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import NO_TEXT_TOWER, UserError
 from vatt_tf.evaluation.calibration import how_to_measure
@@ -49,6 +50,11 @@ class Servable:
     any_size: tuple[str, ...]
     tokenizer: Any = None
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether there is a signature ``vocabulary``."""
+        return self.name == "text"
+
     def module(self) -> tuple[tf.Module, dict[str, Any]]:
         """Traces the signatures.
 
@@ -62,6 +68,9 @@ class Servable:
         }
         query = tf.TensorSpec([None], tf.string, name="query")
         functions[DESCRIBE] = _trace([query], self._describe)
+        if self.counts_tokens:
+            text = tf.TensorSpec([None], tf.string, name="text")
+            functions[VOCABULARY] = _trace([text], self.tokenizer.count_tokens)
         module = tf.Module(self.name)
         weights = {
             id(weight): weight

@@ -10,6 +10,7 @@ import pathlib
 
 import tensorflow as tf
 
+from vatt_tf.data.known_words import VOCABULARY
 from vatt_tf.export import examples
 from vatt_tf.export.servables import DESCRIBE, Servable
 
@@ -26,8 +27,11 @@ def write(servable: Servable, folder: pathlib.Path) -> pathlib.Path:
         signature: [part.input.name for part in parts.values()]
         for signature, parts in servable.signatures.items()
     }
+    names[DESCRIBE] = ["query"]
+    if servable.counts_tokens:
+        names[VOCABULARY] = ["text"]
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature, sent in {**names, DESCRIBE: ["query"]}.items():
+        for signature, sent in names.items():
             request = predict_pb2.PredictRequest()
             request.model_spec.name = servable.name
             request.model_spec.signature_name = signature

@@ -212,6 +212,10 @@ class Client(_Base):
         """Embeds strings; see ``vatt_tf.api.VattEmbedder.embed_text`` and ``embed_video`` here."""
         return self._run(self._text(strings, space))
 
+    def split_known(self, text: str) -> tuple[list[str], list[str]] | None:
+        """Splits a text by the vocabulary; see ``vatt_tf.api.VattEmbedder.split_known``."""
+        return self._run(self._calls.split_known(text))
+
     def classify(
         self,
         source: PathLike | Sequence[PathLike] | np.ndarray,
@@ -330,6 +334,10 @@ class AsyncClient(_Base):
     ) -> np.ndarray | dict[str, np.ndarray]:
         """See ``Client.embed_text``."""
         return await self._run(self._text(strings, space))
+
+    async def split_known(self, text: str) -> tuple[list[str], list[str]] | None:
+        """See ``Client.split_known``."""
+        return await self._run(self._calls.split_known(text))
 
     async def classify(
         self,

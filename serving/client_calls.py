@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from vatt_tf.data import windows as windows_lib
+from vatt_tf.data.known_words import TOKENS, UNKNOWN, VOCABULARY, split_known, split_words
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.data.windows import Inputs, Span
 from vatt_tf.errors import UserError
@@ -168,6 +169,22 @@ class Calls:
             results[name] = value[0] if inputs.single else value
         return results if space == "all" else next(iter(results.values()))
 
+    def split_known(self, text: str) -> Steps[tuple[list[str], list[str]] | None]:
+        """Words that the served text model knows, and others; None of an earlier export."""
+        words = split_words(text)
+        if not words:
+            return [], []
+        rows = [np.array(word.encode(), object) for word in words]
+        try:
+            replies = yield from self._send("text", "text", rows, VOCABULARY)
+        except RequestError as error:
+            if error.code == "FAILED_PRECONDITION" and VOCABULARY in error.details:
+                return None  # there is no such signature
+            raise
+        parts = [reply.outputs for _, reply in replies]
+        counts = {n: np.concatenate([part[n] for part in parts]) for n in (TOKENS, UNKNOWN)}
+        return split_known(words, counts)
+
     def classify(
         self, model: str, source: Any, span: Span, rate: float | None
     ) -> Steps[Classification]:
@@ -264,7 +281,11 @@ class Calls:
             yield owners, rows
 
     def _send(
-        self, model: str, input_name: str, rows: list[np.ndarray]
+        self,
+        model: str,
+        input_name: str,
+        rows: list[np.ndarray],
+        signature: str = "serving_default",
     ) -> Steps[list[tuple[int, Reply]]]:
         """Sends rows, in smaller pieces when the server says that they are too many."""
         replies = []
@@ -272,7 +293,7 @@ class Calls:
         while begin < len(rows):
             piece = rows[begin : begin + self._limits.get(model, len(rows))]
             try:
-                reply = yield Request(model, "serving_default", {input_name: np.stack(piece)})
+                reply = yield Request(model, signature, {input_name: np.stack(piece)})
             except RequestError as error:
                 smaller = _smaller(error, len(piece))
                 if smaller is None:

@@ -1,5 +1,6 @@
 """Gin: every shipped file parses and builds; every slip ends in one helpful line."""
 
+import inspect
 import pathlib
 
 import gin
@@ -187,3 +188,42 @@ def test_the_home_folder_in_the_values_of_finetuning(monkeypatch):
     run = gin.get_configurable("finetune")()
     assert dict(run.initial_weights) == {"video": "/h/a", "audio": "b"}
     assert run.labels == "/h/l.txt" and run.data[0].path == "/h/t"
+
+
+class Thing:
+    """A value that no configurable takes."""
+
+
+def test_values_that_nothing_takes_are_one_line():
+    """Of every parameter of every configurable; an object is shown by its kind."""
+    from vatt_tf.data.sources import DataSource
+    from vatt_tf.models.config import VattConfig
+    from vatt_tf.models.settings import ClassifierSettings
+
+    needed = {
+        "train": {"data": DataSource("x"), "model": VattConfig(), "steps": 1},
+        "finetune": {"data": DataSource("x"), "model": ClassifierSettings(), "steps": 1},
+        "learning_rate": {"total_steps": 1},
+        "optimizer": {"learning_rate": 0.1},
+    }
+    tried, wrong = 0, []
+    for selector in sorted(gin.config._REGISTRY._selector_map):
+        if not selector.startswith("vatt_tf."):
+            continue
+        make, name = gin.get_configurable(selector), selector.split(".")[-1]
+        given = needed.get(name, {})
+        for parameter in inspect.signature(make).parameters:
+            if parameter in ("total_steps", "learning_rate"):  # the program gives them
+                continue
+            for value in (Thing(), [Thing()], "high"):
+                tried += 1
+                try:
+                    make(**{**given, parameter: value})
+                except UserError as error:
+                    message = str(error).split("\n  In call to configurable")[0]
+                    if " object at 0x" in message or "\n" in message:
+                        wrong.append(message)
+                except Exception as error:
+                    wrong.append(f"{name}.{parameter}={value!r}: {type(error).__name__}: {error}")
+    assert not wrong, "\n".join(wrong)
+    assert tried > 300

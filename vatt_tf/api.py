@@ -180,6 +180,22 @@ class VattEmbedder:
         rows = (iter([row]) for row in tokens)
         return self._run("text", dataclasses.replace(inputs, clips=rows), space)
 
+    def split_known(self, text: str) -> tuple[list[str], list[str]] | None:
+        """Words of a text that the model knows, and words that are not in its vocabulary.
+
+        Args:
+            text: Words with white space between, valid UTF-8.
+
+        Returns:
+            Both as they are written; None where the vocabulary is not at hand.
+
+        Raises:
+            UserError: If the model reads no text.
+        """
+        self._require("text")
+        split = getattr(self.tokenizer, "split_known", None)
+        return None if split is None else split(text)
+
     @staticmethod
     def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Cosine similarity of embeddings of one space.

@@ -73,6 +73,12 @@ class ArgumentParser(argparse_flags.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints one line and exits with code 2."""
+        # -hat is no -h with a value.
+        message = re.sub(
+            r"^argument (-\w)/\S+: ignored explicit argument '(.*)'$",
+            r"unrecognized arguments: \1\2",
+            message,
+        )
         if message.startswith("unrecognized arguments: "):
             message = self._unrecognized(message.split(": ", 1)[1])
         message = re.sub(r": expected one argument$", r": expected a value", message)
@@ -97,6 +103,11 @@ class ArgumentParser(argparse_flags.ArgumentParser):
         bare = word.lstrip("-").replace("-", "_")
         near = difflib.get_close_matches(bare, known, n=1, cutoff=_NEAR)
         fix = f"did you mean {known[near[0]]}?" if near else "see --help"
+        # Suppressed while flags among words are parsed.
+        free = ("*", argparse.SUPPRESS)
+        may_be_words = any(action.nargs in free for action in self._get_positional_actions())
+        if may_be_words and not word.startswith("--"):
+            fix += "; words that begin with - go behind --"
         return f"unknown flag {word} ({fix})"
 
 

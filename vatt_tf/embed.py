@@ -59,6 +59,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="length of a clip (default: what the model reads)",
     )
     add("--stride_seconds", type=cli.above_zero, help="from clip to clip (default: --clip_seconds)")
+    add(
+        "--transcripts",
+        type=cli.path,
+        metavar="DIR",
+        help="folder of transcripts that `prepare --transcribe` keeps (OUT/transcripts): their "
+        "words are searched where a video has no captions",
+    )
     add("--batch_size", type=cli.positive, default=8, help="clips embedded at once (default: 8)")
     add(
         "--dry_run",
@@ -83,6 +90,7 @@ def embed(
     server: str | None = None,
     clip_seconds: float | None = None,
     stride_seconds: float | None = None,
+    transcripts: str | os.PathLike | None = None,
     batch_size: int = 8,
     replace: bool = False,
     quiet: bool = False,
@@ -99,6 +107,8 @@ def embed(
         clip_seconds: Length of a clip; the model's own by default. Several windows of the model
             are averaged for a longer one.
         stride_seconds: From the start of a clip to that of the next; ``clip_seconds`` by default.
+        transcripts: Folder of the transcripts that ``prepare --transcribe`` keeps; the index
+            remembers it.
         batch_size: Clips embedded at once.
         replace: Make a new index in the place of one that was made differently.
         quiet: No progress bar and no summary.
@@ -110,7 +120,7 @@ def embed(
     Raises:
         UserError: If the videos, the model or the index cannot be used.
     """
-    from vatt_tf.search_index import embedding, folder, nearest, texts
+    from vatt_tf.search_index import embedding, folder, nearest, sidecars, texts
     from vatt_tf.search_index.models import Source, open_model
 
     source = Source.from_flags({"run_dir": run_dir, "models": models, "server": server})
@@ -118,6 +128,10 @@ def embed(
         raise UserError("no model to embed with: give --run_dir, --models or --server")
     videos, out = paths.expand(videos), paths.expand(out)
     found = embedding.find_videos(videos, leave_out=(out,))
+    if transcripts is not None:
+        transcripts = os.path.abspath(paths.expand(transcripts))
+    beside = sidecars.Sidecars(videos, (out,), transcripts)
+    beside.check_transcripts(video.name for video in found)
     model = open_model(source, batch_size)
     own = model.clip.frames / model.clip.frame_rate
     length = own if clip_seconds is None else clip_seconds
@@ -145,11 +159,11 @@ def embed(
         say=say,
     ) as index:
         waiting = embedding.waiting_videos(index, found)
-        sidecars = texts.Sidecars(videos, leave_out=(out,))
+        beside.remember(index.manifest, say)
 
         def save() -> Any:
             index.save_manifest()
-            return texts.update_texts(index.path, index.entries.values(), sidecars, say)
+            return texts.update_texts(index.path, index.entries.values(), beside, say)
 
         if not quiet:
             print(
@@ -275,7 +289,8 @@ def _print_summary(manifest: dict[str, Any], out: str | os.PathLike, covered: An
     by_example = "--video=FILE" + (" (or --audio=FILE)" if "audio" in partners else "")
     query = "words" if "text" in partners else ""
     if covered is not None:
-        print(f"  captions of {covered.captions} of {covered.videos} videos are searched too")
+        what = "captions or transcripts" if manifest.get("transcripts") else "captions"
+        print(f"  {what} of {covered.captions} of {covered.videos} videos are searched too")
         for problem in covered.problems[:10]:
             print(f"  captions not used: {problem}")
         query = (covered.example or query) if query else ""

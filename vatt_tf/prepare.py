@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import os
 import pathlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -30,7 +31,7 @@ from vatt_tf.data.manifest import MANIFEST_FORMAT, read_rows
 from vatt_tf.data.plan import Plan, PlanError, Settings, Shard
 from vatt_tf.data.progress import Progress
 from vatt_tf.data.scan import MEDIA_SUFFIXES
-from vatt_tf.data.shards_folder import ShardsFolder
+from vatt_tf.data.shards_folder import TRANSCRIPTS, ShardsFolder
 from vatt_tf.data.transcripts import Recogniser, attach_transcripts, transcript_names
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import listed
@@ -449,10 +450,12 @@ def _print_summary(content: dict[str, Any], out: str) -> None:
         )
     if spoken := content.get("transcripts"):
         print(
-            f"transcripts: {spoken['videos']} videos by {spoken['model']} "
+            f"transcripts: {count_of(spoken['videos'], 'video')} by {spoken['model']} "
             f"({', '.join(spoken['languages']) or 'no language'}); "
             f"{len(spoken['without_speech'])} without speech"
         )
+        flag = shlex.quote(f"--transcripts={out}/{TRANSCRIPTS}")
+        print(paths.shown(f"  vatt_tf.embed makes them searchable with {flag}"))
     if line := holdout.describe(content):
         print(line)
     if content["quarantine"]:

@@ -5,10 +5,11 @@ Usage::
     python -m vatt_tf.search --index=INDEX a red circle moves left
     python -m vatt_tf.search --index=INDEX --audio=FILE --top=20 --html=found.html
     python -m vatt_tf.search --index=INDEX --words_only ein Hund
+    python -m vatt_tf.search --index=INDEX -- -5 degrees
 
-Words are looked up in captions and file names too; clips that hold all of them come first. The
-query goes through the model that the index was made with; --run_dir, --models and --server name its
-place when it has moved, and --videos the place of the videos.
+Words are looked up in captions and file names too; clips that hold all of them come first. All
+behind -- is words. The query goes through the model that the index was made with; --run_dir,
+--models and --server name its place when it has moved, and --videos the place of the videos.
 """
 
 from __future__ import annotations
@@ -52,8 +53,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point: parses the flags before TensorFlow is imported; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    end = argv.index("--") if "--" in argv else len(argv)
     # Words may stand on both sides of a flag.
-    args = vars(build_parser().parse_intermixed_args(argv))
+    args = vars(build_parser().parse_intermixed_args(argv[:end]))
+    args["text"] += argv[end + 1 :]
     cli.before_tensorflow()
     page, json_wanted = args.pop("html"), args.pop("json")
     args["text"] = " ".join(args["text"]) if args["text"] else None

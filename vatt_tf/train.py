@@ -118,9 +118,9 @@ def _train(flags: argparse.Namespace, preemption: Preemption) -> int:
 
     import tensorflow as tf
 
-    from vatt_tf.training import estimate, preflight, run, run_folder
+    from vatt_tf.training import estimate, preflight, run, run_data, run_folder
     from vatt_tf.training.fingerprints import check_workers, fingerprints
-    from vatt_tf.training.kinds import configured_run
+    from vatt_tf.training.kinds import as_trained, configured_run
     from vatt_tf.training.strategy import create_strategy, wait_for_workers
 
     if flags.stop_at_step is not None and flags.stop_at_step < 1:
@@ -135,13 +135,15 @@ def _train(flags: argparse.Namespace, preemption: Preemption) -> int:
     if flags.dry_run:
         preflight.check_patches(train_config)
         print(config.config_text())
-        print(estimate.describe(train_config, strategy.num_replicas_in_sync))
+        planned, notes = as_trained(train_config, run_data.started_run(_run_dir(flags)))
+        print(estimate.describe(planned, strategy.num_replicas_in_sync))
+        for note in notes:
+            print(f"note: {note}")
         _report_unused(config.unused_bindings())
         return 0
     run_dir = _run_dir(flags)
     run_folder.check(run_dir, bool(train_config.evaluate_every))
     check_workers(strategy, fingerprints(train_config, run_dir, flags.stop_at_step))
-    print(estimate.summary(train_config, strategy.num_replicas_in_sync, run_dir), file=sys.stderr)
     step = run.run(
         train_config,
         run_dir,

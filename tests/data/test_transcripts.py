@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.util
 import json
 import math
 import os
 import sys
 import time
+import types
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ from tests.data.test_prepare import context, digests, make_video, records
 from vatt_tf import prepare as command
 from vatt_tf.data.captions import Caption, read_captions
 from vatt_tf.data.plan import PlanError, Settings
+from vatt_tf.data.sample_videos import write_video
 from vatt_tf.data.tracks import AudioTrack, MediaError
 from vatt_tf.data.transcripts import Transcript, transcript_name
 from vatt_tf.errors import UserError
@@ -77,7 +80,7 @@ def texts(out):
     }
 
 
-def test_videos_without_captions_get_transcripts_once(videos, tmp_path):
+def test_videos_without_captions_get_transcripts_once(videos, tmp_path, capsys):
     recogniser = Stored({"talk.mp4": HEARD})
     content = command.prepare(videos, tmp_path, SMALL, transcribe=recogniser)
     assert recogniser.asked == ["music.mp4", "silent.mp4", "talk.mp4"]  # not captioned.mp4
@@ -88,6 +91,10 @@ def test_videos_without_captions_get_transcripts_once(videos, tmp_path):
         "without_speech": ["music.mp4", "silent.mp4"],
     }
     assert not content["quarantine"] and not content["warnings"]
+    command._print_summary(content, "my data")
+    printed = capsys.readouterr().out
+    assert "transcripts: 1 video by stored (en); 2 without speech\n" in printed
+    assert "searchable with '--transcripts=my data/transcripts'\n" in printed
     found = texts(tmp_path)
     assert found["sub/talk.mp4", 0.0] == ["a red ball.", "Again"]
     assert found["captioned.mp4", 0.0] == ["its own caption"]
@@ -317,6 +324,84 @@ def test_long_sound_is_heard_in_pieces(tmp_path, monkeypatch):
     assert (transcript.language, transcript.language_confidence) == ("en", 0.9)
 
 
+class Multilingual:
+    """``faster_whisper.WhisperModel`` of several languages: it tells German from the sound."""
+
+    asked: list = []
+
+    def __init__(self, model, *, cpu_threads, compute_type):
+        assert os.path.isdir(model) and cpu_threads > 0 and compute_type == "auto"
+
+    def transcribe(
+        self,
+        audio,
+        language=None,
+        *,
+        temperature,
+        condition_on_previous_text,
+        word_timestamps,
+        vad_filter,
+    ):
+        assert audio.dtype == np.float32 and word_timestamps and vad_filter
+        self.asked.append(language)
+        words = [Word(0.1, 0.3, " Guten", 0.9), Word(0.3, 0.6, " Tag.", 0.8)]
+        info = types.SimpleNamespace(
+            language=language or "de", language_probability=1.0 if language else 0.83
+        )
+        return iter([Segment(words, 0.01, -0.2, 1.1)]), info
+
+
+@pytest.fixture(name="multilingual")
+def make_multilingual(tmp_path, monkeypatch):
+    """A folder of such a model, in the place of faster-whisper's own."""
+    stub, voice = (types.ModuleType(name) for name in ("faster_whisper", "faster_whisper.vad"))
+    stub.__spec__ = importlib.machinery.ModuleSpec("faster_whisper", None)
+    stub.WhisperModel = Multilingual
+    # Loud is speech.
+    voice.get_speech_timestamps = lambda samples: [{}] if np.abs(samples).max() > 0.01 else []
+    monkeypatch.setitem(sys.modules, "faster_whisper", stub)
+    monkeypatch.setitem(sys.modules, "faster_whisper.vad", voice)
+    monkeypatch.setattr(Multilingual, "asked", [])
+    (tmp_path / "small").mkdir()
+    for name in ("model.bin", "config.json"):
+        (tmp_path / "small" / name).write_bytes(b"{}")
+    return tmp_path / "small"
+
+
+def test_the_language_is_told_once_and_stands_in_the_records(multilingual, tmp_path):
+    folder, out = tmp_path / "videos", tmp_path / "out"
+    folder.mkdir()
+    loud = 0.3 * np.sin(np.arange(2 * 24_000) / 20).astype(np.float32)
+    for name, level, sound in (("talk.mp4", 200, loud), ("silent.mp4", 60, 0 * loud)):
+        write_video(folder / name, np.full((20, 32, 32, 3), level, np.uint8), sound)
+    content = command.prepare(folder, out, SMALL, transcribe=str(multilingual), tokenizers=())
+    assert content["transcripts"]["languages"] == {"de": 1}
+    assert content["transcripts"]["without_speech"] == ["silent.mp4"]
+    kept = json.loads((out / "transcripts/talk.mp4.json").read_text())
+    assert (kept["language"], kept["language_confidence"]) == ("de", 0.83)
+    silent = json.loads((out / "transcripts/silent.mp4.json").read_text())
+    assert (silent["language"], silent["language_confidence"]) == ("", None)
+    assert silent["note"] == "no speech" and silent["segments"] == []
+    assert Multilingual.asked == [None]  # nobody is asked about silence
+    spoken = next(r for r in records(out) if context(r, "video/filename") == [b"talk.mp4"])
+    assert context(spoken, "caption/string") == [b"Guten Tag."]
+    assert context(spoken, "caption/language") == [b"de"]
+    assert context(spoken, "caption/confidence") == pytest.approx([0.85])
+
+
+def test_later_pieces_are_heard_in_the_language_of_the_first_words(multilingual, tmp_path):
+    from vatt_tf.data.whisper import Whisper
+
+    sound = 0.3 * np.sin(np.arange(6 * 24_000) / 20).astype(np.float32)
+    sound[: 2 * 24_000] = 0.0
+    write_video(tmp_path / "late.mp4", np.zeros((60, 32, 32, 3), np.uint8), sound)
+    transcript = Whisper(multilingual, piece_seconds=1.5)(str(tmp_path / "late.mp4"))
+    assert Multilingual.asked[0] is None and set(Multilingual.asked[1:]) == {"de"}
+    assert (transcript.language, transcript.language_confidence) == ("de", 0.83)
+    assert {word.language for word in transcript.words} == {"de"}
+    assert transcript.words[0].start >= 1.5  # the first piece is silent
+
+
 def test_models_that_are_none(tmp_path):
     pytest.importorskip("faster_whisper")
     from vatt_tf.data.whisper import RecogniserError, Whisper
@@ -418,7 +503,7 @@ def test_command_with_a_real_model(model, shared_dir, tmp_path, capsys):
     began = time.time_ns()
     assert command.main([*flags, "--short_side=32", "--quiet", "--jobs=2"]) == 0
     printed = capsys.readouterr().out
-    assert "transcripts: 1 videos by model-" in printed and "1 without speech" in printed
+    assert "transcripts: 1 video by model-" in printed and "1 without speech" in printed
     assert "with captions" in printed and (tmp_path / "out/tokenizer/words.txt").is_file()
     kept = tmp_path / "out/transcripts/talk.mp4.json"
     made = kept.stat().st_mtime_ns

@@ -45,6 +45,14 @@ class TestAgnosticEncoder(LayerTestCase):
         together = encoder(inputs)["audio"]["features_pooled"]
         np.testing.assert_allclose(alone["audio"]["features_pooled"], together, rtol=1e-5)
 
+    def test_towers_of_some_modalities_only(self):
+        encoder = AgnosticEncoder(**self.config, modalities=["video", "text"])
+        encoder.build()
+        assert set(encoder(self.inputs())) == {"video", "text"} and not hasattr(encoder, "audio")
+        assert not any("/audio/" in weight.path for weight in encoder.weights)
+        again = AgnosticEncoder.from_config(encoder.get_config())
+        assert set(again.towers) == {"video", "text"}
+
     def test_a_tower_alone_is_the_same_class(self):
         """Fine-tuning one modality: an ordinary encoder with the variables of its part."""
         encoder, inputs = self.make(), self.inputs()

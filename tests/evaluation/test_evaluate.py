@@ -115,7 +115,7 @@ def test_prompts_that_do_not_fit_the_labels(tiny_run_dir, tiny_shards, tmp_path,
     flags = [f"--run_dir={tiny_run_dir}", f"--data={tiny_shards}", "--task=zero_shot"]
     assert evaluate.main([*flags, f"--prompts={prompts}"]) == 2
     error = capsys.readouterr().err
-    assert "without prompts: 'class 2'" in error and "does not have: 'zebra'" in error
+    assert "does not have: 'zebra'. The data has: 'class 0', 'class 1', 'class 2'" in error
 
 
 def test_results_that_cannot_be_read_are_not_overwritten(tiny_run_dir, tiny_shards, capsys):

@@ -167,3 +167,11 @@ def test_summary_of_classifiers(tmp_path, model, expected):
     summary = run_info.read_run(tmp_path).summary
     assert summary.startswith(expected)
     assert ("frames of" in summary) == ("video" in model)
+
+
+def test_summary_without_a_text_tower(tmp_path):
+    towers = {name: {"size": "tiny"} for name in ("video", "audio", "text")}
+    model = {"kind": "specific", "modalities": ["video", "audio"], **towers}
+    (tmp_path / "model.json").write_text(json.dumps({"model": model}))
+    summary = run_info.read_run(tmp_path).summary
+    assert summary == "VATT, modality-specific; video tiny, audio tiny"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sklearn.metrics import accuracy_score
 from tests.evaluation.test_retrieval import make_set, unit
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation import zero_shot
+from vatt_tf.evaluation.sections import tables
 
 VECTORS = {"cat": [1, 0, 0], "dog": [0, 1, 0], "bird": [0, 0, 1]}
 
@@ -71,8 +73,9 @@ def test_missing_and_non_utf8_prompts(tmp_path):
 
 def test_labels_are_matched_by_name():
     prompts = {"Black Cat": ["x"], "dog": ["y"]}
-    assert zero_shot.match_labels(prompts, ["dog", "black_cat"]) == ["dog", "Black Cat"]
-    with pytest.raises(UserError, match="without prompts: 'bird'.*not have: 'dog'.*The data has"):
+    matched = zero_shot.match_labels(prompts, ["dog", "black_cat", "bird"])
+    assert list(matched.items()) == [("dog", "dog"), ("black_cat", "Black Cat")]
+    with pytest.raises(UserError, match="does not have: 'dog'. The data has: 'cat', 'bird'"):
         zero_shot.match_labels({"cat": ["x"], "dog": ["y"]}, ["cat", "bird"])
     with pytest.raises(UserError, match="name one class twice"):
         zero_shot.match_labels({"cat": ["x"], "CAT": ["y"]}, ["cat"])
@@ -102,6 +105,29 @@ def test_accuracy_against_scikit_learn():
     # Without prompts the label names are the prompts.
     default = zero_shot.zero_shot_metrics(clips, FakeModel(), tokenizer)
     assert default["top1"] == pytest.approx(block["top1"])
+
+
+def test_prompts_of_some_classes():
+    """Evaluated is what is named; the rest is counted."""
+    video = unit(np.array([VECTORS[name] for name in ("bird", "cat", "dog", "dog")]))
+    clips = make_set({"vt": {"video": video, "text": video}}, ["c"] * 4, [0, 1, 2, 2])
+    clips.label_text = ["bird", "cat", "dog", "dog"]
+    prompts = {"CAT": ["cat"], "bird": ["bird"]}
+    block = zero_shot.zero_shot_metrics(clips, FakeModel(), tokenizer, prompts=prompts)
+    assert block["classes"] == 2 and block["pool_size"] == 2 and block["clips"] == 4
+    assert block["top1"] == 1.0 and block["chance"]["top1"] == 0.5
+    assert block["left_out"] == {"classes": ["dog"], "clips": 2}
+    assert list(block["per_class"]) == list(block["prompts"]) == ["bird", "cat"]
+    printed = zero_shot.format_zero_shot(block)
+    assert "2 clips with a label, 2 classes\n" in printed
+    assert "\nthe prompts do not name 'dog': 2 clips of these classes left out\n" in printed
+    page = tables.zero_shot(types.SimpleNamespace(results={"zero_shot": block}))
+    assert "The prompts do not name dog; 2 clips of these classes left out." in page
+    clips.label_text = ["dog"] * 4
+    with pytest.raises(UserError, match="no clip has one of the classes.*: 'bird', 'cat'"):
+        zero_shot.zero_shot_metrics(
+            clips, FakeModel(), tokenizer, labels=["bird", "cat", "dog"], prompts=prompts
+        )
 
 
 def test_data_that_cannot_be_classified():

@@ -27,6 +27,10 @@ def test_prints_the_signatures(weights_folder, tmp_path, capsys):
         "describe",
         "<- query string [?]",
         "-> description string [?]",
+        "vocabulary",
+        "<- text string [?]",
+        "-> tokens int32 [?]",
+        "-> unknown int32 [?]",
     ]
 
 

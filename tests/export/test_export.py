@@ -54,6 +54,10 @@ def test_signatures(exported_models):
         ("audio", "describe"): described,
         ("text", "serving_default"): ({"text": "string [?]"}, text | features),
         ("text", "describe"): described,
+        ("text", "vocabulary"): (
+            {"text": "string [?]"},
+            {"tokens": "int32 [?]", "unknown": "int32 [?]"},
+        ),
     }
 
 

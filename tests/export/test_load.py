@@ -59,6 +59,17 @@ def test_embed_text(models, embedder):
     assert models.embed_text("piano").shape == (8,)
 
 
+def test_words_are_split_by_the_vocabulary(models, embedder):
+    text = "A red, circle -- ein Hund ein \u72ac"
+    found = models.split_known(text)
+    assert found == embedder.split_known(text)
+    assert found == (["A", "red", "circle"], ["ein", "Hund", "\u72ac"])
+    assert models.split_known(" ") == ([], [])
+    older = copy.copy(models.text)
+    older.signatures = {n: s for n, s in older.signatures.items() if n != "vocabulary"}
+    assert ExportedModels({"text": older}).split_known(text) is None
+
+
 def test_windows_of_a_longer_clip(models):
     frames = examples.frames(1, (3 * CLIP.frames, CLIP.height, CLIP.width))[0]
     windows = models.embed_video(frames.reshape(3, CLIP.frames, CLIP.height, CLIP.width, 3))
@@ -94,7 +105,7 @@ def test_mixed_weights(models):
 @pytest.mark.parametrize(
     ("inputs", "signature", "message"),
     [
-        ({"text": np.array([b"a"], object)}, "zzz", "this model has serving_default, describe"),
+        ({"text": np.array([b"a"], object)}, "zzz", "this model has .*, vocabulary"),
         ({"words": np.array([b"a"], object)}, "serving_default", "takes text, found words"),
         ({}, "serving_default", "takes text, found nothing"),
         ({"text": np.zeros(2, np.float32)}, "serving_default", "text is float32, expected string"),

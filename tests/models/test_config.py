@@ -37,7 +37,11 @@ def test_defaults_are_bbs_at_the_paper_sizes():
     assert config.audio.input_shape == (153_600, 1)
 
 
-@pytest.mark.parametrize("make", [VattConfig, tiny.specific, tiny.agnostic])
+def agnostic_of_two() -> VattConfig:
+    return tiny.agnostic().with_modalities(["video", "text"])
+
+
+@pytest.mark.parametrize("make", [VattConfig, tiny.specific, tiny.agnostic, agnostic_of_two])
 def test_json_round_trip(make):
     config = make()
     text = json.dumps(config.to_dict())

@@ -278,8 +278,13 @@ def test_the_same_through_a_run_savedmodels_and_a_server(
             opened = open_index(out)
             vectors.append([opened.vectors(s, opened.clips()) for s in sorted(opened.spaces)])
             # It is the same model, so that any index can be asked through the server.
-            hits.append(search(out, "caption number 1", server=sources["server"]).hits)
             scored.append(search(out, "a red circle"))
+            hits.append(search(out, "a red circle", server=sources["server"]).hits)
+            # Each of them knows the vocabulary.
+            found = search(out, "red Zebra, circle -- Quagga!")
+            assert found.unknown == ("Zebra", "Quagga") and not found.notes
+            with pytest.raises(UserError, match="^not in this model's vocabulary: Zebra; nor does"):
+                search(out, "Zebra")
         embed(source_videos, tmp_path / "run_dir", quiet=True, clip_seconds=1.0, server=where)
         by_sound = search(tmp_path / "run_dir", audio=source_videos / "flash.mp4")
     for other in vectors[1:]:

@@ -21,6 +21,7 @@ from tests.search.test_embed_and_search import (
     make_videos,  # noqa: F401
 )
 from tests.search.test_folder import opened
+from tests.search.test_texts import transcript
 from tests.test_api import write_video
 from vatt_tf import embed as embed_command
 from vatt_tf import search as search_command
@@ -33,6 +34,7 @@ from vatt_tf.search_index import texts as texts_lib
 from vatt_tf.search_index.example import order_by_video
 from vatt_tf.search_index.folder import TEXTS, Entry
 from vatt_tf.search_index.ranking import Candidate, Moments, fuse, ranks
+from vatt_tf.search_index.sidecars import Sidecars
 from vatt_tf.serving.client import Client
 from vatt_tf.serving.client_address import answers_http
 
@@ -157,29 +159,9 @@ def test_without_the_model_words_can_be_searched(index, tmp_path):
     assert "--words_only" not in str(error.value)
 
 
-class Knowing:
-    """An embedder that knows two words."""
-
-    def __init__(self, embedder):
-        self._embedder = embedder
-        self.tokenizer = WordTokenizer(["<pad>", "<bos>", "<eos>", "<unk>", "bright", "dog"])
-
-    def __getattr__(self, name):
-        return getattr(self._embedder, name)
-
-
 @pytest.fixture(name="knowing")
-def make_knowing(monkeypatch):
-    from vatt_tf.search_index import models
-
-    original = models.open_model
-
-    def open_model(source, batch_size=8):
-        model = original(source, batch_size)
-        model.embedder = Knowing(model.embedder)
-        return model
-
-    monkeypatch.setattr(models, "open_model", open_model)
+def make_knowing(server):
+    server.vocabulary = ("bright", "dog")
 
 
 def test_unknown_words_are_named(index, knowing, capsys):
@@ -197,6 +179,11 @@ def test_unknown_words_are_named(index, knowing, capsys):
     assert found.unknown == ("ein", "Hund") and "captions and file names" in found.notes[0]
     assert {hit.found_by for hit in found.hits} == {"words"}
     assert found.hits[0].file == "dark.mp4"
+
+
+def test_an_earlier_export_makes_no_claim(index):
+    found = search(index, "Zebra Quagga")
+    assert found.unknown == () and found.hits and not found.notes
 
 
 def test_known_words_of_tokenizers():
@@ -231,6 +218,30 @@ def test_changed_captions_of_an_unchanged_video(index, videos, server, address):
     assert not [rows for _, signature, rows in server.seen if signature != "describe"]
     assert [h.file for h in search(index, "katze", words_only=True).hits] == ["dark.mp4"]
     assert search(index, "läuft", words_only=True).hits == []
+
+
+def test_transcripts_beside_shards(videos, address, tmp_path, capsys):
+    """What ``prepare --transcribe`` keeps, found again by later calls without the flag."""
+    kept, out = tmp_path / "data" / "transcripts", tmp_path / "index"
+    transcript(kept / "flash.mp4.json", "ein Blitz", size=(videos / "flash.mp4").stat().st_size)
+    flags = [f"--videos={videos}", f"--out={out}", f"--server={address}"]
+    for folder, message in [
+        (tmp_path / "absent", "no such folder"),
+        (tmp_path / "data", f"did you mean --transcripts={kept}?"),
+        (videos, "no transcript of a video. Expected <name of the video in "),
+    ]:
+        assert embed_command.main([*flags, f"--transcripts={folder}"]) == 2
+        error = capsys.readouterr().err
+        assert f"error: --transcripts={folder}: " in error and message in error
+        assert not out.exists()
+    for more in ([f"--transcripts={kept}"], []):
+        assert embed_command.main([*flags, *more]) == 0
+        assert "captions or transcripts of 1 of 3 videos are" in capsys.readouterr().out
+        assert [h.file for h in search(out, "blitz", words_only=True).hits] == ["flash.mp4"]
+    shutil.rmtree(kept)
+    assert embed_command.main(flags) == 0
+    assert f"note: {kept}: the transcripts of this index are gone" in capsys.readouterr().out
+    assert search(out, "blitz", words_only=True).hits == []
 
 
 def test_a_stopped_run_keeps_the_words(videos, address, tmp_path, monkeypatch):
@@ -268,9 +279,7 @@ def test_random_index_with_gone_rows(tmp_path):
             vectors = {"vt": np.eye(3)[:2], "va": np.ones((2, 2))}
             index.add(Entry(name, 1, 1, 0, [(0.0, 1.0), (1.0, 2.0)]), vectors)
         index.mark("b.mp4", False)
-        texts_lib.update_texts(
-            tmp_path, index.entries.values(), texts_lib.Sidecars(tmp_path, leave_out=())
-        )
+        texts_lib.update_texts(tmp_path, index.entries.values(), Sidecars(tmp_path))
     (hit,) = search(tmp_path, "c", words_only=True).hits
     assert (hit.file, hit.start, hit.end, hit.missing) == ("c.mp4", 0.0, 2.0, True)
     assert search(tmp_path, "b", words_only=True).hits == []
@@ -344,6 +353,20 @@ def test_unquoted_words(index, capsys):
         assert capsys.readouterr().out.startswith("ein hund\n  best 2 moments of 7 clips, words of")
     assert search_command.main(["ein", f"--index={index}", "hund", "--words_only"]) == 0
     assert capsys.readouterr().out.startswith("ein hund\n")
+
+
+def test_words_that_begin_with_a_dash(index, capsys):
+    flags = [f"--index={index}", "--words_only"]
+    for words in (["-5 hund"], ["-5", "hund"], ["--", "-5", "hund"]):
+        assert search_command.main([*flags, *words]) == 0
+        assert capsys.readouterr().out.startswith("-5 hund\n")
+    assert search_command.main([*flags, "ein", "--", "-hund", "--top", "--"]) == 0
+    assert capsys.readouterr().out.startswith("ein -hund --top --\n")
+    with pytest.raises(SystemExit) as exit_code:
+        search_command.main([*flags, "ein", "-hund"])
+    assert exit_code.value.code == 2
+    expected = "error: unknown flag -hund (see --help; words that begin with - go behind --)\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_json(index, videos, tmp_path, capsys):

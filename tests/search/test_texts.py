@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 import math
 import os
 import random
@@ -14,10 +15,12 @@ import pytest
 
 from vatt_tf.data.captions import Caption, read_captions
 from vatt_tf.errors import UserError
+from vatt_tf.search_index import sidecars as sidecars_lib
 from vatt_tf.search_index import texts as texts_lib
 from vatt_tf.search_index.folder import TEXTS, Entry
+from vatt_tf.search_index.sidecars import Sidecars, clip_texts
 from vatt_tf.search_index.sqlite import sqlite3
-from vatt_tf.search_index.texts import Sidecars, clip_texts, open_texts, update_texts
+from vatt_tf.search_index.texts import open_texts, update_texts
 from vatt_tf.search_index.words import MAX_TERMS, fold, terms, tokens
 
 
@@ -168,12 +171,22 @@ def test_clips_get_the_captions_that_overlap_them():
             {c.text for c in many if (c.start < e and c.end > s) or s <= c.start == c.end < e}
             for s, e in spans
         ]
+        for c in many:  # in no clip: the nearest one
+            if not any(c.text in clip for clip in plain):
+                gaps = [max(s - c.end, c.start - e) for s, e in spans]
+                plain[gaps.index(min(gaps))].add(c.text)
         assert [set(text.split()) for text in clip_texts(many, spans)] == plain
+
+
+def test_a_caption_in_no_clip_belongs_to_the_nearest():
+    captions = [Caption(s, e, f"w{s}") for s, e in ((0, 1), (3, 4), (6, 7), (11, 12), (90, 99))]
+    clips = [(1.5, 2.5), (5.0, 6.0), (9.0, 10.0)]
+    assert clip_texts(captions, clips) == ["w0 w3", "w6", "w11 w90"]
 
 
 def test_a_transcript_without_times_is_bounded():
     whole = [Caption(-math.inf, math.inf, "word " * 100_000)]
-    assert all(len(t) <= texts_lib.CHARACTERS for t in clip_texts(whole, [(0, 1)] * 3))
+    assert all(len(t) <= sidecars_lib.CHARACTERS for t in clip_texts(whole, [(0, 1)] * 3))
 
 
 def test_names_are_searched(tmp_path, videos):
@@ -216,10 +229,44 @@ def test_changes_are_followed(tmp_path, videos):
     assert rows(opened, "zwei") == [] and rows(opened, "three") == [2]
 
 
+def transcript(path, *texts, size=1):
+    """As ``prepare --transcribe`` writes it."""
+    said = [{"start": n, "end": n + 1, "text": text} for n, text in enumerate(texts)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"format": 1, "video": {"size": size, "changed": 0}, "segments": said}
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_transcripts_are_searched_where_there_are_no_captions(tmp_path, videos):
+    entries = write(videos, {"1.mp4": "written"})
+    times = [(0.0, 1.0), (1.0, 2.0)]
+    entries += [Entry(name, 1, 1, 1 + 2 * n, times) for n, name in
+                enumerate(("sub/2.mp4", "3.mp4", "4.mp4", "5.mp4"))]  # fmt: skip
+    kept = tmp_path / "data" / "transcripts"
+    transcript(kept / "1.mp4.json", "heard")
+    transcript(kept / "sub" / "2.mp4.json", "eine Möwe", "schreit")
+    transcript(kept / "3.mp4.json")  # silence
+    transcript(kept / "4.mp4.json", "older", size=2)
+    (kept / "5.mp4.json").write_text("{}")
+
+    def update(folder):
+        return update_texts(tmp_path, entries, Sidecars(videos, (), folder)), open_texts(tmp_path)
+
+    covered, opened = update(kept)
+    found = [rows(opened, word) for word in ("written", "heard", "mowe", "schreit", "older")]
+    assert found == [[0], [], [1], [2], []]
+    assert (covered.videos, covered.captions) == (5, 2)
+    other, damaged = covered.problems
+    assert "4.mp4.json: made of a video of 2 bytes, which now has 1; run prepare" in other
+    assert "5.mp4.json: no transcript that prepare --transcribe wrote" in damaged
+    _, opened = update(None)
+    assert rows(opened, "mowe") == []
+
+
 def test_nothing_is_read_twice(tmp_path, videos, monkeypatch):
     entries = write(videos, {"1.mp4": "one", "2.mp4": "two"})
     read = []
-    monkeypatch.setattr(texts_lib, "read_captions", lambda p: read.append(p) or read_captions(p))
+    monkeypatch.setattr(sidecars_lib, "read_captions", lambda p: read.append(p) or read_captions(p))
     for _ in range(2):
         update_texts(tmp_path, entries, Sidecars(videos))
     assert len(read) == 2

@@ -62,6 +62,7 @@ class FakeServer(prediction_service_pb2_grpc.PredictionServiceServicer):
     content: bool = False  # tensor_content instead of typed fields
     classes: int = 2
     calibration: dict | None = None  # of cosines, as an export carries it
+    vocabulary: tuple[str, ...] | None = None  # None: exported before it was a signature
     failures: list = dataclasses.field(default_factory=list)
     seen: list = dataclasses.field(default_factory=list)
     on_predict = None
@@ -80,20 +81,28 @@ class FakeServer(prediction_service_pb2_grpc.PredictionServiceServicer):
         self.seen.append((spec.name, spec.signature_name, rows))
         if spec.signature_name == "describe":
             outputs = {"description": np.array([self._describe(spec.name)], object)}
+        elif spec.signature_name == "vocabulary" and self.vocabulary is None:
+            context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                'Serving signature key "vocabulary" not found.',
+            )
         else:
             if rows > self.max_rows:
                 context.abort(
                     grpc.StatusCode.INVALID_ARGUMENT,
                     f"Task size {rows} is larger than maximum input batch size {self.max_rows}",
                 )
-            outputs = self._run(spec.name, inputs)
+            if spec.signature_name == "vocabulary":
+                outputs = self._count_tokens(inputs["text"])
+            else:
+                outputs = self._run(spec.name, inputs)
             if self.on_predict is not None:
                 self.on_predict()
         response = predict_pb2.PredictResponse()
         response.model_spec.name = spec.name
         response.model_spec.version.value = self.version
         for name, value in outputs.items():
-            if self.content or value.dtype == object:
+            if self.content or value.dtype != np.float32:
                 response.outputs[name].CopyFrom(tf.make_tensor_proto(value))
             else:
                 proto = response.outputs[name]
@@ -118,6 +127,13 @@ class FakeServer(prediction_service_pb2_grpc.PredictionServiceServicer):
                 **more,
             }
         ).encode()
+
+    def _count_tokens(self, strings: np.ndarray) -> dict[str, np.ndarray]:
+        words = [string.decode().strip(",.!?-").lower() for string in strings]
+        return {
+            "tokens": np.array([bool(word) for word in words], np.int32),
+            "unknown": np.array([word not in self.vocabulary for word in words], np.int32),
+        }
 
     def _run(self, name: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if name == "video":

@@ -259,6 +259,19 @@ def test_models_that_are_not_there(client, server):
         Client(f"localhost:{server.port}").describe("text")
 
 
+def test_words_are_split_by_the_vocabulary(client, server):
+    assert client.split_known("red Hund") is None  # of an earlier export
+    server.vocabulary, server.max_rows = ("red", "circle"), 2
+    assert client.split_known("Red, circle -- Hund red Hund!") == (
+        ["Red", "circle", "red"],
+        ["Hund"],
+    )
+    assert client.split_known("  ") == ([], [])
+    server.failures = [(grpc.StatusCode.FAILED_PRECONDITION, "something else")]
+    with pytest.raises(RequestError, match="something else"):
+        client.split_known("red")
+
+
 FRAMES = frames_of(range(4))
 
 
@@ -306,6 +319,7 @@ def test_classify(client, server):
 
 def test_async_client_gives_the_same(client, server, videos):
     server.failures = [(UNAVAILABLE, "starting")] * 2
+    server.vocabulary = ("red",)
     clip = frames_of([10, 20, 30, 40], (16, 16))
     path = videos / "bright.mp4"
 
@@ -317,6 +331,7 @@ def test_async_client_gives_the_same(client, server, videos):
                 other.embed_audio(path),
                 other.classify(clip),
                 other.describe("video"),
+                other.split_known("red"),
             )
             with pytest.raises(RequestError, match="NOT_FOUND"):
                 await other.classify(clip, model="absent")
@@ -324,12 +339,13 @@ def test_async_client_gives_the_same(client, server, videos):
                 await other.embed_video("absent.mp4")
             return found
 
-    texts, videos_found, sound, classes, description = asyncio.run(ask())
+    texts, videos_found, sound, classes, description, known = asyncio.run(ask())
     close(texts, client.embed_text(["a", "b"]))
     close(videos_found, client.embed_video([path, path], space="audio"))
     close(sound, client.embed_audio(path))
     close(classes.logits, client.classify(clip).logits)
     assert description == client.describe("video")
+    assert known == client.split_known("red") == (["red"], [])
 
 
 def test_command_line(server, videos, tmp_path, capsys):

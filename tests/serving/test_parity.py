@@ -31,6 +31,7 @@ SIGNATURES = [
     ("audio", "encoded", "audio_bytes"),
     ("text", "serving_default", "text"),
     ("text", "describe", "query"),
+    ("text", "vocabulary", "text"),
     ("classifier", "serving_default", "frames"),
     ("classifier", "encoded", "frames_bytes"),
 ]

@@ -1,7 +1,9 @@
 """A run has the towers that its clips can train, and nothing uses one that it has not."""
 
+import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,14 +15,17 @@ from tests.conftest import CHECKOUT
 from tests.data.test_prepare import make_video
 from tests.training.conftest import GIN, SIZES, write_counted_shards
 from tests.training.test_run import command, lines
-from vatt_tf import config, load
+from vatt_tf import config, load, train
 from vatt_tf.errors import UserError
 from vatt_tf.evaluate import evaluate
 from vatt_tf.evaluation.tasks import at_random_weights
 from vatt_tf.export import __main__ as export_command
 from vatt_tf.export import export_models
 from vatt_tf.export import load as load_exports
-from vatt_tf.models.io import load_pretrained
+from vatt_tf.models.flops import step_flops
+from vatt_tf.models.io import load_pretrained, save_pretrained
+from vatt_tf.models.vatt import build_vatt, parameter_counts
+from vatt_tf.training.kinds import configured_run, make_task
 
 
 def description(run_dir):
@@ -118,23 +123,82 @@ def test_held_out_clips_without_sound_are_refused_before_the_first_step(tmp_path
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    "bindings, message",
-    [
-        (["vatt.kind='agnostic'"], "the agnostic model shares one Transformer"),
-        (["contrastive_loss.video_audio=0.0"], "the configured run learns from nothing else"),
-    ],
-)
-def test_what_cannot_do_without_captions(captionless, tmp_path, capsys, bindings, message):
-    gin = captionless / "run.gin"
-    if "agnostic" in bindings[0]:
-        text = gin.read_text()
-        sizes = ("num_layers", "d_model", "num_heads", "d_ff", "d_kv")
-        kept = [line for line in text.splitlines() if not any(f".{s} " in line for s in sizes)]
-        gin = tmp_path / "agnostic.gin"
-        gin.write_text("\n".join(kept))
-    assert command(gin, tmp_path / "run", *bindings) == 2
-    assert message in capsys.readouterr().err
+def test_what_cannot_do_without_captions(captionless, tmp_path, capsys):
+    bindings = ["contrastive_loss.video_audio=0.0"]
+    assert command(captionless / "run.gin", tmp_path / "run", *bindings) == 2
+    assert "the configured run learns from nothing else" in capsys.readouterr().err
+
+
+def test_an_agnostic_model_shares_its_transformer_between_two(captionless, tmp_path, capsys):
+    text = (captionless / "run.gin").read_text()
+    own = [line for line in SIZES.splitlines() if line.startswith("video_tower")]
+    shared = "\n".join(own).replace("video_tower", "agnostic_tower")
+    (tmp_path / "agnostic.gin").write_text(text.replace(SIZES, shared))
+    bindings = ["vatt.kind='agnostic'", "agnostic_tower.post_projection=8", "STEPS=1"]
+    bindings += ["train.evaluate_every=0"]
+    assert command(tmp_path / "agnostic.gin", tmp_path / "run", *bindings) == 0
+    printed = capsys.readouterr().err
+    found = description(tmp_path / "run")
+    assert found["model"]["modalities"] == ["video", "audio"] and found["tokenizer"] is None
+    model, _, _ = load_pretrained(str(tmp_path / "run"))
+    expected = step_flops(model.config, 4, texts=2)["total"]
+    assert flops_of_step(printed) == pytest.approx(expected, rel=0.01)
+    assert not any("text" in weight.path for weight in model.weights)
+    assert model.tower("audio").transformer is model.tower("video").transformer
+
+
+def flops_of_step(text):
+    """``404 kFLOP`` of ``--dry_run`` and of the line at the start of a run."""
+    number, unit = re.search(r"([\d.]+) ([kM])FLOP (?:a step|\()", text).groups()
+    return float(number) * {"k": 1e3, "M": 1e6}[unit]
+
+
+def test_costs_are_those_of_the_towers_that_exist(captionless, tmp_path, capsys):
+    flags = [f"--gin_file={captionless / 'run.gin'}", f"--run_dir={tmp_path / 'run'}", "--dry_run"]
+    assert train.main(flags) == 0
+    planned = capsys.readouterr().out
+    config.clear()
+    model, _, _ = load_pretrained(str(captionless / "run"))
+    assert f"{parameter_counts(model)['total']:,} parameters" in planned
+    step = next(line for line in planned.splitlines() if line.startswith("step "))
+    assert "video" in step and "audio" in step and "text" not in step
+    assert "note: no clip of" in planned and not (tmp_path / "run").exists()
+    expected = step_flops(model.config, 4, texts=2)["total"]
+    assert flops_of_step(planned) == pytest.approx(expected, rel=0.01)
+    # Without the data nobody can tell.
+    flags.append(f"--gin_bindings=TRAIN_DATA='{tmp_path}/absent'")
+    assert train.main(flags) == 0
+    planned = capsys.readouterr().out
+    assert "text" in planned and "absent: all configured towers are counted" in planned
+
+
+@pytest.mark.parametrize("head", ["fac", "shared"])
+def test_a_text_tower_joins_trained_ones(captionless, tmp_path, capsys, head):
+    """Weights of a run without captions, on clips that have some."""
+    weights = captionless / "run"
+    if head == "shared":
+        model, clip, _ = load_pretrained(str(weights))
+        kind = dataclasses.replace(model.config.head, kind="shared", vat_dim=8)
+        model = build_vatt(dataclasses.replace(model.config, head=kind))
+        weights = tmp_path / "weights"
+        save_pretrained(str(weights), model, clip, None)
+    bindings = [f"train.initial_weights='{weights}'", f"common_space.kind='{head}'"]
+    path = written(tmp_path, captions=True)
+    config.import_configurables()
+    config.parse([str(path)], [*bindings, "common_space.vat_dim=8"])
+    task = make_task(configured_run())
+    model = task.model()
+    printed = capsys.readouterr().out
+    rest = ", and so do the common spaces" if head == "fac" else ""
+    assert f"{weights}: has no text tower: it starts from random weights{rest}\n" in printed
+    assert model.config.modalities == ("video", "audio", "text") and task.tokenizer is not None
+    source, _, _ = load_pretrained(str(weights))
+    trained = {weight.path: weight for weight in source.weights}
+    parts = [model.tower("video"), model.tower("audio")]
+    parts += [model.head.video_to_vat] if head == "shared" else []
+    for part in parts:
+        for weight in part.weights:
+            np.testing.assert_array_equal(weight, trained[weight.path], err_msg=weight.path)
 
 
 def test_the_report_begins_with_what_the_model_can_do(captionless, tmp_path, capsys):

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from vatt_tf.data import audio_ops, video_ops
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.errors import UserError
+from vatt_tf.errors import UserError, is_number, value_text
 
 CROPS = ("inception", "vgg", "random", "center")
 
@@ -69,7 +69,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         if self.crop not in CROPS:
             raise UserError(
-                f"augmentation.crop is {self.crop!r}; expected one of {', '.join(CROPS)}"
+                f"augmentation.crop is {value_text(self.crop)}; expected one of {', '.join(CROPS)}"
             )
         # Name of the field -> largest value.
         limits = {"max_aspect": np.inf, "min_aspect": np.inf, "audio_noise": np.inf, "hue": 0.5}
@@ -77,9 +77,10 @@ class Augmentation:
             value, limit = getattr(self, field.name), limits.get(field.name, 1.0)
             if field.name == "crop":
                 continue
-            if isinstance(value, bool | str) or not 0 <= value <= limit:
+            if not is_number(value) or not 0 <= value <= limit:
                 raise UserError(
-                    f"augmentation.{field.name} is {value!r}; expected a number from 0 to {limit}"
+                    f"augmentation.{field.name} is {value_text(value)}; expected a number from 0 "
+                    f"to {limit}"
                 )
         for low, high in (("min_area", "max_area"), ("min_aspect", "max_aspect")):
             if not 0 < getattr(self, low) <= getattr(self, high):

@@ -137,7 +137,8 @@ class DamageLog:
             return [{**e, "record": int(e["record"]), "file": str(e["file"])} for e in entries]
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(
-                f"{self._path} is no list of damaged records ({error!r}): delete it"
+                f"{self._path} is no list of damaged records ({type(error).__name__}: "
+                f"{error}): delete it"
             ) from error
 
     def _write(self) -> None:

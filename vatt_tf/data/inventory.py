@@ -129,7 +129,8 @@ def _read_table(file: str) -> dict[str, list[tuple]]:
                 table[os.path.basename(row["shard"])].append(entry)
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path} is damaged ({error!r}): run `python -m vatt_tf.prepare` again, or delete it "
+            f"{path} is damaged ({type(error).__name__}: {error}): run "
+            "`python -m vatt_tf.prepare` again, or delete it "
             "to have the records read instead"
         ) from error
     return table

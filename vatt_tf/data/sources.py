@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from vatt_tf import paths
-from vatt_tf.errors import UserError
+from vatt_tf.errors import UserError, value_text
 
 HOW_TO_MAKE_SHARDS = (
     "make shards with `python -m vatt_tf.prepare --sample --out=data/sample` (a sample set) or "
@@ -69,19 +69,23 @@ class DataSource:
         if isinstance(self.path, os.PathLike):
             object.__setattr__(self, "path", os.fspath(self.path))
         elif isinstance(self.path, Sequence) and not isinstance(self.path, str):
-            object.__setattr__(self, "path", tuple(os.fspath(p) for p in self.path))
-        paths.expand_fields(self, "path")
-        if not self.path or not isinstance(self.path, str | tuple):
+            parts = tuple(os.fspath(p) if isinstance(p, os.PathLike) else p for p in self.path)
+            object.__setattr__(self, "path", parts)
+        parts = self.path if isinstance(self.path, tuple) else (self.path,)
+        if not self.path or not all(isinstance(part, str) for part in parts):
             raise UserError(
-                f"data_source.path is {self.path!r}; expected a folder or glob of shards: "
-                f"{HOW_TO_MAKE_SHARDS}"
+                f"data_source.path is {value_text(self.path)}; expected a folder or glob of "
+                f"shards: {HOW_TO_MAKE_SHARDS}"
             )
+        paths.expand_fields(self, "path")
         for name in ("weight", "frame_rate", "sample_rate"):
             value = getattr(self, name)
             if value is None and name != "weight":
                 continue
             if not isinstance(value, int | float) or not 0 < value < float("inf"):
-                raise UserError(f"data_source.{name} is {value!r}; expected a positive number")
+                raise UserError(
+                    f"data_source.{name} is {value_text(value)}; expected a positive number"
+                )
 
 
 Sources = DataSource | str | os.PathLike | Sequence[DataSource | str | os.PathLike]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import string
 from collections.abc import Sequence
 
 import tensorflow as tf
 
 from vatt_tf import paths
 from vatt_tf.atomic import write_bytes
+from vatt_tf.data.known_words import TOKENS, UNKNOWN, split_known, split_words
 from vatt_tf.data.stop_words import STOP_WORDS
 from vatt_tf.data.vocabulary import (
     FILE_NAMES,
@@ -38,7 +38,6 @@ __all__ = [
 ]
 
 _WORDPIECE_PAD, _WORDPIECE_UNKNOWN = "[PAD]", "[UNK]"
-_PUNCTUATION = string.punctuation + "\u2019\u201c\u201d\u201e\u3001\u3002\uff01\uff1f"
 
 
 class Tokenizer(tf.Module):
@@ -69,37 +68,36 @@ class Tokenizer(tf.Module):
             int32 ``[..., max_tokens]``; 0 is padding.
         """
         strings = tf.convert_to_tensor(strings, tf.string)
-        flat = tf.strings.unicode_transcode(
-            tf.reshape(strings, [-1]), "UTF-8", "UTF-8", replacement_char=32
-        )
-        tokens = self._tokens(flat)[:, : self.max_tokens]
+        tokens = self._tokens(_valid(tf.reshape(strings, [-1])))[:, : self.max_tokens]
         tokens = tokens.to_tensor(default_value=0, shape=[None, self.max_tokens])
         shape = tf.concat([tf.shape(strings), [self.max_tokens]], 0)
         tokens = tf.reshape(tf.cast(tokens, tf.int32), shape)
         return tf.ensure_shape(tokens, strings.shape.concatenate([self.max_tokens]))
 
+    def count_tokens(self, strings: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Counts the tokens of strings before they are cropped.
+
+        Args:
+            strings: String ``[n]``.
+
+        Returns:
+            int32 ``[n]``: ``tokens``, and ``unknown``, those that the vocabulary does not have.
+        """
+        ids = self._tokens(_valid(strings))
+        missing = tf.reduce_sum(tf.cast(ids == self.unknown_id, tf.int32), axis=1)
+        return {TOKENS: tf.cast(ids.row_lengths(), tf.int32), UNKNOWN: missing}
+
     def split_known(self, text: str) -> tuple[list[str], list[str]]:
         """Words of a text that the vocabulary has, and those that become the unknown id.
-
-        Words are divided by white space. One that leaves no token (punctuation, a stop word) is
-        neither.
 
         Args:
             text: A string that is valid UTF-8.
 
         Returns:
-            Known and unknown words as they are written, each once, without punctuation at their
-            ends.
+            See :func:`vatt_tf.data.known_words.split_known`.
         """
-        words = list(dict.fromkeys(text.split()))
-        if not words:
-            return [], []
-        known, unknown = {}, {}  # type: dict[str, None], dict[str, None]
-        for word, ids in zip(words, self._tokens(tf.constant(words)).to_list(), strict=True):
-            shown = word.strip(_PUNCTUATION) or word
-            if ids:
-                (unknown if self.unknown_id in ids else known)[shown] = None
-        return list(known), list(unknown)
+        words = split_words(text)
+        return split_known(words, self.count_tokens(tf.constant(words, tf.string)))
 
     @property
     def unknown_id(self) -> int:
@@ -113,6 +111,11 @@ class Tokenizer(tf.Module):
     def save(self, folder: str | os.PathLike) -> str:
         """Writes the vocabulary into a folder; returns the file's name."""
         raise NotImplementedError
+
+
+def _valid(strings: tf.Tensor) -> tf.Tensor:
+    """Strings with spaces in the place of bytes that are not UTF-8."""
+    return tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", replacement_char=32)
 
 
 class WordTokenizer(Tokenizer):

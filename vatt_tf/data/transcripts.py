@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from vatt_tf.atomic import read_json, write_json
 from vatt_tf.data import jobs as parallel
-from vatt_tf.data.captions import Caption, group_words, join_words
+from vatt_tf.data.captions import Caption, group_words, join_words, read_captions
 from vatt_tf.data.plan import Plan, PlanError, Video
 from vatt_tf.data.shards import Report
 from vatt_tf.data.shards_folder import TRANSCRIPTS, ShardsFolder
@@ -84,12 +84,45 @@ def transcript_names(plan: Plan, recogniser: Recogniser | None) -> list[str]:
 
 def transcript_name(file: str) -> str:
     """Where the transcript of a video lies, relative to the shards folder."""
+    return f"{TRANSCRIPTS}/{name_in_folder(file)}"
+
+
+def name_in_folder(file: str) -> str:
+    """Where the transcript of a video lies, relative to the folder of transcripts."""
     parts = pathlib.PurePosixPath(file).parts
     outside = os.path.isabs(file) or ".." in parts or ":" in file
-    if outside or any(len(part.encode()) > _NAME_BYTES for part in parts):
+    if outside or any(len(os.fsencode(part)) > _NAME_BYTES for part in parts):
         # Such a name would lead out of the folder, or be too long with its new ending.
-        return f"{TRANSCRIPTS}/{hashlib.sha256(file.encode()).hexdigest()[:32]}.json"
-    return f"{TRANSCRIPTS}/{file}.json"
+        return f"{hashlib.sha256(os.fsencode(file)).hexdigest()[:32]}.json"
+    return f"{file}.json"
+
+
+def read_transcript(path: str | os.PathLike, size: int) -> list[Caption]:
+    """Reads a transcript beside shards for another command than ``prepare``.
+
+    Args:
+        path: File that :func:`attach_transcripts` wrote.
+        size: Bytes of the video. The time of its change is not compared: a copy is the same video.
+
+    Returns:
+        Captions by time; none where nobody speaks.
+
+    Raises:
+        UserError: It cannot be read, or belongs to another video.
+    """
+    known: Any = read_json(path)
+    try:
+        format_, made_of, segments_ = known["format"], known["video"]["size"], known["segments"]
+    except (KeyError, TypeError):
+        format_ = None
+    if format_ != FORMAT:
+        raise UserError(f"{path}: no transcript that prepare --transcribe wrote")
+    if made_of != size:
+        raise UserError(
+            f"{path}: made of a video of {made_of} bytes, which now has {size}; run prepare "
+            "--transcribe again"
+        )
+    return read_captions(path)[0] if segments_ else []
 
 
 def attach_transcripts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -36,6 +36,7 @@ class AgnosticEncoder(keras.layers.Layer):
             drop_token_rate).
         audio: The same for the audio encoder; ``input`` chooses ``"waveform"`` or ``"log_mel"``.
         text: The same for :class:`AbsoluteTextEncoder`.
+        modalities: Which towers there are; the arguments of others are not read.
 
     Call arguments:
         inputs: Dict with any of ``video``, ``audio``, ``text``.
@@ -58,11 +59,13 @@ class AgnosticEncoder(keras.layers.Layer):
         video: Mapping[str, Any] | None = None,
         audio: Mapping[str, Any] | None = None,
         text: Mapping[str, Any] | None = None,
+        modalities: Sequence[str] = ("video", "audio", "text"),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
 
         # === Config ===
+        self._modalities = tuple(modalities)
         self._config = {
             "d_model": d_model,
             "num_layers": num_layers,
@@ -75,6 +78,7 @@ class AgnosticEncoder(keras.layers.Layer):
             "video": dict(video or {}),
             "audio": dict(audio or {}),
             "text": dict(text or {}),
+            "modalities": list(self._modalities),
         }
 
         # === Layers ===
@@ -97,23 +101,34 @@ class AgnosticEncoder(keras.layers.Layer):
         }
         audio = dict(audio or {})
         audio_class = _AUDIO[audio.pop("input", "waveform")]
-        self.video = VideoEncoder(**dict(video or {}), **shared, name="video")
-        self.audio = audio_class(**audio, **shared, name="audio")
-        self.text = AbsoluteTextEncoder(**dict(text or {}), **shared, name="text")
+        # Named attributes: TensorFlow checkpoints silently skip layers kept in dicts.
+        if "video" in modalities:
+            self.video = VideoEncoder(**dict(video or {}), **shared, name="video")
+        if "audio" in modalities:
+            self.audio = audio_class(**audio, **shared, name="audio")
+        if "text" in modalities:
+            self.text = AbsoluteTextEncoder(**dict(text or {}), **shared, name="text")
+
+    @property
+    def towers(self) -> dict[str, keras.layers.Layer]:
+        """The encoders by modality."""
+        return {modality: getattr(self, modality) for modality in self._modalities}
 
     def build(self, input_shape: Any = None) -> None:
-        # Built here and not by the first tower, so that its variables bear the shared name.
-        grid = self.video.configured_grid
-        self.transformer.build((None, grid[0] * grid[1] * grid[2] + 1, self.video.d_model))
-        self.video.build((None, *self.video.input_size, self.video.channels))
-        self.audio.build((None, *self.audio.input_size, self.audio.channels))
-        self.text.build((None, self.text.max_tokens))
+        shapes = {
+            name: (tower.max_tokens,) if name == "text" else (*tower.input_size, tower.channels)
+            for name, tower in self.towers.items()
+        }
+        # Built here and not by the first tower, so that its variables bear the shared name. Its
+        # variables do not depend on the number of tokens.
+        self.transformer.build((None, None, self._config["d_model"]))
+        for name, tower in self.towers.items():
+            tower.build((None, *shapes[name]))
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        towers = {"video": self.video, "audio": self.audio, "text": self.text}
         return {
-            modality: towers[modality](inputs[modality], training=training)
-            for modality in towers
+            modality: tower(inputs[modality], training=training)
+            for modality, tower in self.towers.items()
             if modality in inputs
         }
 

@@ -154,7 +154,8 @@ def _towers(model: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Name -> settings of the towers of any kind of model."""
     if "tower" in model:
         return {model.get("modality", ""): model["tower"]}
-    names = ("agnostic",) if model.get("kind") == "agnostic" else MODALITIES
+    shared = model.get("kind") == "agnostic"
+    names = ("agnostic",) if shared else model.get("modalities") or MODALITIES
     return {name: model[name] for name in names if model.get(name)}
 
 

@@ -105,14 +105,15 @@ def _normal_name(label: str) -> str:
     return " ".join(label.replace("_", " ").lower().split())
 
 
-def match_labels(prompts: dict[str, list[str]], labels: Sequence[str]) -> list[str]:
-    """Finds the prompt label of each label of the data by name; case and underscores do not count.
+def match_labels(prompts: dict[str, list[str]], labels: Sequence[str]) -> dict[str, str]:
+    """Finds the prompt label of the labels of the data; case and underscores do not count.
 
     Returns:
-        The keys of ``prompts`` in the order of ``labels``.
+        Label of the data -> key of ``prompts``, in the order of ``labels``; prompts may name a part
+        of the classes only.
 
     Raises:
-        UserError: If a label has no prompts or a prompt label is not in the data; lists both.
+        UserError: If a prompt label is not in the data, or names a class once more.
     """
     by_name: dict[str, str] = {}
     for label in prompts:
@@ -121,22 +122,16 @@ def match_labels(prompts: dict[str, list[str]], labels: Sequence[str]) -> list[s
                 f"the prompts name one class twice: {by_name[_normal_name(label)]!r} and {label!r}"
             )
         by_name[_normal_name(label)] = label
-    missing = [label for label in labels if _normal_name(label) not in by_name]
     known = {_normal_name(label) for label in labels}
     unknown = [label for label in prompts if _normal_name(label) not in known]
-    if missing or unknown:
-        parts = []
-        if missing:
-            parts.append(f"labels of the data without prompts: {_listed(missing)}")
-        if unknown:
-            parts.append(f"prompt labels that the data does not have: {_listed(unknown)}")
+    if unknown:
         raise UserError(
-            "the classes of the prompts and of the data differ: "
-            + "; ".join(parts)
-            + f". The data has: {_listed(labels)}. Give each class of the data its prompts, or "
-            "evaluate on data with the classes of the prompts only"
+            f"prompt labels that the data does not have: {_listed(unknown)}. The data has: "
+            f"{_listed(labels)}. Write them as the data does, or leave them out"
         )
-    return [by_name[_normal_name(label)] for label in labels]
+    return {
+        label: by_name[_normal_name(label)] for label in labels if _normal_name(label) in by_name
+    }
 
 
 def _listed(names: Sequence[str], most: int = 20) -> str:
@@ -175,12 +170,13 @@ def zero_shot_metrics(
         model: The model that embedded them.
         tokenizer: Strings -> ids, or None where the weights came without a vocabulary.
         labels: All label names of the data (the manifest's); names found on clips by default.
-        prompts: label -> prompts; the label names themselves by default.
+        prompts: label -> prompts; the label names themselves by default. Classes without prompts
+            are left out with their clips.
         tolerance: Scores closer than this are ties.
 
     Raises:
         UserError: If there is no vocabulary, the clips have no labels, no space holds video and
-            text, or prompts and labels do not match.
+            text, or the prompts name a class that the data does not have.
     """
     if tokenizer is None:
         why = NO_VOCABULARY if "text" in model.towers else NO_TEXT_TOWER
@@ -203,8 +199,14 @@ def zero_shot_metrics(
     if strange:
         raise UserError(f"clips have labels that the manifest does not list: {_listed(strange)}")
     prompts = prompts_from_names(names) if prompts is None else prompts
-    keys = match_labels(prompts, names)
-    ordered = {name: prompts[key] for name, key in zip(names, keys, strict=True)}
+    ordered = {name: prompts[key] for name, key in match_labels(prompts, names).items()}
+    unnamed = [name for name in names if name not in ordered]
+    names = list(ordered)
+    named = np.array([label in ordered for label in found])
+    other_clips = int((~named).sum())
+    chosen, found = chosen[named], [label for label in found if label in ordered]
+    if not found:
+        raise UserError(f"no clip has one of the classes that the prompts name: {_listed(names)}")
     classes = class_embeddings(model, tokenizer, ordered, space)
     scores = embeddings.spaces[space]["video"][chosen].astype(np.float64) @ classes.T
     truth = np.array([names.index(label) for label in found])
@@ -222,6 +224,7 @@ def zero_shot_metrics(
         "classes": len(names),
         "pool_size": len(chosen),
         "clips": len(embeddings),
+        **({"left_out": {"classes": unnamed, "clips": other_clips}} if unnamed else {}),
         "per_class": per_class,
         "protocol": {
             "windows": embeddings.windows,
@@ -240,6 +243,8 @@ def zero_shot_metrics(
 def format_zero_shot(block: dict[str, Any], most: int = 20) -> str:
     """Lays the block out as ``vatt_tf.evaluate`` prints it."""
     chance = block["chance"]
+    left_out = block.get("left_out", {"classes": [], "clips": 0})
+    without = block["clips"] - block["pool_size"] - left_out["clips"]
     lines = [
         (
             f"top-1 {100 * block['top1']:.1f} % (chance {100 * chance['top1']:.1f} %)   "
@@ -247,11 +252,16 @@ def format_zero_shot(block: dict[str, Any], most: int = 20) -> str:
             f"mean per class {100 * block['mean_per_class']:.1f} %"
         ),
         f"{count_of(block['pool_size'], 'clip')} with a label, {block['classes']} classes"
-        + (
-            f"; {count_of(block['clips'] - block['pool_size'], 'clip')} without a label or video "
-            "left out"
-            if block["clips"] > block["pool_size"]
-            else ""
+        + (f"; {count_of(without, 'clip')} without a label or video left out" if without else ""),
+        *(
+            [
+                wrapped(
+                    f"the prompts do not name {_listed(left_out['classes'])}: "
+                    f"{count_of(left_out['clips'], 'clip')} of these classes left out"
+                )
+            ]
+            if left_out["classes"]
+            else []
         ),
         "",
         f"{'class':<32}{'top-1':>8}{'clips':>8}   prompts",

@@ -9,7 +9,7 @@ from typing import Any
 import gin
 from keras import ops
 
-from vatt_tf.errors import UserError
+from vatt_tf.errors import UserError, is_number, value_text
 from vatt_tf.losses.contrastive import DENOMINATORS, contrastive_loss
 from vatt_tf.losses.statistical import STATISTICS
 
@@ -47,37 +47,27 @@ class ObjectiveConfig:
     mixture_components: int = 8
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise UserError(
-                f"contrastive_loss.temperature={self.temperature!r}: expected a number above 0"
-            )
+        if not is_number(self.temperature) or not self.temperature > 0:
+            self._fail("temperature", "a number above 0")
         if self.denominator not in DENOMINATORS:
-            raise UserError(
-                f"contrastive_loss.denominator={self.denominator!r}: expected one of "
-                f"{', '.join(DENOMINATORS)}"
-            )
+            self._fail("denominator", f"one of {', '.join(DENOMINATORS)}")
         weights = (self.video_audio, self.video_text)
-        if min(weights) < 0 or max(weights) <= 0:
+        if not all(map(is_number, weights)) or min(weights) < 0 or max(weights) <= 0:
             raise UserError(
-                f"contrastive_loss weights video_audio={self.video_audio!r}, "
-                f"video_text={self.video_text!r}: expected none below 0 and one above 0"
+                f"contrastive_loss weights video_audio={value_text(self.video_audio)}, "
+                f"video_text={value_text(self.video_text)}: expected none below 0 and one above 0"
             )
-        if not self.statistics_weight >= 0:
-            raise UserError(
-                f"contrastive_loss.statistics_weight={self.statistics_weight!r}: expected a number "
-                "of at least 0"
-            )
+        if not is_number(self.statistics_weight) or not self.statistics_weight >= 0:
+            self._fail("statistics_weight", "a number of at least 0")
         if self.statistics not in STATISTICS:
-            raise UserError(
-                f"contrastive_loss.statistics={self.statistics!r}: expected one of "
-                f"{', '.join(STATISTICS)}"
-            )
+            self._fail("statistics", f"one of {', '.join(STATISTICS)}")
         components = self.mixture_components
         if isinstance(components, bool) or not isinstance(components, int) or components < 1:
-            raise UserError(
-                f"contrastive_loss.mixture_components={components!r}: expected a whole number of "
-                "at least 1"
-            )
+            self._fail("mixture_components", "a whole number of at least 1")
+
+    def _fail(self, field: str, expected: str) -> None:
+        value = value_text(getattr(self, field))
+        raise UserError(f"contrastive_loss.{field}={value}: expected {expected}")
 
     def check_widths(self, widths: Mapping[str, int]) -> None:
         """Wants towers of one width where their features are compared.
@@ -91,7 +81,7 @@ class ObjectiveConfig:
         if self.statistics_weight and len(set(widths.values())) > 1:
             found = ", ".join(f"{name} {width}" for name, width in widths.items())
             raise UserError(
-                f"contrastive_loss.statistics_weight={self.statistics_weight!r} compares the "
+                f"contrastive_loss.statistics_weight={self.statistics_weight:g} compares the "
                 f"features of the towers unit by unit, but their widths differ ({found}): choose "
                 "towers of one width (the agnostic model has them) or set it to 0"
             )

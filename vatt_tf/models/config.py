@@ -13,7 +13,7 @@ from typing import Any
 import gin
 
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.errors import UserError
+from vatt_tf.errors import UserError, value_text
 from vatt_tf.models.agnostic_config import AgnosticTextConfig, AgnosticTowerConfig
 from vatt_tf.models.conv_config import (
     AudioResNetTowerConfig,
@@ -183,8 +183,6 @@ class VattConfig(AsDict):
         if "video" not in given:
             fail("vatt.modalities", given, "video among them: it is what the others are tied to")
         set_field(self, "modalities", tuple(name for name in MODALITIES if name in given))
-        if self.kind == "agnostic" and len(given) < len(MODALITIES):
-            fail("vatt.modalities", given, "all three where vatt.kind is 'agnostic'")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> VattConfig:
@@ -275,7 +273,8 @@ def _check_left_alone(part: Any) -> None:
     for field in dataclasses.fields(part):
         if field.name in _SPECIFIC_ONLY and getattr(part, field.name) != field.default:
             name = f"{GIN_NAMES[type(part)]}.{field.name}"
+            value = value_text(getattr(part, field.name))
             raise UserError(
-                f"{name} = {getattr(part, field.name)!r}: not read when vatt.kind is 'agnostic'; "
+                f"{name} = {value}: not read when vatt.kind is 'agnostic'; "
                 "remove it (sizes and dropout of the shared Transformer are set by agnostic_tower)"
             )

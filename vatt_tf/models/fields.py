@@ -60,7 +60,7 @@ def added_later(default: Any) -> Any:
 def made_from(part: type, values: Any, where: str) -> Any:
     """Makes a dataclass from a dict that has exactly its fields, so that gin adds nothing."""
     if not isinstance(values, Mapping):
-        raise UserError(f"model config: {where} is {values!r}, expected an object")
+        raise UserError(f"model config: {where} is {value_text(values)}, expected an object")
     later = [field for field in dataclasses.fields(part) if field.metadata.get("added_later")]
     values = {field.name: field.default for field in later} | dict(values)
     names = {field.name for field in dataclasses.fields(part)}

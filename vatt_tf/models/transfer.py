@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from vatt_tf.errors import UserError
 from vatt_tf.layers.positions import interpolation_matrix
+
+if TYPE_CHECKING:
+    from vatt_tf.models.vatt import VATT
 
 
 def transfer_weights(source: keras.Model, target: keras.Model, name: str) -> list[str]:
@@ -31,6 +34,35 @@ def transfer_weights(source: keras.Model, target: keras.Model, name: str) -> lis
         {variable.path: variable for variable in target.weights},
         name,
     )
+
+
+def transfer_common_towers(source: VATT, target: VATT, name: str) -> list[str]:
+    """:func:`transfer_weights` from a model that has fewer towers than ``target``.
+
+    The head is taken where it is the same but for the branches of the other towers.
+
+    Args:
+        source: Model with weights, whose towers ``target`` has too.
+        target: Built model.
+        name: Where the source comes from, for messages.
+
+    Returns:
+        Paths of the position tables that were interpolated.
+
+    Raises:
+        UserError: As :func:`transfer_weights`.
+    """
+
+    def weights(model: VATT) -> dict[str, keras.Variable]:
+        parts = [model.tower(modality) for modality in source.config.modalities]
+        if source.config.head == target.config.head:
+            branches = model.head.branches()
+            parts += [
+                layer for modality in source.config.modalities for layer in branches[modality]
+            ]
+        return {weight.path: weight for part in parts for weight in part.weights}
+
+    return assign_values(weights(source), weights(target), name)
 
 
 def assign_values(

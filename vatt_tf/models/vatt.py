@@ -199,6 +199,7 @@ def _agnostic_tower(config: VattConfig, policy: Any) -> AgnosticEncoder:
         video=video_input(config.video),
         audio={"input": config.audio.input, **audio_input(config.audio)},
         text={**text_input(config.text), "max_tokens": config.text.max_tokens},
+        modalities=config.modalities,
         dtype=policy,
         name="agnostic",
     )

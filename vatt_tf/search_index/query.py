@@ -258,10 +258,12 @@ class _Query:
         Raises:
             _UnknownWords: If it knows none, and no text holds one either.
         """
-        split = getattr(getattr(model.embedder, "tokenizer", None), "split_known", None)
+        from vatt_tf.search_index.words import MAX_CHARACTERS
+
+        split = model.embedder.split_known(str(self.query)[:MAX_CHARACTERS])
         if split is None:
             return True
-        known, unknown = split(str(self.query))
+        known, unknown = split
         self.unknown = tuple(unknown)
         if known:
             return True

@@ -1,4 +1,4 @@
-"""The words of every clip in an SQLite database: captions beside the videos, and file names.
+"""The words of every clip in an SQLite database: captions, transcripts and file names.
 
     INDEX/texts.sqlite   table ``clips`` (FTS5; the row number is the row of the clip's vectors) and
                          table ``videos`` (a row per video whose words are in)
@@ -10,7 +10,6 @@ at all, so that a killed run costs the words of some videos, which the next one 
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import dataclasses
 import hashlib
@@ -21,17 +20,14 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from vatt_tf import paths
-from vatt_tf.data.captions import Caption, pick_caption_file, read_captions
-from vatt_tf.data.scan import scan
+from vatt_tf.data.captions import Caption
 from vatt_tf.errors import UserError
 from vatt_tf.search_index.folder import TEXTS, Entry
+from vatt_tf.search_index.sidecars import RULES, Sidecars, clip_texts, name_words
 from vatt_tf.search_index.sqlite import sqlite3
-from vatt_tf.search_index.words import TOKENIZER, Term, fold
+from vatt_tf.search_index.words import TOKENIZER, Term
 
 VERSION = 1  # of the tables; another one is made anew
-# Characters of a clip that are indexed. Without a limit a transcript without times, which belongs
-# to every clip, takes clips x length of the transcript.
-CHARACTERS = 20_000
 # Videos in a transaction, and seconds that one process waits for another one's.
 VIDEOS, WAIT_SECONDS = 500, 30.0
 EXAMPLE_WORDS = 4
@@ -43,27 +39,6 @@ CREATE TABLE videos (
 CREATE VIRTUAL TABLE clips USING fts5(captions, name, tokenize="{TOKENIZER}");
 PRAGMA user_version = {VERSION};
 """
-
-
-class Sidecars:
-    """The caption file of each video of a folder, as ``prepare`` finds it.
-
-    Args:
-        root: Folder of the videos.
-        leave_out: Folders in it that are not looked into.
-    """
-
-    def __init__(self, root: str | os.PathLike, leave_out: Sequence[str | os.PathLike] = ()):
-        self.root = pathlib.Path(root)
-        _, self._names = scan(self.root, (), [], leave_out)
-
-    def find(self, file: str) -> str | None:
-        """Name of the caption file of a video, both relative to the folder."""
-        stem = os.path.splitext(file)[0]
-        folder, base = os.path.split(stem)
-        names = [os.path.basename(name) for name in self._names.get(stem, ())]
-        chosen, _ = pick_caption_file(base, names)
-        return None if chosen is None else os.path.join(folder, chosen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +93,7 @@ class TextIndex:
         while part := list(itertools.islice(parts, VIDEOS)):
             with self._connection:
                 for entry, captions, stamp in part:
-                    self._add(entry, sidecars.root, captions, stamp)
+                    self._add(entry, sidecars, captions, stamp)
         return len(waiting)
 
     def match(self, terms: Sequence[Term], every: bool, limit: int) -> list[tuple[int, float]]:
@@ -205,13 +180,16 @@ class TextIndex:
         )
         self._connection.execute("DELETE FROM videos WHERE file = ?", (file,))
 
-    def _add(self, entry: Entry, root: pathlib.Path, captions: str | None, stamp: str) -> None:
-        spoken, problem = [], None  # type: list[Caption], str | None
+    def _add(self, entry: Entry, sidecars: Sidecars, captions: str | None, stamp: str) -> None:
+        spoken: list[Caption] = []
+        problem = None
         if captions is not None:
             try:
-                spoken, _ = read_captions(root / captions)
+                spoken = sidecars.read(captions, entry.size)
             except UserError as error:
-                problem, captions = paths.shown(str(error)), None
+                problem = paths.shown(str(error))
+        if not spoken:  # also a transcript of silence
+            captions = None
         texts = clip_texts(spoken, entry.times)
         name = name_words(entry.file)
         self._connection.executemany(
@@ -222,42 +200,6 @@ class TextIndex:
             "INSERT INTO videos VALUES (?, ?, ?, ?, ?, ?)",
             (_key(entry.file), entry.first, len(entry.times), stamp, captions, problem),
         )
-
-
-def name_words(file: str) -> str:
-    """The words in a path, without its ending, folded."""
-    return fold(paths.shown(os.path.splitext(file)[0]))
-
-
-def clip_texts(captions: Sequence[Caption], times: Sequence[tuple[float, float]]) -> list[str]:
-    """For each clip the folded text of the captions that overlap it, at most ``CHARACTERS``.
-
-    Args:
-        captions: Captions in any order. One without times belongs to every clip.
-        times: Start and end of each clip in seconds.
-    """
-    whole = [fold(caption.text) for caption in captions if caption.whole]
-    timed = sorted(caption for caption in captions if not caption.whole)
-    folded = [fold(caption.text) for caption in timed]
-    starts = [caption.start for caption in timed]
-    # The latest end so far never falls: what lies before its first end after a clip's start has
-    # ended by then.
-    ends = list(itertools.accumulate((caption.end for caption in timed), max))
-    texts = []
-    for start, end in times:
-        low, high = bisect.bisect_left(ends, start), bisect.bisect_left(starts, end)
-        inside = [
-            folded[k]
-            for k in range(low, high)
-            if timed[k].end > start or timed[k].start == timed[k].end >= start
-        ]
-        texts.append(_cut(" ".join(text for text in [*inside, *whole] if text)))
-    return texts
-
-
-def _cut(text: str) -> str:
-    """A text of at most ``CHARACTERS`` that ends with a whole word."""
-    return text if len(text) <= CHARACTERS else text[:CHARACTERS].rpartition(" ")[0]
 
 
 def open_texts(folder: pathlib.Path) -> TextIndex | None:
@@ -362,13 +304,13 @@ def _key(file: str) -> bytes:
 
 
 def _stamp(entry: Entry, root: pathlib.Path, captions: str | None) -> str:
-    """Changes with the clips of a video and with its caption file."""
+    """Changes with the clips of a video, its caption file, and which words a clip gets."""
     state: tuple[int, int] = (0, 0)
     if captions is not None:
         with contextlib.suppress(OSError):
             facts = (root / captions).stat()
             state = facts.st_size, facts.st_mtime_ns
-    content = repr((entry.first, entry.times, captions, state))
+    content = repr((RULES, entry.first, entry.times, captions, state))
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

@@ -73,7 +73,8 @@ def workers_in_environment() -> tuple[dict[str, str], str]:
             raise ValueError(f"task {own} is not in the cluster")
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(
-            f"TF_CONFIG={text}: cannot be read ({error!r}); expected for example {EXAMPLE}"
+            f"TF_CONFIG={text}: cannot be read ({type(error).__name__}: {error}); expected for "
+            f"example {EXAMPLE}"
         ) from error
     return workers, own
 

@@ -95,7 +95,8 @@ class RunConfig:
         paths.expand_fields(self, "eval_data", "initial_weights")
         if isinstance(self.data, DataSource):
             object.__setattr__(self, "data", (self.data,))
-        if not self.data or not all(isinstance(source, DataSource) for source in self.data):
+        sources = self.data if isinstance(self.data, list | tuple) else ()
+        if not sources or not all(isinstance(source, DataSource) for source in sources):
             self.fail("data", "[@data_source()] or several")
         for field in ("steps", "log_every", "checkpoint_every", "keep_checkpoints"):
             self.check_whole(field, 1)
@@ -217,6 +218,8 @@ class TrainConfig(RunConfig):
         paths.expand_fields(self, "tokenizer_file", "word_vectors")
         if not isinstance(self.model, VattConfig):
             self.fail("model", "@vatt()")
+        if not isinstance(self.objective, ObjectiveConfig):
+            self.fail("objective", "@contrastive_loss()")
         self.check_whole("texts", 1)
         if self.batch_size == 1:
             # Without other clips there is nothing to contrast: the loss is 0 from the start.

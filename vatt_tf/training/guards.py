@@ -53,7 +53,8 @@ class GuardConfig:
             if not is_number(getattr(self, name)) or getattr(self, name) < 0:
                 self._fail(name, "a number of at least 0")
         bounds = self.temperature
-        if len(bounds) != 2 or not all(map(is_number, bounds)) or not 0 < bounds[0] < bounds[1]:
+        pair = isinstance(bounds, tuple | list) and len(bounds) == 2
+        if not pair or not all(map(is_number, bounds)) or not 0 < bounds[0] < bounds[1]:
             self._fail("temperature", "two numbers, e.g. (0.01, 1.0)")
 
     def _fail(self, field: str, expected: str) -> None:

@@ -7,11 +7,15 @@ from typing import Any
 import tensorflow as tf
 
 from vatt_tf import config as gin_config
+from vatt_tf.data.pipeline import TRAINING_SPLITS
+from vatt_tf.data.sources import list_shards
+from vatt_tf.errors import UserError
 from vatt_tf.models.classifier import build_classifier
 from vatt_tf.models.vatt import abstract, build_vatt, parameter_counts
 from vatt_tf.training import finetune, pretrain
 from vatt_tf.training.config import RunConfig, TrainConfig
 from vatt_tf.training.finetune_config import FinetuneConfig
+from vatt_tf.training.modalities import with_towers_of_data
 from vatt_tf.training.run_data import StartedRun
 from vatt_tf.training.step import Gather
 from vatt_tf.training.task import Task
@@ -38,6 +42,29 @@ def make_task(config: RunConfig, started: StartedRun | None = None) -> Task:
         return pretrain.Pretraining(config, started)
     assert isinstance(config, FinetuneConfig)
     return finetune.Finetuning(config, started)
+
+
+def as_trained(config: RunConfig, started: StartedRun | None) -> tuple[RunConfig, list[str]]:
+    """The run with the towers that it will have, to tell what it costs.
+
+    Args:
+        config: The run as configured.
+        started: The run that is continued, or None.
+
+    Returns:
+        The run, as it is configured where its data are not there; notes for the user.
+
+    Raises:
+        UserError: If its data cannot train it.
+    """
+    if not isinstance(config, TrainConfig):
+        return config, []
+    for source in config.data:
+        try:
+            list_shards(source.path, TRAINING_SPLITS)
+        except UserError:
+            return config, [f"no shards at {source.path}: all configured towers are counted"]
+    return with_towers_of_data(config, started)
 
 
 def make_step(

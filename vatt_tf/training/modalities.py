@@ -34,8 +34,8 @@ def with_towers_of_data(
         The run as it is trained, and notes for the user.
 
     Raises:
-        UserError: The clips have neither sound nor captions, or the configured model cannot do
-            without the tower.
+        UserError: The clips have neither sound nor captions, or the configured run learns from
+            nothing else than what is absent.
     """
     counts = contents(config.data, TRAINING_SPLITS)
     absent = set()
@@ -54,7 +54,8 @@ def with_towers_of_data(
         gone = [name for name in configured if name not in own]
         notes = [
             f"{started.folder} was started on clips without {_WHAT[name]} and stays without a "
-            f"tower for them; train in another --run_dir to learn from them"
+            f"tower for them; to learn from them, train in another --run_dir, with "
+            f"train.initial_weights='{started.folder}' to keep what is learned"
             for name in gone
             if name not in absent
         ]
@@ -110,11 +111,6 @@ def _without(config: TrainConfig, gone: list[str], shown: str) -> TrainConfig:
         return config
     what = " and ".join(_WHAT[name] for name in gone)
     model, objective = config.model, config.objective
-    if model.kind == "agnostic":
-        raise UserError(
-            f"{shown}: no clip has {what}, but the agnostic model shares one Transformer between "
-            f"all three modalities: {HOW_TO_ADD_WORDS}, or train a model with vatt.kind='specific'"
-        )
     kept = [name for name in model.modalities if name not in gone]
     video_audio = 0.0 if "audio" in gone else objective.video_audio
     video_text = 0.0 if "text" in gone else objective.video_text

@@ -9,7 +9,7 @@ import gin
 import keras
 import tensorflow as tf
 
-from vatt_tf.errors import UserError, is_number
+from vatt_tf.errors import UserError, is_number, value_text
 
 # Vectors and tables that weight decay must leave alone: it would pull scales and positions to 0.
 _NOT_DECAYED = ("bias", "gamma", "beta", "scale", "agg", "position", "relative", "embeddings")
@@ -100,7 +100,7 @@ def optimizer(
         most = 1.0 if field in fractions else math.inf
         if not is_number(value) or not 0 <= value < most:
             expected = "a number in [0, 1)" if field in fractions else "a number of at least 0"
-            raise UserError(f"optimizer.{field}={value!r}: expected {expected}")
+            raise UserError(f"optimizer.{field}={value_text(value)}: expected {expected}")
     if weight_decay and name in ("adam", "sgd"):
         raise UserError(
             f"optimizer.weight_decay={weight_decay} with optimizer.name={name!r}: "
@@ -122,4 +122,4 @@ def optimizer(
         )
         built.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
         return built
-    raise UserError(f"optimizer.name={name!r}: expected 'adam', 'adamw' or 'sgd'")
+    raise UserError(f"optimizer.name={value_text(name)}: expected 'adam', 'adamw' or 'sgd'")

@@ -14,9 +14,10 @@ from vatt_tf.data.sources import HOW_TO_MAKE_SHARDS
 from vatt_tf.data.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
 from vatt_tf.losses.objective import loss_of_a_guess
+from vatt_tf.models.config import MODALITIES
 from vatt_tf.models.initial import changed_rates
 from vatt_tf.models.io import load_pretrained, read_description, save_description
-from vatt_tf.models.transfer import transfer_weights
+from vatt_tf.models.transfer import transfer_common_towers, transfer_weights
 from vatt_tf.models.vatt import VATT, build_vatt
 from vatt_tf.training.config import TrainConfig
 from vatt_tf.training.evaluator import RetrievalEvaluator
@@ -117,7 +118,10 @@ def _with_weights(config: TrainConfig) -> str | None:
     """The tokenizer that belongs to the word table of the initial weights."""
     if config.initial_weights is None:
         return None
-    stored = read_description(config.initial_weights)["tokenizer"]
+    description = read_description(config.initial_weights)
+    stored = description["tokenizer"]
+    if stored is None and "text" not in (description["model"].get("modalities") or MODALITIES):
+        return None
     if stored is None:
         raise UserError(
             f"train.initial_weights={config.initial_weights}: holds no vocabulary; convert it with "
@@ -139,6 +143,17 @@ def tokenizer_beside(path: str | tuple[str, ...]) -> str:
     raise UserError(f"{shards}: no folder tokenizer/ beside these shards; set train.tokenizer_file")
 
 
+def _transfer(source: VATT, model: VATT, name: str) -> list[str]:
+    """Transfers weights, of a run without captions or sound those of its towers."""
+    new = [tower for tower in model.towers if tower not in source.towers]
+    if not new or not set(source.towers) <= set(model.towers):
+        return transfer_weights(source, model, name)
+    tables = transfer_common_towers(source, model, name)
+    what = "" if source.config.head == model.config.head else ", and so do the common spaces"
+    print(f"{name}: has no {' and no '.join(new)} tower: it starts from random weights{what}")
+    return tables
+
+
 def make_model(config: TrainConfig, tokenizer: Any) -> VATT:
     """A built model with its initial weights, which depend on Keras's seed alone."""
     model = build_vatt(config.model)
@@ -146,7 +161,7 @@ def make_model(config: TrainConfig, tokenizer: Any) -> VATT:
         for line in changed_rates(config.initial_weights, config.clip, config.name):
             print(line)
         source, _, _ = load_pretrained(config.initial_weights)
-        for path in transfer_weights(source, model, config.initial_weights):
+        for path in _transfer(source, model, config.initial_weights):
             print(f"{config.initial_weights}: {path} interpolated to {config.clip}")
     if config.word_vectors is not None:
         from vatt_tf.data.word_vectors import load_word_vectors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from vatt_tf.data.sources import describe_record_id
 from vatt_tf.errors import Interrupted, UserError
 from vatt_tf.models.io import CALIBRATION, save_weights
 from vatt_tf.models.vatt import parameter_counts
-from vatt_tf.training import optimizer, preflight, run_data, run_folder, schedule
+from vatt_tf.training import estimate, optimizer, preflight, run_data, run_folder, schedule
 from vatt_tf.training.best import EarlyStop
 from vatt_tf.training.checkpoints import RunCheckpointManager
 from vatt_tf.training.config import RunConfig
@@ -95,7 +96,9 @@ def _run(
     else:
         preflight.check_patches(config)
     task = make_task(config, started)
+    config = task.config  # with the towers that its data train
     notes += task.notes
+    print(estimate.summary(config, replicas, run_dir), file=sys.stderr)
     if started is not None:
         run_data.check_clip(started, task.clip)
         notes += run_data.vocabulary_notes(started, task.tokenizer, task.vocabulary_file())

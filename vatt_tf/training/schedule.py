@@ -9,7 +9,7 @@ import gin
 import keras
 from keras import ops
 
-from vatt_tf.errors import UserError, is_number
+from vatt_tf.errors import UserError, is_number, value_text
 
 SHAPES = ("quarter_cosine", "half_cosine", "constant")
 
@@ -35,7 +35,9 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         self, peak: float, final: float, warmup_steps: int, total_steps: int, shape: str
     ) -> None:
         if shape not in SHAPES:
-            raise UserError(f"learning_rate.shape={shape!r}: expected one of {', '.join(SHAPES)}")
+            raise UserError(
+                f"learning_rate.shape={value_text(shape)}: expected one of {', '.join(SHAPES)}"
+            )
         if not 0 <= warmup_steps <= total_steps:
             raise UserError(
                 f"learning_rate.warmup_steps={warmup_steps}: expected 0 to the {total_steps} steps "
@@ -94,6 +96,8 @@ def learning_rate(
     values = {"peak": peak, "final": final, "warmup_steps": warmup_steps}
     for name, value in values.items():
         if not is_number(value) or not 0 <= value < math.inf:
-            raise UserError(f"learning_rate.{name}={value!r}: expected a number of at least 0")
+            raise UserError(
+                f"learning_rate.{name}={value_text(value)}: expected a number of at least 0"
+            )
     steps = warmup_steps * total_steps if 0 < warmup_steps < 1 else warmup_steps
     return WarmupCosine(peak, final, min(round(steps), total_steps // 2), total_steps, shape)

@@ -99,6 +99,11 @@ def zero_shot(run: RunInfo) -> str:
         f"{100 * block['chance']['top5']:.1f} %), {block['pool_size']} clips, "
         f"{block['classes']} classes."
     )
+    if left_out := block.get("left_out"):
+        hint += (
+            f" The prompts do not name {html.escape(', '.join(left_out['classes']))}; "
+            f"{count_of(left_out['clips'], 'clip')} of these classes left out."
+        )
     table = (
         '<div class="scroll"><table><thead><tr><th>class</th><th>top-1</th><th>clips</th>'
         f"<th>prompt</th></tr></thead><tbody>{rows}</tbody></table></div>"

@@ -1,0 +1,170 @@
+"""The text of each clip: captions beside the videos, transcripts beside shards, file names."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from vatt_tf import paths
+from vatt_tf.data.captions import Caption, pick_caption_file, read_captions
+from vatt_tf.data.scan import scan
+from vatt_tf.data.shards_folder import TRANSCRIPTS
+from vatt_tf.data.transcripts import name_in_folder, read_transcript
+from vatt_tf.errors import UserError
+from vatt_tf.search_index.words import fold
+
+# Characters of a clip that are indexed. Without a limit a transcript without times, which belongs
+# to every clip, takes clips x length of the transcript.
+CHARACTERS = 20_000
+# Counts the changes to which words a clip gets.
+RULES = 2
+
+
+class Sidecars:
+    """The caption file of each video of a folder, as ``prepare`` finds it, or its transcript.
+
+    Args:
+        root: Folder of the videos.
+        leave_out: Folders in it that are not looked into.
+        transcripts: Folder of the transcripts that ``prepare --transcribe`` keeps, or None.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike,
+        leave_out: Sequence[str | os.PathLike] = (),
+        transcripts: str | os.PathLike | None = None,
+    ):
+        self.root = pathlib.Path(root)
+        self.transcripts = None if transcripts is None else pathlib.Path(transcripts)
+        _, self._names = scan(self.root, (), [], leave_out)
+
+    def find(self, file: str) -> str | None:
+        """Path of the caption file of a video, relative to the folder, or of its transcript."""
+        stem = os.path.splitext(file)[0]
+        folder, base = os.path.split(stem)
+        names = [os.path.basename(name) for name in self._names.get(stem, ())]
+        chosen, _ = pick_caption_file(base, names)
+        if chosen is not None:
+            return os.path.join(folder, chosen)
+        transcript = self.transcript(file)
+        return None if transcript is None else os.fspath(transcript)
+
+    def transcript(self, file: str) -> pathlib.Path | None:
+        """Path of the transcript of a video; None where there is none."""
+        if self.transcripts is None:
+            return None
+        path = self.transcripts / name_in_folder(file)
+        return path if path.is_file() else None
+
+    def read(self, path: str, size: int) -> list[Caption]:
+        """Reads what :meth:`find` found for a video of that many bytes.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+        if self.transcripts is not None and self.transcripts in pathlib.Path(path).parents:
+            return read_transcript(path, size)
+        return read_captions(self.root / path)[0]
+
+    def remember(self, manifest: dict[str, Any], say: Callable[[str], None]) -> None:
+        """Takes the folder of transcripts from the manifest of an index, or writes it there."""
+        if self.transcripts is not None:
+            manifest["transcripts"] = os.fspath(self.transcripts)
+        elif known := manifest.get("transcripts"):
+            self.transcripts = pathlib.Path(known)
+            if not self.transcripts.is_dir():
+                say(
+                    f"{known}: the transcripts of this index are gone, and so are their words from "
+                    "it; --transcripts=DIR names their folder of now"
+                )
+
+    def check_transcripts(self, files: Iterable[str]) -> None:
+        """Refuses a folder of transcripts that has none of these videos.
+
+        Raises:
+            UserError: There is no such folder, or no transcript of a video in it.
+        """
+        if self.transcripts is None:
+            return
+        if not self.transcripts.is_dir():
+            raise UserError(f"--transcripts={self.transcripts}: no such folder")
+        if not any(self.transcript(file) for file in files):
+            inside = self.transcripts / TRANSCRIPTS
+            hint = (
+                f"; did you mean --transcripts={inside}?"
+                if inside.is_dir()
+                else f". Expected <name of the video in {self.root}>.json, as prepare --transcribe "
+                "keeps them in OUT/transcripts for the same --videos"
+            )
+            raise UserError(f"--transcripts={self.transcripts}: no transcript of a video{hint}")
+
+
+def name_words(file: str) -> str:
+    """The words in a path, without its ending, folded."""
+    return fold(paths.shown(os.path.splitext(file)[0]))
+
+
+def clip_texts(captions: Sequence[Caption], times: Sequence[tuple[float, float]]) -> list[str]:
+    """For each clip the folded text of the captions that overlap it, at most ``CHARACTERS``.
+
+    A caption that overlaps no clip (what is left over at the end of a video, a gap between strides)
+    belongs to the nearest one.
+
+    Args:
+        captions: Captions in any order. One without times belongs to every clip.
+        times: Start and end of each clip in seconds, by their starts.
+    """
+    whole = [fold(caption.text) for caption in captions if caption.whole]
+    timed = sorted(caption for caption in captions if not caption.whole)
+    folded = [fold(caption.text) for caption in timed]
+    starts = [caption.start for caption in timed]
+    # The latest end so far never falls: what lies before its first end after a clip's start has
+    # ended by then.
+    ends = list(itertools.accumulate((caption.end for caption in timed), max))
+    inside: list[list[int]] = []
+    for start, end in times:
+        low, high = bisect.bisect_left(ends, start), bisect.bisect_left(starts, end)
+        inside.append(
+            [
+                k
+                for k in range(low, high)
+                if timed[k].end > start or timed[k].start == timed[k].end >= start
+            ]
+        )
+    nearest = _nearest_clip(times)
+    for k in set(range(len(timed))).difference(*inside):
+        inside[nearest(timed[k])].append(k)
+    return [
+        _cut(" ".join(text for text in [*(folded[k] for k in sorted(ks)), *whole] if text))
+        for ks in inside
+    ]
+
+
+def _nearest_clip(times: Sequence[tuple[float, float]]) -> Callable[[Caption], int]:
+    """Number of the clip that is nearest to a caption that overlaps none."""
+    starts, ends = [start for start, _ in times], [end for _, end in times]
+    # Of each clip and those before it, the one that ends last.
+    last: list[int] = []
+    for k, end in enumerate(ends):
+        last.append(last[-1] if last and end <= ends[last[-1]] else k)
+
+    def nearest(caption: Caption) -> int:
+        after = bisect.bisect_left(starts, caption.end)
+        if after == 0:
+            return 0
+        before = last[after - 1]
+        if after == len(times):
+            return before
+        return before if caption.start - ends[before] <= starts[after] - caption.end else after
+
+    return nearest
+
+
+def _cut(text: str) -> str:
+    """A text of at most ``CHARACTERS`` that ends with a whole word."""
+    return text if len(text) <= CHARACTERS else text[:CHARACTERS].rpartition(" ")[0]
