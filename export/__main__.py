@@ -54,10 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     cli.before_tensorflow()
 
     def command() -> int:
-        from vatt_tf import native_log
         from vatt_tf.export import servables, versions, writer
 
-        native_log.limit_abseil()
         written = writer.export_models(
             args.run_dir or args.weights, args.out, version=args.version, models=args.models
         )

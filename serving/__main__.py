@@ -253,11 +253,10 @@ def _wait(server: Server, args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Entry point: parses the flags before TensorFlow is imported; returns the exit code."""
     args = build_parser().parse_args(argv)
-    cli.before_tensorflow(log_level=2)
+    cli.before_tensorflow()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s"
     )
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     return cli.run(lambda: serve(args))
 
 

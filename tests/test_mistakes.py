@@ -251,17 +251,33 @@ def test_verbosity_asks_for_the_lines_of_libraries(monkeypatch):
 
     logger = python_logging.getLogger("tensorflow")
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    monkeypatch.setattr(native_log, "_set_here", "3")
+    monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
+    monkeypatch.setattr(native_log, "_set_here", True)
     before, level = logging.get_verbosity(), logger.level
     try:
         assert vars(cli.ArgumentParser().parse_args(["--verbosity=warning"])) == {}
         cli.before_tensorflow()  # leaves what was asked for
         assert native_log.os.environ["TF_CPP_MIN_LOG_LEVEL"] == "1"
+        assert native_log.os.environ["GRPC_VERBOSITY"] == "ERROR"
         assert logging.get_verbosity() == logging.WARNING
         assert logger.level == python_logging.WARNING
     finally:
         logging.set_verbosity(before)
         logger.setLevel(level)
+
+
+def test_libraries_are_quiet_unless_the_environment_asks_for_lines(monkeypatch):
+    from vatt_tf import native_log
+
+    for given, quiet in ((None, True), ("1", False)):
+        monkeypatch.setattr(native_log, "_set_here", False)
+        monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
+        monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+        if given:
+            monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", given)
+        assert native_log.limit() is quiet
+        assert native_log.os.environ["TF_CPP_MIN_LOG_LEVEL"] == (given or "3")
+        assert native_log.os.environ.get("GRPC_VERBOSITY") == ("NONE" if quiet else None)
 
 
 def test_the_log_of_xla_can_be_limited():
