@@ -121,6 +121,13 @@ def add_gin_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_quiet_flag(
+    parser: argparse.ArgumentParser, left_out: str = "no progress bar and no summary"
+) -> None:
+    """Adds ``--quiet``: what was asked for, warnings and errors are printed, and nothing else."""
+    parser.add_argument("--quiet", action="store_true", help=left_out)
+
+
 def path(text: str) -> str:
     """Type of a flag: a path, in which ``~/`` at the start is the home folder."""
     if not text.strip():

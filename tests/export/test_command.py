@@ -26,6 +26,12 @@ def test_prints_the_signatures(weights_folder, tmp_path, capsys):
     ]
 
 
+def test_quiet(weights_folder, tmp_path, capsys):
+    flags = [f"--weights={weights_folder}", f"--out={tmp_path}", "--models=text", "--quiet"]
+    assert command.main(flags) == 0
+    assert capsys.readouterr() == ("", "") and (tmp_path / "text" / "1").is_dir()
+
+
 def test_no_run(tmp_path, capsys):
     assert command.main([f"--run_dir={tmp_path}/none", f"--out={tmp_path}/models"]) == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path}/none: no such folder")
@@ -35,8 +41,7 @@ def test_no_run(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--out=m"], "one of the arguments --run_dir --weights is required"),
-        (["--run_dir=a", "--weights=b", "--out=m"], "not allowed with argument --run_dir"),
+        (["--out=m"], "the following arguments are required: --run_dir"),
         (["--run_dir=a"], "required: --out"),
         (["--run_dir=a", "--out=m", "--version=0"], "expected a whole number >= 1, found '0'"),
         (["--run_dir=a", "--out=m", "--models=video,speech"], "expected some of video, audio"),

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from vatt_tf.errors import UserError, is_number
+from vatt_tf.wording import count_of
 
 SHAPES = ("quarter_cosine", "half_cosine", "constant")
 
@@ -38,7 +39,8 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
             raise UserError(f"learning_rate.shape={shape!r}: expected one of {', '.join(SHAPES)}")
         if not 0 <= warmup_steps <= total_steps:
             raise UserError(
-                f"learning_rate.warmup_steps={warmup_steps}: expected 0 to the {total_steps} steps "
+                f"learning_rate.warmup_steps={warmup_steps}: expected 0 to the "
+                f"{count_of(total_steps, 'step')} "
                 "of the run"
             )
         self.peak, self.final, self.shape = peak, final, shape
