@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+# The rate is never turned around: "0.05 steps/s", not "18.97s/ steps".
+_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+
 
 def progress_bar(
     doing: str, total: float | None, unit: str, *, initial: float = 0, quiet: bool = False
@@ -35,4 +38,5 @@ def progress_bar(
         # A file that collects standard error holds a line a quarter of a minute.
         mininterval=0.5 if sys.stderr.isatty() else 15.0,
         dynamic_ncols=True,
+        bar_format=_FORMAT if total else None,
     )
