@@ -59,6 +59,14 @@ def test_benchmark():
     fits(table([{"part": part, "variant": "mixed_bfloat16", **row} for part in TOWER_PARTS]))
 
 
+def test_benchmark_estimate():
+    from vatt_tf.benchmarking.report import _estimate
+
+    memory = [{"micro_batch_size": 2**n, "bytes": 1e12} for n in range(14)]
+    estimate = {"steps": 10**6, "seconds": 1e7, "cost": 1e6, "memory": memory}
+    fits("\n".join(_estimate("mixed_bfloat16", estimate, 10**12)))
+
+
 def test_data_service_benchmark():
     from vatt_tf.data.service_benchmark import table
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vatt_tf.benchmarking.table import duration, table
-from vatt_tf.wording import count_of
+from vatt_tf.wording import count_of, wrapped
 
 
 def report(results: Mapping[str, Any]) -> str:
@@ -59,7 +59,7 @@ def _estimate(precision: str, estimate: Mapping[str, Any], available: int | None
     sizes = ", ".join(
         f"{row['bytes'] / 1e9:.1f} GB at {row['micro_batch_size']}" for row in estimate["memory"]
     )
-    yield f"Peak memory by MICRO_BATCH_SIZE: {sizes}."
+    yield wrapped(f"Peak memory by MICRO_BATCH_SIZE: {sizes}.")
     if available:
         fitting = [
             row["micro_batch_size"] for row in estimate["memory"] if row["bytes"] < 0.9 * available

@@ -24,7 +24,7 @@ import numpy as np
 from vatt_tf import cli
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import check_replaceable, marked
-from vatt_tf.wording import count_of, shortened
+from vatt_tf.wording import count_of, percent, shortened
 
 NEIGHBOURS = 10
 # Vectors made at once, and queries answered exactly at once.
@@ -165,7 +165,8 @@ def format_result(result: dict[str, Any]) -> str:
         effort = next((f"{k} {row[k]}" for k in ("nprobe", "efSearch") if k in row), "-")
         lines.append(
             f"{shortened(row['index'], 22):22} {row.get('build_seconds', '-'):>8} {effort:>14} "
-            f"{row['p50_ms']:>8} {row['p99_ms']:>8} {row['recall@10']:>10} {row['peak_gb']:>8}"
+            f"{row['p50_ms']:>8} {row['p99_ms']:>8} {percent(row['recall@10']):>10} "
+            f"{row['peak_gb']:>8}"
         )
     return "\n".join(lines)
 
