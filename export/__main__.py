@@ -3,7 +3,7 @@
 Usage::
 
     python -m vatt_tf.export --run_dir=RUN --out=MODELS
-    python -m vatt_tf.export --weights=DIR --out=MODELS --models=video,text --version=7
+    python -m vatt_tf.export --run_dir=WEIGHTS --out=MODELS --models=video,text --version=7
 
 Writes MODELS/<model>/<version>/ for the towers video, audio and text, or for a fine-tuned
 classifier, and prints their signatures. Every signature is compared with the trained model first;
@@ -36,15 +36,18 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m vatt_tf.export",
         description=__doc__,
     )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--run_dir", type=cli.path, help="run directory; its newest checkpoint is taken"
-    )
-    source.add_argument("--weights", type=cli.path, help="folder of shared or converted weights")
     add = parser.add_argument
+    add(
+        "--run_dir",
+        "--weights",
+        type=cli.path,
+        required=True,
+        help="run directory (its newest checkpoint) or weights folder",
+    )
     add("--out", type=cli.path, required=True, help="folder of the models; made if need be")
     add("--version", type=cli.positive, help="version number (default: newest + 1)")
     add("--models", type=_models, help="which models, e.g. video,text (default: all)")
+    cli.add_quiet_flag(parser)
     return parser
 
 
@@ -54,23 +57,21 @@ def main(argv: list[str] | None = None) -> int:
     cli.before_tensorflow()
 
     def command() -> int:
-        from vatt_tf import native_log
         from vatt_tf.export import servables, versions, writer
         from vatt_tf.wording import wrapped
 
-        native_log.limit_abseil()
         written = writer.export_models(
-            args.run_dir or args.weights, args.out, version=args.version, models=args.models
+            args.run_dir, args.out, version=args.version, models=args.models
         )
-        for folder in written.values():
+        for folder in written.values() if not args.quiet else ():
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             print(f"{folder} ({size / 1e6:.1f} MB)\n{versions.signature_table(folder)}")
-        source = paths.expand(args.run_dir or args.weights)
+        source = paths.expand(args.run_dir)
         reason = servables.missing_text(source)
         if reason and args.models is None:
-            print(f"no model for text: {reason}")
+            print(f"note: no model for text: {reason}", file=sys.stderr)
         if note := servables.uncalibrated(source):
-            print(wrapped(note))
+            print(wrapped(f"note: {note}"), file=sys.stderr)
         return 0
 
     return cli.run(command, "versions are written whole or not at all: run the same command again")

@@ -3,8 +3,7 @@
 Usage::
 
     python -m vatt_tf.serving --models=MODELS --port=8500 --rest_port=8501
-    python -m vatt_tf.serving --model_config_file=models.config --rest_port=8501 \
-        --enable_batching --batching_parameters_file=batching.config
+    python -m vatt_tf.serving --model_config_file=models.config --rest_port=8501
 
 MODELS is the folder that vatt_tf.export writes: <name>/<version>/saved_model.pb. New versions are
 picked up while the server runs. SIGTERM ends it after the requests under way.
@@ -92,6 +91,17 @@ _FLAGS: dict[str, tuple[Any, str]] = {
 }
 
 
+_METAVARS = {
+    _boolean: "BOOL",
+    _port: "PORT",
+    _seconds: "SECONDS",
+    _tags: "TAGS",
+    cli.positive: "N",
+    cli.whole: "N",
+    str: "ADDRESS",
+}
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Flags of ``python -m vatt_tf.serving``."""
     parser = cli.ArgumentParser(
@@ -108,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--model_config_file_poll_wait_seconds",
         type=_seconds,
+        metavar="SECONDS",
         default=0.0,
         help="seconds between two looks at the model_config_file; 0: only at start",
     )
@@ -138,7 +149,9 @@ def build_parser() -> argparse.ArgumentParser:
     for name, (kind, text) in _FLAGS.items():
         default = getattr(defaults, name)
         shown = ",".join(default) if isinstance(default, tuple) else str(default).lower()
-        extra = {"nargs": "?", "const": True} if kind is _boolean else {}
+        extra: dict[str, Any] = {"metavar": _METAVARS[kind]}
+        if kind is _boolean:
+            extra |= {"nargs": "?", "const": True}
         how.add_argument(
             f"--{name}", type=kind, default=default, help=f"{text} (default: {shown})", **extra
         )
@@ -253,11 +266,10 @@ def _wait(server: Server, args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Entry point: parses the flags before TensorFlow is imported; returns the exit code."""
     args = build_parser().parse_args(argv)
-    cli.before_tensorflow(log_level=2)
+    cli.before_tensorflow()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s"
     )
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     return cli.run(lambda: serve(args))
 
 

@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
             "--models", type=cli.path, required=True, help="folder written by vatt_tf.export"
         )
         sub.add_argument("--out", type=cli.path, required=True, help="folder for the figures")
+        cli.add_quiet_flag(sub, "print no figures: they are in the folder")
         return sub
 
     overhead = command("overhead", "latency of the server against the SavedModel in process")
@@ -254,14 +255,16 @@ def main(argv: list[str] | None = None) -> int:
             "batching": batching,
             "load": benchmark_load.run,
         }
-        flags = {k: v for k, v in vars(args).items() if k not in ("command", "models", "out")}
+        own = ("command", "models", "out", "quiet")
+        flags = {name: value for name, value in vars(args).items() if name not in own}
         out = pathlib.Path(args.out)
         names = [f"{args.command}.json", *(["load.png"] if args.command == "load" else [])]
         OutputFolder(out, f"serving.{args.command}").claim(names)
         figures = commands[args.command](args.models, out, **flags)
         figures.pop("curve", None)
-        print(json.dumps(figures, indent=2))
-        print(f"written: {out / args.command}.json")
+        if not args.quiet:
+            print(json.dumps(figures, indent=2))
+            print(f"written: {out / args.command}.json")
         return 0
 
     return cli.run(command)

@@ -12,8 +12,12 @@ import numpy as np
 from vatt_tf import cli, paths
 from vatt_tf.serving.client import DEFAULT_TARGET, Client
 from vatt_tf.serving.client_calls import Classification
+from vatt_tf.wording import WIDTH, fixed, percent, shortened
 
 SHOWN = 6  # numbers of a vector
+# Columns of a name; what is left of the terminal holds so many cosines.
+NAME_WIDTH = 48
+COSINES = (WIDTH - NAME_WIDTH - 8) // 7
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -71,15 +75,16 @@ def _embed(client: Client, args: argparse.Namespace) -> None:
         others = " and ".join(partners.get(space, ()))
         shared = f", shared with {others}" if others else ""
         print(f"\nspace {space}{shared}: {vectors.shape[1]} numbers each, length 1")
-        names = [paths.shown(name) for name in args.inputs]
+        names = [shortened(paths.shown(name), NAME_WIDTH) for name in args.inputs]
         width = max(len(name) for name in names)
         for name, vector in zip(names, vectors, strict=True):
-            numbers = " ".join(f"{value:7.4f}" for value in vector[:SHOWN])
+            numbers = " ".join(f"{fixed(value, 4):>7}" for value in vector[:SHOWN])
             print(f"  {name:{width}}  {numbers}{' ...' if len(vector) > SHOWN else ''}")
         if len(vectors) > 1:
             print("  cosines:")
             for name, row in zip(names, vectors @ vectors.T, strict=True):
-                print(f"  {name:{width}}  " + " ".join(f"{value:6.3f}" for value in row))
+                cosines = " ".join(f"{fixed(value, 3):>6}" for value in row[:COSINES])
+                print(f"  {name:{width}}  {cosines}{' ...' if len(row) > COSINES else ''}")
 
 
 def _lists(found: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -100,4 +105,4 @@ def _classify(client: Client, args: argparse.Namespace) -> None:
         print(f"\n{paths.shown(name)}")
         for label, probability in row:
             bar = "#" * round(40 * probability)
-            print(f"  {100 * probability:5.1f} %  {label}  {bar}")
+            print(f"  {percent(probability):>7}  {shortened(label, 64)}  {bar}")

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from vatt_tf import cli
 from vatt_tf.errors import UserError
+from vatt_tf.wording import wrapped
 
 if TYPE_CHECKING:
     from vatt_tf.serving.conformance.connection import Server
@@ -188,7 +189,7 @@ def _print_answers(answers: list[Answer]) -> int:
         codes = collections.Counter(answer.code for answer in group)
         wrong = sum(not answer.right for answer in group)
         listed = ", ".join(f"{code} {count}" for code, count in codes.most_common())
-        print(f"{kind:20} {len(group):6} {wrong:6}  {listed}")
+        print(wrapped(f"{kind:20} {len(group):6} {wrong:6}  {listed}"))
     wrong_answers = [answer for answer in answers if not answer.right]
     print(f"{'all':20} {len(answers):6} {len(wrong_answers):6}")
     for answer in wrong_answers[:SHOWN]:

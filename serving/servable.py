@@ -18,8 +18,10 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 # placeholder's; a model server does neither.
 from tensorflow.python.client import pywrap_tf_session
 
-from vatt_tf import paths
+from vatt_tf import native_log, paths
 from vatt_tf.serving.status import Code, ServingError, from_exception
+
+native_log.limit_abseil()
 
 DEFAULT_SIGNATURE = "serving_default"
 _GRAPH_FILES = ("saved_model.pb", "saved_model.pbtxt")

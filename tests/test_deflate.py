@@ -133,7 +133,7 @@ def test_bad_input(network, images, deflated, tmp_path, capsys):
         "exists already": (network, images, out),
         "no such folder": (network, tmp_path / "nowhere", tmp_path / "x"),
         "no images": (network, tmp_path / "empty", tmp_path / "x"),
-        "1 images could be read, expected at least 8": (network, tmp_path / "few", tmp_path / "x"),
+        "1 image could be read, expected at least 8": (network, tmp_path / "few", tmp_path / "x"),
         "reads single images already": (out, images, tmp_path / "x"),
         "no such folder; expected a run": (tmp_path / "run", images, tmp_path / "x"),
     }

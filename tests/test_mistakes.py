@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import pathlib
+import re
 
 import pytest
 
+from tests.conftest import CHECKOUT
 from vatt_tf import cli
 from vatt_tf.__main__ import COMMANDS
 from vatt_tf.__main__ import main as list_commands
@@ -115,6 +117,35 @@ def test_every_command_has_the_common_flags(command, monkeypatch):
     parser = parser_of(command, monkeypatch)
     assert isinstance(parser, cli.ArgumentParser)
     assert {"--flagfile", "--verbosity"} <= set(parser._option_string_actions)
+
+
+# What prints progress or a summary; the others print what they were asked for only.
+QUIET = {
+    *("prepare", "train", "evaluate", "convert", "deflate", "export", "embed", "search"),
+    *("benchmark", "serving.benchmark", "search_index.benchmark", "serving.conformance"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_quiet_is_a_flag_of_what_prints_progress(command, monkeypatch, capsys):
+    parser = parser_of(command, monkeypatch)
+    parts = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    parsers = [*parts[0].choices.values()] if parts else [parser]
+    for each in parsers:
+        assert ("--quiet" in each._option_string_actions) == (command in QUIET)
+        assert not {"--silent", "-q", "--no_progress"} & set(each._option_string_actions)
+    if command in QUIET:
+        return
+    line = one_line(module_of(command).main, [*required_of(parser), "--quiet"], capsys)
+    assert line == "error: unknown flag --quiet (see --help)"
+
+
+def test_all_parsers_and_bars_are_the_shared_ones():
+    for folder in ("vatt_tf", "export", "serving", "tools"):
+        for path in pathlib.Path(CHECKOUT, folder).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert path.name == "cli.py" or "argparse.ArgumentParser(" not in text, path
+            assert path.name == "progress_bar.py" or "tqdm(" not in text, path
 
 
 def test_one_option_has_one_name():
@@ -229,6 +260,13 @@ def test_the_list_of_commands(capsys):
     for command in COMMANDS:
         assert any(line.startswith(f"  python -m vatt_tf.{command} ") for line in lines)
         assert module_of(command).main
+    programs = set()
+    for folder in ("vatt_tf", "export", "serving"):
+        for path in pathlib.Path(CHECKOUT, folder).rglob("*.py"):
+            programs |= set(re.findall(r'prog="python -m vatt_tf\.(\S+)"', path.read_text()))
+    # Started by other commands only.
+    started = {"benchmarking.worker"}
+    assert programs - started == set(COMMANDS)
     assert "write python -m vatt_tf.train" in one_line(list_commands, ["trian"], capsys)
 
 
@@ -251,17 +289,33 @@ def test_verbosity_asks_for_the_lines_of_libraries(monkeypatch):
 
     logger = python_logging.getLogger("tensorflow")
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    monkeypatch.setattr(native_log, "_set_here", "3")
+    monkeypatch.setenv("GRPC_VERBOSITY", "NONE")
+    monkeypatch.setattr(native_log, "_set_here", True)
     before, level = logging.get_verbosity(), logger.level
     try:
         assert vars(cli.ArgumentParser().parse_args(["--verbosity=warning"])) == {}
         cli.before_tensorflow()  # leaves what was asked for
         assert native_log.os.environ["TF_CPP_MIN_LOG_LEVEL"] == "1"
+        assert native_log.os.environ["GRPC_VERBOSITY"] == "ERROR"
         assert logging.get_verbosity() == logging.WARNING
         assert logger.level == python_logging.WARNING
     finally:
         logging.set_verbosity(before)
         logger.setLevel(level)
+
+
+def test_libraries_are_quiet_unless_the_environment_asks_for_lines(monkeypatch):
+    from vatt_tf import native_log
+
+    for given, quiet in ((None, True), ("1", False)):
+        monkeypatch.setattr(native_log, "_set_here", False)
+        monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
+        monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+        if given:
+            monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", given)
+        assert native_log.limit() is quiet
+        assert native_log.os.environ["TF_CPP_MIN_LOG_LEVEL"] == (given or "3")
+        assert native_log.os.environ.get("GRPC_VERBOSITY") == ("NONE" if quiet else None)
 
 
 def test_the_log_of_xla_can_be_limited():

@@ -10,7 +10,6 @@ machine. What replicas add is computed by ``tools/scaling_table.py``.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import pathlib
@@ -19,6 +18,8 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+
+from vatt_tf import cli
 
 SMALL = (
     "video_tower.num_layers=4",
@@ -91,7 +92,7 @@ def measured(bindings: Sequence[str], out: pathlib.Path, rounds: int) -> tuple[f
 
 def main() -> None:
     """Measures, fits, checks."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="runs/cost_model", help="folder of the figures")
     parser.add_argument("--rounds", type=int, default=3, help="measured steps")
     flags = parser.parse_args()

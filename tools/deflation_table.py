@@ -12,7 +12,6 @@ has are not measured again.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import functools
 import json
@@ -22,6 +21,8 @@ import statistics
 
 import experiments
 from lanes import Lanes
+
+from vatt_tf import cli
 
 MMV, VATT = "mmv_narrated_digits.gin", "narrated_digits.gin"
 # Four frames, as the examples have them (MMV's has TSM), or eight of the same second and a third.
@@ -75,7 +76,7 @@ def measured(
 
 def main() -> None:
     """Measures what is missing and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--manifest", required=True, help="images to fit with, and their split")
     parser.add_argument("--out", default="runs/deflation", help="folder of the runs")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each network")

@@ -10,7 +10,6 @@ The rows are kept in ``rows.json`` of the folder, and none is measured twice.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import os
@@ -20,6 +19,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import experiments
 from lanes import Lanes
+
+from vatt_tf import cli
 
 TOWERS = {"TSM": "vatt.video=@tsm_resnet_tower()", "S3D-G": "vatt.video=@s3d_tower()"}
 SPACES = {"Shared": "mmv_shared", "Disjoint": "mmv_disjoint", "FAC": "mmv_fac"}
@@ -77,7 +78,7 @@ def parameters(run: pathlib.Path) -> int:
 
 def main() -> None:
     """Trains what is missing and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, choices=METRICS, help="data set, in shards/")
     parser.add_argument("--out", default="runs/design", help="folder of the runs")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each design")

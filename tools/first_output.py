@@ -8,7 +8,6 @@ a table; the first line of a job is what a person sees first, be it a progress b
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 import runpy
 import subprocess
@@ -19,6 +18,8 @@ from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
+
+from vatt_tf import cli
 
 VIDEOS = 8
 
@@ -77,7 +78,7 @@ def write_checkpoint(path: pathlib.Path) -> None:
 
 def main() -> None:
     """Measures every command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run_dir", required=True, help="trained run")
     parser.add_argument("--data", required=True, help="folder of the sample set")
     flags = parser.parse_args()

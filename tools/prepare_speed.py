@@ -9,7 +9,6 @@ takes, its start included (TensorFlow's: 4 to 5 s).
 
 from __future__ import annotations
 
-import argparse
 import os
 import pathlib
 import shutil
@@ -21,6 +20,7 @@ import time
 import av
 import numpy as np
 
+from vatt_tf import cli
 from vatt_tf.data import sample_videos
 
 FRAME_RATE, SAMPLE_RATE, SECONDS = 25, 48_000, 120
@@ -47,7 +47,7 @@ def write_moving_picture(path: pathlib.Path, seed: int) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = cli.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=int, default=10, help="of video to make")
     parser.add_argument("--video", type=pathlib.Path, help="a video of your own")
     flags = parser.parse_args()

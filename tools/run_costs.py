@@ -8,7 +8,6 @@ of a smaller batch for the memory. Prints a table and writes ``costs.json``. Nee
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import pathlib
@@ -20,6 +19,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
+
+from vatt_tf import cli
 
 SAMPLE = [sys.executable, "-m", "vatt_tf.prepare", "--sample", "--quiet"]
 TRAIN = [sys.executable, "-m", "vatt_tf.train", "--gin_file=tiny.gin"]
@@ -114,7 +115,7 @@ def first_step(shards: pathlib.Path, out: pathlib.Path) -> float:
 
 def main() -> int:
     """Entry point."""
-    flags = argparse.ArgumentParser(description=__doc__)
+    flags = cli.ArgumentParser(description=__doc__)
     flags.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/costs"))
     flags.add_argument("--rounds", type=int, default=3, help="runs with and without guards")
     flags.add_argument("--memory_steps", type=int, default=5000)

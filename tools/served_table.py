@@ -9,7 +9,6 @@ clips, sounds and sentences differ from those of the trained model, and the seco
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 import subprocess
 import sys
@@ -96,7 +95,7 @@ def measured(run: str, models: pathlib.Path) -> dict[str, float]:
 
 def main() -> None:
     """Prints a line for each run."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", help="run directories")
     flags = parser.parse_args()
     cli.before_tensorflow()

@@ -9,7 +9,6 @@ not: weights, optimizer, metrics; shards and manifest. Prints a table and writes
 
 from __future__ import annotations
 
-import argparse
 import collections
 import concurrent.futures
 import hashlib
@@ -24,6 +23,8 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+from vatt_tf import cli
 
 CONFIG = """
 include 'tiny.gin'
@@ -168,7 +169,7 @@ def soak(
 
 def main() -> int:
     """Entry point; 0 if every run that was killed left what an uninterrupted one leaves."""
-    flags = argparse.ArgumentParser(description=__doc__)
+    flags = cli.ArgumentParser(description=__doc__)
     flags.add_argument("--kills", type=int, default=100, help="over all three kinds")
     flags.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/soak"))
     flags.add_argument("--seed", type=int, default=0, help="of the moments")

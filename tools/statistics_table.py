@@ -10,13 +10,14 @@ that ``rows.json`` has are not measured again. The reports of the runs have the 
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
 import pathlib
 
 import experiments
 from lanes import Lanes
+
+from vatt_tf import cli
 
 WEIGHTS = {
     "none": (),
@@ -47,7 +48,7 @@ def measured(
 
 def main() -> None:
     """Trains what is missing and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="runs/statistics", help="folder of the runs")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each row")
     parser.add_argument("--steps", type=int, default=800, help="training steps of a run")

@@ -10,11 +10,12 @@ With ``--compare``, names what is missing or has fewer cases and exits with code
 
 from __future__ import annotations
 
-import argparse
 import collections
 import pathlib
 import subprocess
 import sys
+
+from vatt_tf import cli
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -49,7 +50,7 @@ def lost(before: collections.Counter[str], now: collections.Counter[str]) -> lis
 
 def main() -> int:
     """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--compare", type=pathlib.Path, help="list that nothing may be lost of")
     flags = parser.parse_args()
     now = collect()

@@ -11,9 +11,9 @@ machine.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 
+from vatt_tf import cli
 from vatt_tf.benchmarking.protocol import Subject
 
 WORKER = "vatt_tf.benchmarking.worker"
@@ -28,7 +28,7 @@ def subject(gin_file: str, batch_size: int, micro_batch_size: int) -> Subject:
 
 def main() -> None:
     """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gin_file", default="bbs.gin", help="run file of the model")
     parser.add_argument("--batch_size", type=int, default=64, help="clips of the two-pass step")
     parser.add_argument("--micro_batch_size", type=int, default=2, help="clips at a time")

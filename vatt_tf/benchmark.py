@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--rounds", type=cli.positive, default=3, help="measurements (default: 3)")
     flags.add_argument("--threads", type=cli.positive, help="processor threads (default: all)")
     flags.add_argument("--price_per_hour", type=cli.above_zero, help="of the machine, for the cost")
+    cli.add_quiet_flag(flags, "no progress bar; with --out, no table")
     flags.add_argument("--out", type=cli.path, help="write the figures to this JSON file")
     return flags
 
@@ -83,10 +84,13 @@ def _benchmark(flags: argparse.Namespace) -> int:
     from vatt_tf.benchmarking.report import report
 
     results = measure(flags, parts)
-    print(report(results))
     if flags.out:
         write_json(flags.out, marked(results))
-        print(f"written to {flags.out}")
+        if flags.quiet:
+            return 0
+    print(report(results))
+    if flags.out:
+        print(f"written: {flags.out}")
     return 0
 
 

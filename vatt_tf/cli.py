@@ -18,8 +18,6 @@ from absl.flags import argparse_flags
 from vatt_tf import lean_keras, native_log, paths
 from vatt_tf.errors import Interrupted, UserError
 
-# Levels of --verbosity with TF_CPP_MIN_LOG_LEVEL's number for each.
-VERBOSITIES = {"debug": 0, "info": 0, "warning": 1, "error": 2, "fatal": 3}
 # Closer flags are typing errors; less close ones are other flags.
 _NEAR = 0.7
 
@@ -47,7 +45,7 @@ class ArgumentParser(argparse_flags.ArgumentParser):
         )
         logs.add_argument(
             "--verbosity",
-            choices=tuple(VERBOSITIES),
+            choices=tuple(native_log.LEVELS),
             default=argparse.SUPPRESS,
             help="show log lines of TensorFlow and other libraries from this level on",
         )
@@ -112,7 +110,7 @@ class ArgumentParser(argparse_flags.ArgumentParser):
 
 
 def _set_verbosity(level: str) -> None:
-    native_log.force(VERBOSITIES[level], level)
+    native_log.force(level)
     absl_logging.set_verbosity(level)
 
 
@@ -132,6 +130,13 @@ def add_gin_flags(parser: argparse.ArgumentParser) -> None:
         default=[],
         help='binding that overrides the files, repeatable: "STEPS=100", "TRAIN_DATA=\'x\'"',
     )
+
+
+def add_quiet_flag(
+    parser: argparse.ArgumentParser, left_out: str = "no progress bar and no summary"
+) -> None:
+    """Adds ``--quiet``: what was asked for, warnings and errors are printed, and nothing else."""
+    parser.add_argument("--quiet", action="store_true", help=left_out)
 
 
 def path(text: str) -> str:
@@ -172,13 +177,9 @@ def above_zero(text: str) -> float:
     return value
 
 
-def before_tensorflow(log_level: int = 3) -> None:
-    """Sets what TensorFlow reads when it is imported, unless the user has set it; a lean Keras.
-
-    Args:
-        log_level: What TensorFlow's C++ part may say: 3, nothing but fatal errors; 2, errors too.
-    """
-    if native_log.limit(log_level):
+def before_tensorflow() -> None:
+    """Sets what TensorFlow reads when it is imported, unless the user has set it; a lean Keras."""
+    if native_log.limit():
         absl_logging.set_verbosity("error")
     # TensorFlow turns oneDNN on by itself where there is AVX-512 only. With AVX2 its products of
     # matrices are twice as fast as the others, and the training with them.

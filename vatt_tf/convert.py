@@ -19,6 +19,8 @@ from typing import Any
 from vatt_tf import cli, paths
 from vatt_tf.atomic import new_folder
 from vatt_tf.errors import UserError
+from vatt_tf.progress_bar import progress_bar
+from vatt_tf.wording import count_of
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=cli.path,
         help="word2vec pickle or text of that vocabulary: checked against the word table",
     )
-    add("--quiet", action="store_true", help="no progress bar and no report")
+    cli.add_quiet_flag(parser)
     add("--labels", type=cli.path, help="names of a classifier's classes, one a line")
     return parser
 
@@ -103,7 +105,7 @@ def convert(
         raise UserError(f"--out={out}: exists already; choose another folder or remove it")
     source = _open_checkpoint(checkpoint)
     if not quiet:  # To build the model takes seconds.
-        print(f"{checkpoint}: {len(source.shapes)} arrays", flush=True)
+        print(f"{checkpoint}: {count_of(len(source.shapes), 'array')}", flush=True)
     config = _read_config(gin_files or [], gin_bindings or [])
     from vatt_tf.models import io
     from vatt_tf.models.classifier_config import ClassifierConfig
@@ -196,7 +198,8 @@ def _read_words(model: Any, vocabulary: str | None, word_vectors: str | None) ->
     tokenizer = load_tokenizer(vocabulary, kind, text.max_tokens)
     if tokenizer.vocab_size != text.vocab_size:
         raise UserError(
-            f"--vocabulary={vocabulary}: {tokenizer.vocab_size} words, the checkpoint was trained "
+            f"--vocabulary={vocabulary}: {count_of(tokenizer.vocab_size, 'word')}, the "
+            "checkpoint was trained "
             f"with {text.vocab_size}: it is another vocabulary"
         )
     if word_vectors is not None:
@@ -217,7 +220,8 @@ def _read_labels(path: str | None, classes: int) -> list[str] | None:
         raise UserError(f"--labels={path}: cannot be read ({error})") from error
     if len(labels) != classes or not all(labels) or len(set(labels)) != classes:
         raise UserError(
-            f"--labels={path}: {len(set(labels) - {''})} different names in {len(labels)} lines, "
+            f"--labels={path}: {len(set(labels) - {''})} different names in "
+            f"{count_of(len(labels), 'line')}, "
             f"expected one for each of the {classes} classes"
         )
     return labels
@@ -231,15 +235,8 @@ class _Bar:
         self._bar: Any = None
 
     def __call__(self, done: int, total: int) -> None:
-        if self._quiet:
-            return
         if self._bar is None:
-            import tqdm
-
-            slow = 0.5 if sys.stderr.isatty() else 15.0
-            self._bar = tqdm.tqdm(
-                total=total, unit=" variables", desc="converting", mininterval=slow
-            )
+            self._bar = progress_bar("converting", total, "variables", quiet=self._quiet)
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:

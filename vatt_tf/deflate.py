@@ -21,6 +21,8 @@ from vatt_tf import cli
 from vatt_tf.atomic import new_folder, write_json
 from vatt_tf.errors import UserError
 from vatt_tf.paths import shown
+from vatt_tf.progress_bar import progress_bar
+from vatt_tf.wording import count_of
 
 _FEWEST_IMAGES = 8
 
@@ -43,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--timed_batch", type=cli.positive, default=16, help="images when timed (default: 16)")
     add("--most_images", type=cli.positive, default=4096, help="how many are read (default: 4096)")
     add("--seed", type=cli.whole, default=0, help="of the choice and order of the images")
-    add("--quiet", action="store_true", help="no progress bar and no table")
+    cli.add_quiet_flag(flags)
     return flags
 
 
@@ -57,8 +59,6 @@ def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--out={arguments.out}: exists already; choose another folder")
     paths, left_out = _image_files(arguments.images)
     import dataclasses
-
-    from tqdm import tqdm
 
     from vatt_tf.data.schema import ClipSpec
     from vatt_tf.models import io
@@ -77,19 +77,13 @@ def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
         print(f"left out: {line}", file=sys.stderr)
     if len(images) < _FEWEST_IMAGES:
         raise UserError(
-            f"--images={arguments.images}: {len(images)} images could be read, expected at least "
+            f"--images={arguments.images}: {count_of(len(images), 'image')} could be read, "
+            "expected at least "
             f"{_FEWEST_IMAGES}{'; ' + damaged[0] if damaged else ''}"
         )
     held_out = max(len(images) // 10, 2)
     targets = deflation.still_features(video, images, clip.frames)
-    bar = tqdm(
-        total=arguments.steps,
-        desc="fitting",
-        unit="step",
-        file=sys.stderr,
-        mininterval=0.5,
-        disable=arguments.quiet,
-    )
+    bar = progress_bar("fitting", arguments.steps, "steps", quiet=arguments.quiet)
 
     def on_step(step: int, loss: float) -> None:
         bar.set_postfix_str(f"L1 {loss:.4f}", refresh=False)
@@ -157,15 +151,15 @@ def _read(paths: list[str], size: tuple[int, int], quiet: bool) -> tuple[Any, li
     """Images uint8 [N, H, W, 3], cropped in the centre as in evaluation; and what was not read."""
     import numpy as np
     import tensorflow as tf
-    from tqdm import tqdm
 
     from vatt_tf.data import video_ops
     from vatt_tf.data.media import MediaError
     from vatt_tf.data.readers import read_image
 
     images, damaged = [], []
-    bar = tqdm(paths, desc="reading", unit="image", file=sys.stderr, mininterval=0.5, disable=quiet)
-    for path in bar:
+    bar = progress_bar("reading", len(paths), "images", quiet=quiet)
+    for path in paths:
+        bar.update()
         try:
             pixels = tf.constant(read_image(path, min(size) * 2))
         except MediaError as error:
@@ -174,6 +168,7 @@ def _read(paths: list[str], size: tuple[int, int], quiet: bool) -> tuple[Any, li
         top, left, height, width = video_ops.fitting_box(tf.shape(pixels)[:2], size).numpy()
         box = pixels[tf.newaxis, top : top + height, left : left + width]
         images.append(video_ops.to_uint8(video_ops.resize(box, size))[0].numpy())
+    bar.close()
     return np.stack(images) if images else np.zeros((0, *size, 3), np.uint8), damaged
 
 
@@ -195,7 +190,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _print(out: str, result: dict[str, Any]) -> None:
     distance, seconds, alone = (result[k] for k in ("l1", "seconds_per_image", "seconds_alone"))
-    print(f"{out}: {result['images']} images, {result['held_out']} of them held out")
+    print(f"{out}: {count_of(result['images'], 'image')}, {result['held_out']} of them held out")
     print("| network | L1 distance to the video network | seconds an image |")
     print("|---|---|---|")
     print(f"| video network, image repeated | 0 | {seconds['inflated']:.4f} |")
@@ -207,7 +202,7 @@ def _print(out: str, result: dict[str, Any]) -> None:
     print(
         f"(features are {distance['scale']:.4f} on average; "
         f"{seconds['inflated'] / seconds['deflated']:.1f} times faster with "
-        f"{result['batch_size']} images at a time, "
+        f"{count_of(result['batch_size'], 'image')} at a time, "
         f"{alone['inflated'] / alone['deflated']:.1f} times faster one at a time)"
     )
 

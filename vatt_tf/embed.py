@@ -21,6 +21,7 @@ from typing import Any
 
 from vatt_tf import cli, paths
 from vatt_tf.errors import UserError
+from vatt_tf.progress_bar import progress_bar
 from vatt_tf.wording import count_of
 
 # Seconds between two versions of the manifest of a running job.
@@ -72,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print files, hours, gigabytes and time from a probe of some files; write nothing",
     )
-    add("--quiet", action="store_true", help="no progress bar and no summary")
+    cli.add_quiet_flag(parser)
     add(
         "--replace",
         action="store_true",
@@ -230,20 +231,11 @@ class _Progress:
     def __init__(self, save: Callable[[], Any], waiting: list[Any], quiet: bool):
         import time
 
-        import tqdm
-
         self._save, self._clips, self._done = save, 0, 0
         self._clock = time.monotonic
         self._saved = self._clock()
-        self._bar = tqdm.tqdm(
-            total=sum(video.size for video in waiting),
-            unit="B",
-            unit_scale=True,
-            desc="embedding",
-            disable=quiet,
-            mininterval=0.5 if sys.stderr.isatty() else 15.0,
-            dynamic_ncols=True,
-        )
+        size = sum(video.size for video in waiting)
+        self._bar = progress_bar("embedding", size, "B", quiet=quiet)
 
     def __enter__(self) -> _Progress:
         return self
@@ -260,7 +252,7 @@ class _Progress:
             self._clips += 1
             position = self._done + item.fraction * item.video.size
         self._bar.set_postfix_str(
-            f"{self._clips} clips, {paths.shown(item.video.name)}", refresh=False
+            f"{count_of(self._clips, 'clip')}, {paths.shown(item.video.name)}", refresh=False
         )
         self._bar.update(position - self._bar.n)
         if self._clock() - self._saved > MANIFEST_SECONDS:

@@ -89,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=cli.positive,
         help="probe: steps of the low-rank classifier (default: 50000, as in the paper)",
     )
-    add("--quiet", action="store_true", help="no progress bar and no tables")
+    cli.add_quiet_flag(parser)
     add(
         "--random_baseline",
         action="store_const",

@@ -1,6 +1,6 @@
-"""Log lines of TensorFlow: shown only on request (``--verbosity``).
+"""Log lines of TensorFlow, XLA and gRPC: shown only on request (``--verbosity``).
 
-Imports no TensorFlow: the environment has to be set before it is imported.
+Imports none of them: the environment has to be set before they are imported.
 """
 
 from __future__ import annotations
@@ -10,28 +10,34 @@ import ctypes
 import logging
 import os
 
-_VARIABLE = "TF_CPP_MIN_LOG_LEVEL"
-# 3: nothing but fatal errors. TensorFlow raises its errors as Python exceptions, too.
-QUIET = 3
+_VARIABLE, _GRPC_VARIABLE = "TF_CPP_MIN_LOG_LEVEL", "GRPC_VERBOSITY"
+# Nothing but fatal errors: TensorFlow and gRPC raise their errors as Python exceptions, too.
+_QUIET, _GRPC_QUIET = "3", "NONE"
+# Level of --verbosity -> TensorFlow's number for it and gRPC's name, which has no warnings.
+LEVELS = {
+    "debug": ("0", "DEBUG"),
+    "info": ("0", "INFO"),
+    "warning": ("1", "ERROR"),
+    "error": ("2", "ERROR"),
+    "fatal": (_QUIET, _GRPC_QUIET),
+}
 # absl::SetMinLogLevel(absl::LogSeverityAtLeast) of the Abseil in TensorFlow 2.20.
 _SET_MIN_LOG_LEVEL = "_ZN4absl12lts_2025012714SetMinLogLevelENS0_18LogSeverityAtLeastE"
 
-_set_here: str | None = None
+_set_here = False
 
 
-def limit(level: int = QUIET) -> bool:
-    """Sets the least level of the lines that are shown, unless the user's environment has one.
-
-    Args:
-        level: 0 shows all lines, 1 warnings, 2 errors, 3 fatal errors only.
+def limit() -> bool:
+    """Leaves all lines but fatal errors out, unless the user's environment has a level.
 
     Returns:
-        Whether it was set here.
+        Whether the level was set here.
     """
     global _set_here
-    if os.environ.get(_VARIABLE, _set_here) != _set_here:
+    if _VARIABLE in os.environ and not _set_here:
         return False
-    os.environ[_VARIABLE] = _set_here = str(level)
+    os.environ[_VARIABLE], _set_here = _QUIET, True
+    os.environ.setdefault(_GRPC_VARIABLE, _GRPC_QUIET)
     # Its Python part advises on retraced functions; a notebook that sets a level keeps it.
     logger = logging.getLogger("tensorflow")
     if logger.level == logging.NOTSET:
@@ -39,24 +45,24 @@ def limit(level: int = QUIET) -> bool:
     return True
 
 
-def force(level: int, name: str) -> None:
-    """Sets the least level whatever the environment says: the user's flag.
+def force(level: str) -> None:
+    """Sets the least level of the lines that are shown, whatever the environment has.
 
     Args:
-        level: As in :func:`limit`.
-        name: The level's name in Python's logging.
+        level: A key of ``LEVELS``.
     """
     global _set_here
-    os.environ[_VARIABLE] = str(level)
-    _set_here = None
-    logging.getLogger("tensorflow").setLevel(name.upper())
+    os.environ[_VARIABLE], os.environ[_GRPC_VARIABLE] = LEVELS[level]
+    _set_here = False
+    logging.getLogger("tensorflow").setLevel(level.upper())
 
 
 def limit_abseil() -> bool:
-    """Gives XLA's log the same level; call it after TensorFlow's import, before XLA compiles.
+    """Gives Abseil's log the same level; the modules that run graphs call it at their import.
 
-    XLA logs through Abseil, which prints every line, and a warning about itself, as long as nobody
-    has set it up, whatever TensorFlow's variable says.
+    XLA, graph passes and data services log through Abseil, which prints every line, and a warning
+    about itself, as long as nobody has set it up. No variable and no Python function of TensorFlow
+    reaches it.
 
     Returns:
         Whether the loaded TensorFlow has the function; without it the lines are shown.
@@ -67,7 +73,7 @@ def limit_abseil() -> bool:
         path = os.path.join(tf.sysconfig.get_lib(), "libtensorflow_framework.so.2")
         function = getattr(ctypes.CDLL(path), _SET_MIN_LOG_LEVEL)
         function.argtypes, function.restype = [ctypes.c_int], None
-        # Errors of XLA stay: unlike TensorFlow's they need not end in an exception.
+        # Errors stay: unlike TensorFlow's they need not end in an exception.
         function(min(int(os.environ.get(_VARIABLE, "0")), 2))
         return True
     return False

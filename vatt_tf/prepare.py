@@ -35,7 +35,7 @@ from vatt_tf.data.shards_folder import TRANSCRIPTS, ShardsFolder
 from vatt_tf.data.transcripts import Recogniser, attach_transcripts, transcript_names
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import listed
-from vatt_tf.wording import count_of
+from vatt_tf.wording import count_of, wrapped
 
 
 def prepare(
@@ -312,7 +312,7 @@ def _flags() -> argparse.ArgumentParser:
     add("--max_words", type=cli.positive, default=MAX_WORDS, help="largest vocabulary")
     add("--jobs", type=cli.positive, default=os.cpu_count() or 1, help="parallel processes")
     add("--runner", default="local", choices=("local", "beam"))
-    add("--quiet", action="store_true", help="no progress bar")
+    cli.add_quiet_flag(parser)
     add(
         "--dry_run",
         action="store_true",
@@ -395,7 +395,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; finished shards are kept: run the same command again", file=sys.stderr)
         return 130
-    _print_summary(content, flags.out)
+    if not flags.quiet:
+        _print_summary(content, flags.out)
+    _print_notes(content, flags.out)
     return 0
 
 
@@ -435,9 +437,9 @@ def _settings(flags: argparse.Namespace) -> Settings:
 def _print_datasets() -> None:
     for name, known in DATASETS.items():
         settings = {"media": known.media, **known.settings}
-        print(f"{name}: {known.needs}")
-        print(f"    splits: {known.protocol}")
-        print("    " + " ".join(f"--{setting}={value}" for setting, value in settings.items()))
+        print(wrapped(f"{name}: {known.needs}"))
+        print(wrapped(f"  splits: {known.protocol}"))
+        print("  " + " ".join(f"--{setting}={value}" for setting, value in settings.items()))
 
 
 def _print_summary(content: dict[str, Any], out: str) -> None:
@@ -456,6 +458,12 @@ def _print_summary(content: dict[str, Any], out: str) -> None:
         )
         flag = shlex.quote(f"--transcripts={out}/{TRANSCRIPTS}")
         print(paths.shown(f"  vatt_tf.embed makes them searchable with {flag}"))
+    for kind, file in content["tokenizers"].items():
+        print(f"{kind} vocabulary: {out}/{file}")
+
+
+def _print_notes(content: dict[str, Any], out: str) -> None:
+    """Prints what a user has to know, also with ``--quiet``."""
     if line := holdout.describe(content):
         print(line)
     if content["quarantine"]:
@@ -467,8 +475,6 @@ def _print_summary(content: dict[str, Any], out: str) -> None:
         for entry in content["warnings"]:
             if entry["warning"].startswith("--"):  # a flag without effect
                 print(f"  {entry['warning']}")
-    for kind, file in content["tokenizers"].items():
-        print(f"{kind} vocabulary: {out}/{file}")
 
 
 if __name__ == "__main__":

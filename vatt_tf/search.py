@@ -48,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--exact", action="store_true", help="compare with every clip of a large index")
     add("--html", type=cli.path, metavar="FILE", help="also write a page with frames of the clips")
     add("--json", action="store_true", help="print one JSON object")
+    cli.add_quiet_flag(parser, "print the hits and the notes only")
     return parser
 
 
@@ -59,20 +60,21 @@ def main(argv: list[str] | None = None) -> int:
     args = vars(build_parser().parse_intermixed_args(argv[:end]))
     args["text"] += argv[end + 1 :]
     cli.before_tensorflow()
-    page, json_wanted = args.pop("html"), args.pop("json")
+    page, json_wanted, quiet = args.pop("html"), args.pop("json"), args.pop("quiet")
     args["text"] = " ".join(args["text"]) if args["text"] else None
 
     def command() -> int:
         if page:
             check_replaceable(page, "--html")
         found = search(**args)
-        print(as_json(found) if json_wanted else format_found(found))
+        print(as_json(found) if json_wanted else format_found(found, quiet))
         if page:
             from vatt_tf.search_index.report import write_page
 
             write_page(pathlib.Path(page), found)
-            # Nothing but the object goes to standard output with --json.
-            print(f"\nwritten: {page}", file=sys.stderr if json_wanted else sys.stdout)
+            if not quiet:
+                # Nothing but the object goes to standard output with --json.
+                print(f"\nwritten: {page}", file=sys.stderr if json_wanted else sys.stdout)
         return 0
 
     return cli.run(command)

@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         help="save and stop at this step, although schedules are made for all STEPS",
     )
+    cli.add_quiet_flag(flags)
     flags.add_argument(
         "--continue_on_new_data",
         action="store_true",
@@ -151,9 +152,12 @@ def _train(flags: argparse.Namespace, preemption: Preemption) -> int:
         flags.stop_at_step,
         preemption,
         continue_on_new_data=flags.continue_on_new_data,
+        quiet=flags.quiet,
     )
     wait_for_workers(strategy)  # here, when all of the run is put away on the slowest too
     _report_unused(config.unused_bindings())
+    if flags.quiet:
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     print(
         f"{run_dir}: step {step}, weights in {run_dir}/model.weights.h5; "

@@ -32,6 +32,19 @@ def fixed(value: float, digits: int) -> str:
     return text.lstrip("-") if float(text) == 0 else text
 
 
+def percent(fraction: float, digits: int = 1) -> str:
+    """``0.812`` -> ``81.2 %``."""
+    return f"{fixed(100 * fraction, digits)} %"
+
+
+def shortened(text: str, width: int) -> str:
+    """A text of at most ``width`` columns; a longer one loses its middle."""
+    if len(text) <= width:
+        return text
+    kept = width - len("...")
+    return f"{text[: kept - kept // 2]}...{text[len(text) - kept // 2 :]}"
+
+
 def wrapped(line: str) -> str:
     """A long line as several of at most ``WIDTH`` columns."""
     return textwrap.fill(

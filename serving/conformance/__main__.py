@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="limit for a call or for a change of versions (default: 30)",
     )
+    cli.add_quiet_flag(parser, "no lines about cases that pass or are skipped")
     return parser
 
 
@@ -78,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
             batching=args.batching,
             patience=args.patience,
         ) as server:
-            outcomes = runner.run(server, only)
+            outcomes = runner.run(server, only, args.quiet)
         return 1 if any(outcome.verdict == "FAIL" for outcome in outcomes) else 0
 
     return cli.run(command)

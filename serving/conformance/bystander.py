@@ -7,7 +7,6 @@ when standard input ends.
 
 from __future__ import annotations
 
-import argparse
 import json
 import pathlib
 import sys
@@ -16,6 +15,8 @@ import time
 
 import grpc
 
+from vatt_tf import cli
+
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 # Seconds between two requests: a light client, the load comes from elsewhere.
 PAUSE = 0.02
@@ -23,7 +24,7 @@ PAUSE = 0.02
 
 def main(argv: list[str] | None = None) -> int:
     """Prints a JSON list of [start, seconds, code]; a start is a time.monotonic()."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cli.ArgumentParser(description=__doc__)
     parser.add_argument("--server", required=True)
     parser.add_argument("--request", required=True, type=pathlib.Path)
     parser.add_argument("--timeout", type=float, default=30.0)

@@ -11,7 +11,6 @@ OUT then holds ``<model>/<version>/`` folders and three files for the server's c
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 import shutil
 import sys
@@ -231,18 +230,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.ArgumentParser(
         prog="python -m vatt_tf.serving.conformance.models",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("out", type=cli.path, metavar="OUT", help="folder to be made")
     parser.add_argument(
         "--at", type=cli.path, help="absolute path of OUT on the server's machine (default: OUT)"
     )
     args = parser.parse_args(argv)
+    cli.before_tensorflow()
 
     def command() -> int:
-        import tensorflow as tf
-
-        tf.get_logger().setLevel("ERROR")  # the notes on TensorFlow 1's builder
         folder = write_models(args.out, args.at)
         print(f"wrote {len(VERSIONS)} models and their configurations into {folder}")
         return 0

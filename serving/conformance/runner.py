@@ -55,12 +55,15 @@ class Outcome:
     seconds: float
 
 
-def run(server: Server, only: re.Pattern[str] = re.compile("")) -> list[Outcome]:
+def run(
+    server: Server, only: re.Pattern[str] = re.compile(""), quiet: bool = False
+) -> list[Outcome]:
     """Runs the cases one by one and prints a line for each and a summary.
 
     Args:
         server: The server; it serves the suite's models.
         only: Cases whose name it does not match are left out.
+        quiet: Print lines about failures only, and the summary.
 
     Returns:
         The outcomes.
@@ -76,6 +79,8 @@ def run(server: Server, only: re.Pattern[str] = re.compile("")) -> list[Outcome]
     for case in cases:
         outcome = run_case(case, server)
         outcomes.append(outcome)
+        if quiet and outcome.verdict != "FAIL":
+            continue
         print(f"{outcome.verdict:4}  {case.name:38} {outcome.seconds:6.2f} s", flush=True)
         if outcome.verdict == "FAIL":
             print(f"      promise: {case.promise}\n      {outcome.detail}", flush=True)

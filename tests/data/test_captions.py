@@ -124,7 +124,7 @@ def test_overlapping_captions_are_kept_in_order_and_noted(tmp_path):
     data = [[3.0, 6.0, "b"], [1.0, 4.0, "a"]]
     captions, warnings = read(tmp_path, "a.json", json.dumps(data))
     assert [caption.text for caption in captions] == ["a", "b"]
-    assert warnings == ["a.json: 1 captions begin before the one in front ends; kept"]
+    assert warnings == ["a.json: 1 caption kept although the one in front ends later"]
 
 
 def test_negative_and_reversed_times(tmp_path):

@@ -110,7 +110,11 @@ def test_too_many_damaged_records_stop_the_run(damaged, tmp_path):
             log.add([record])
         with pytest.raises(UserError) as error:
             log.add(records[allowed : allowed + 1])
-        for part in (f"{allowed + 1} of 12 ", f"{limit:.2%}", "00000-of-00002.tfrecord record 2"):
+        for part in (
+            f"{allowed + 1} of 12 ",
+            f"{100 * limit:.2f} %",
+            "00000-of-00002.tfrecord record 2",
+        ):
             assert part in str(error.value)
         assert str(tmp_path / str(limit) / FILE_NAME) in str(error.value)
         # So does the restart, until something is done.

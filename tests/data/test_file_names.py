@@ -82,7 +82,7 @@ def test_a_file_under_two_names(videos, tmp_path, other):
     os.link(videos / "a.mp4", videos / "hard.mp4")
     other = other.format(root=videos)
     lines = ["path,label,split", "a.mp4,one,train", f"{other},two,val"]
-    with pytest.raises(PlanError, match=r"1 clips are in two splits: a.mp4 \(in the list also"):
+    with pytest.raises(PlanError, match=r"1 clip in two splits: a.mp4 \(in the list also"):
         plan_of(videos, lines, tmp_path)
     plan = plan_of(videos, [lines[0], lines[1], lines[2].replace("val", "train")], tmp_path)
     (video,) = (video for shard in plan.shards for video in shard.videos)

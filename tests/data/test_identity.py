@@ -52,7 +52,7 @@ def test_differences_name_what_was_and_what_is():
     text = "; ".join(identity().differences(now))
     assert "--frame_rate was 10.0, is 5.0" in text
     assert "the manifest had no columns (there was none), has the columns path" in text
-    assert "25% of its 8 files are among the 2 of now" in text
+    assert "25 % of its 8 files are among the 2 of now" in text
 
 
 def test_stored_and_read_again():

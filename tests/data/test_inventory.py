@@ -145,7 +145,7 @@ def test_classes(prepared, tmp_path):
         class_counts(train, ("a", "b"))
     with pytest.raises(UserError, match="training data .* has no example of 1 of 4 classes: e"):
         check_classes(train, (*names, "e"), "training data")
-    with pytest.raises(UserError, match=r"1 records without a class or with several: 0.wav"):
+    with pytest.raises(UserError, match=r"1 record without a class or with several: 0.wav"):
         check_classes(train, names, "training data", single_label=True)
     foreign = [example(i, frames=1, label=None) for i in range(2)]
     none = read_inventory(str(write_shards(tmp_path, foreign)), ("train",))
@@ -165,7 +165,7 @@ def test_the_same_clip_in_two_splits_is_refused(tmp_path):
         saved(folder / f"{number}.png", Image.new("L", (4, 4), number))
     lines = [f"{number}.png,{split}" for number in range(12) for split in ("train", "val")]
     (tmp_path / "m.csv").write_text("path,split\n" + "\n".join(lines))
-    with pytest.raises(PlanError, match=r"12 clips are in two splits: 0.png .*and 2 more") as error:
+    with pytest.raises(PlanError, match=r"12 clips in two splits: 0.png .*and 2 more") as error:
         command.prepare(folder, tmp_path / "out", IMAGES, manifest=tmp_path / "m.csv")
     assert "10.png (0-inf s in train, 0-inf s in val)" in str(error.value)
     assert not (tmp_path / "out").exists()

@@ -302,7 +302,7 @@ def test_hole_in_the_middle_is_left_out(tmp_path):
     reader.close()
     assert [bool(clip.damage) for clip in clips] == [False, False, True, False, False]
     assert "damaged from 4." in clips[2].damage
-    assert any("damaged video packets" in note for note in reader.warnings)
+    assert any("damaged video packet" in note for note in reader.warnings)
 
 
 def test_facts_of_public_test_files(shared_dir):

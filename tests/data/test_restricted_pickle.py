@@ -364,6 +364,21 @@ def test_nesting(read, refused):
     refused(pickle.PROTO + b"\x04" + b"]" * 20_000 + b"a" * 19_999 + pickle.STOP, "deep")
 
 
+def test_what_is_shared_many_times_is_never_spelt_out(refused):
+    """Hashing such a tuple, or printing it, would go over all of its 2 ** 60 leaves."""
+    shared: tuple = ()
+    for _ in range(60):
+        shared = (shared, shared)
+    state = (3, "<", None, None, None, -1, -1, 0)
+    refused(array_pickle(shared, state, b""), "shape a tuple")
+    refused(array_pickle((0,), state, b"", code=shared), "dtype a tuple")
+    refused(array_pickle((0,), (3, shared, *state[2:]), b""), "records or sub-arrays")
+    refused(dumps(Named("_codecs", "encode", "x", shared)), "text encoding a tuple")
+    refused(dumps(Named("dill._dill", "_import_module", shared)), "str belongs")
+    wrapped = Named("jax._src.array", "_reconstruct_array", None, (), (), [shared])
+    refused(dumps(wrapped), "in an unknown way")
+
+
 # --- Files that are no pickles ---
 
 

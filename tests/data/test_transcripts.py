@@ -501,7 +501,7 @@ def test_command_with_a_real_model(model, shared_dir, tmp_path, capsys):
     make_video(videos / "mute.mp4")
     flags = [f"--videos={videos}", f"--out={tmp_path / 'out'}", f"--transcribe={model}"]
     began = time.time_ns()
-    assert command.main([*flags, "--short_side=32", "--quiet", "--jobs=2"]) == 0
+    assert command.main([*flags, "--short_side=32", "--jobs=2"]) == 0
     printed = capsys.readouterr().out
     assert "transcripts: 1 video by model-" in printed and "1 without speech" in printed
     assert "with captions" in printed and (tmp_path / "out/tokenizer/words.txt").is_file()

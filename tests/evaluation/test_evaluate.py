@@ -66,6 +66,8 @@ def test_retrieval_with_report_then_zero_shot(tiny_run_dir, tiny_shards, tmp_pat
     limited = last.pop("limited")["zero_shot"]
     assert limited["clips"] == 4 and limited["limit"] == 4
     assert last == again
+    assert evaluate.main([*command, "--limit=4", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
     assert evaluate.main(command) == 0
     out = capsys.readouterr().out
     assert "trained on   unknown data\nevaluated on " in out

@@ -230,5 +230,5 @@ def test_mistakes_with_several_classes():
     with pytest.raises(UserError, match="--shots takes clips of one class"):
         probe(train, test, shots=(1,))
     train.labels[:, 2] = 0
-    with pytest.raises(UserError, match=r"1 classes of the test clips .*\(class 2\)"):
+    with pytest.raises(UserError, match=r"1 class of the test clips .*\(class 2\)"):
         probe(train, test)

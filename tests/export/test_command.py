@@ -38,9 +38,9 @@ def test_cosines_of_other_weights_are_not_exported(weights_folder, tmp_path, cap
     copy = str(shutil.copytree(weights_folder, tmp_path / "copy"))
     measured = io.read_description(copy)["score_calibration"]
     io.update_description(copy, score_calibration={**measured, "model_hash": "0", "step": 5})
-    flags = [f"--weights={copy}", f"--out={tmp_path / 'models'}", "--models=text"]
+    flags = [f"--run_dir={copy}", f"--out={tmp_path / 'models'}", "--models=text"]
     assert command.main(flags) == 0
-    printed = capsys.readouterr().out.replace("\n  ", " ")
+    printed = capsys.readouterr().err.replace("\n  ", " ")
     assert (
         "scores: not calibrated; measured at step 5, not 1; python -m vatt_tf.evaluate" in printed
     )
@@ -49,6 +49,12 @@ def test_cosines_of_other_weights_are_not_exported(weights_folder, tmp_path, cap
     io.update_description(copy, score_calibration={})
     assert servables.uncalibrated(copy).startswith("scores: not calibrated; python -m vatt_tf.eval")
     assert servables.uncalibrated(weights_folder) == ""
+
+
+def test_quiet(weights_folder, tmp_path, capsys):
+    flags = [f"--weights={weights_folder}", f"--out={tmp_path}", "--models=text", "--quiet"]
+    assert command.main(flags) == 0
+    assert capsys.readouterr() == ("", "") and (tmp_path / "text" / "1").is_dir()
 
 
 def test_no_run(tmp_path, capsys):
@@ -60,8 +66,7 @@ def test_no_run(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--out=m"], "one of the arguments --run_dir --weights is required"),
-        (["--run_dir=a", "--weights=b", "--out=m"], "not allowed with argument --run_dir"),
+        (["--out=m"], "the following arguments are required: --run_dir"),
         (["--run_dir=a"], "required: --out"),
         (["--run_dir=a", "--out=m", "--version=0"], "expected a whole number >= 1, found '0'"),
         (["--run_dir=a", "--out=m", "--models=video,speech"], "expected some of video, audio"),

@@ -317,6 +317,11 @@ def test_command_lines(videos, address, tmp_path, capsys):
     assert "  note: videos are not where they were" in printed
     (line,) = [line for line in printed.splitlines() if line.startswith("   1 ")]
     assert "  flash.mp4     0:00.4 - 0:00.8  embedding" in line
+    assert search_command.main([f"--index={out}", "bright <b>", f"--html={page}", "--quiet"]) == 0
+    hits = printed[printed.index("   1 ") : printed.index("\n\nwritten")]
+    quiet = capsys.readouterr().out
+    assert "note: videos are not where" in quiet and quiet.endswith(f"\n\n{hits}\n")
+    assert "best 5 moments" not in quiet and "written" not in quiet
     text = page.read_text()
     assert text.count("data:image/jpeg;base64,") == 4 and "bright &lt;b&gt;" in text
     # The video that is gone is one moment, with the reason beside its frames and its name.

@@ -129,6 +129,12 @@ def test_without_faiss(monkeypatch):
         nearest.build_faiss(unit(100, 4))
 
 
+def test_faiss_prints_nothing(capfd):
+    vectors = np.eye(64, dtype=np.float32)
+    nearest.build_faiss(vectors, "IVF8,Flat")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_benchmark(tmp_path, capsys):
     out = tmp_path / "numbers.json"
     flags = ["--vectors=1500", "--dim=16", "--clusters=30", "--queries=20", f"--out={out}"]
@@ -140,6 +146,13 @@ def test_benchmark(tmp_path, capsys):
     exact, *others = result["indexes"]
     assert exact["recall@10"] == 1.0 and exact["p50_ms"] > 0
     assert all(row["recall@10"] >= 0.9 and row["build_seconds"] >= 0 for row in others)
+    small = ["--vectors=50", "--dim=4", "--clusters=2", "--queries=2", "--factories"]
+    out = f"--out={tmp_path / 'few.json'}"
+    for wrong in ("Flat", "no_such_index"):
+        assert benchmark.main([*small, wrong, out]) == 2
+        assert f"error: --factories={wrong}: FAISS cannot" in capsys.readouterr().err
+    assert benchmark.main([*small, "HNSW4", out, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "") and (tmp_path / "few.json").exists()
     with pytest.raises(SystemExit):
         benchmark.main(["--vectors=0"])
     assert "expected a whole number >= 1, found '0'" in capsys.readouterr().err

@@ -50,7 +50,7 @@ def failures(models, only="", batching=None):
         target = f"localhost:{served.port}"
         has_batching = batching is not None
         with Server(target, rest=rest, models=models, batching=has_batching) as server:
-            outcomes = runner.run(server, re.compile(only))
+            outcomes = runner.run(server, re.compile(only), quiet=bool(only))
     assert [item.case.name for item in outcomes if item.verdict == "ok"]
     return {item.case.name: item.detail for item in outcomes if item.verdict == "FAIL"}
 
@@ -60,7 +60,7 @@ def test_embedded_server_keeps_every_promise(models):
     assert failures(models) == {}
 
 
-def test_embedded_server_batches_as_promised(models):
+def test_embedded_server_batches_as_promised(models, capsys):
     options = BatchingOptions(
         max_batch_size=models_lib.MAX_BATCH_SIZE,
         batch_timeout_micros=20_000,
@@ -70,6 +70,8 @@ def test_embedded_server_batches_as_promised(models):
     )
     only = "^batching/|^predict/(default|chosen|unknown|kernel)|^examples/(classify|regress)$"
     assert failures(models, only, options) == {}
+    # Quiet: nothing but the summary where all is well.
+    assert re.fullmatch(r"\n\d+ passed, 0 failed, 0 skipped\n", capsys.readouterr().out)
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ def test_clips_without_captions_train_two_towers(captionless):
 def test_no_text_tower_is_exported_or_asked(captionless, tmp_path, capsys):
     run, out = str(captionless / "run"), str(tmp_path / "served")
     assert export_command.main([f"--run_dir={run}", f"--out={out}"]) == 0
-    assert "no model for text: this model has no text tower" in capsys.readouterr().out
+    assert "no model for text: this model has no text tower" in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "served").iterdir()) == ["audio", "video"]
     with pytest.raises(UserError, match=r"has video, audio .this model has no text.*name\.srt"):
         export_models(run, out, models=["text"])
@@ -238,7 +238,7 @@ def test_served_and_searched_without_words(captionless, tmp_path):
         env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(CHECKOUT)},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "no model for text" in done.stdout and "--video=FILE (or --audio=FILE)" in done.stdout
+    assert "no model for text" in done.stderr and "--video=FILE (or --audio=FILE)" in done.stdout
     for found in done.stdout.split("videos/0.mp4\n")[1:]:  # by example, then by sound
         # The video of the query is left out of its own hits.
         assert " 1.mp4 " in found and " 0.mp4 " not in found

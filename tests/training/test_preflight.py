@@ -84,7 +84,7 @@ def test_a_run_asks_for_its_memory_before_it_writes(gin_file, tmp_path, monkeypa
 
 @pytest.mark.parametrize(
     ("classes", "message"),
-    [([], "none of the 2 clips has a label"), ([b"dark", b"grey"], "2 clips have several classes")],
+    [([], "none of the 2 clips has a label"), ([b"dark", b"grey"], "2 clips with several classes")],
 )
 def test_evaluation_data_that_cannot_be_scored(gin_file, tmp_path, capsys, classes, message):  # noqa: F811
     import tensorflow as tf

@@ -72,14 +72,15 @@ def test_a_run_leaves_what_the_contract_says(whole_run):
 
 @pytest.mark.check
 @pytest.mark.parametrize("micro", [None, 2])
-def test_interrupted_and_resumed_is_bit_equal(gin_file, tmp_path, micro):
+def test_interrupted_and_resumed_is_bit_equal(gin_file, tmp_path, capsys, micro):
     """With dropout, DropToken and augmentation on, through a save in the middle.
 
     TensorFlow would take the name of the second folder for a pattern.
     """
     bindings = [f"MICRO_BATCH_SIZE={micro}"]
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts [2]*")
-    assert command(gin_file, whole, *bindings) == 0
+    assert command(gin_file, whole, *bindings, flags=["--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
     assert command(gin_file, parts, *bindings, flags=["--stop_at_step=2"]) == 0
     update_description(parts, score_calibration={"step": 2})
     assert command(gin_file, parts, *bindings) == 0

@@ -9,13 +9,11 @@ import os
 import pathlib
 import platform
 import statistics
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from vatt_tf.benchmarking.batches import read_config
 from vatt_tf.benchmarking.memory import machine_bytes
@@ -25,6 +23,7 @@ from vatt_tf.data.pipeline import TRAINING_SPLITS
 from vatt_tf.data.sources import list_shards
 from vatt_tf.errors import UserError
 from vatt_tf.models.flops import encoder_flops, step_flops
+from vatt_tf.progress_bar import progress_bar
 from vatt_tf.training.config import RunConfig
 from vatt_tf.training.estimate import memory_bytes
 from vatt_tf.training.kinds import count_parameters
@@ -68,7 +67,7 @@ def measure(flags: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
         "estimates": {},
     }
     with (
-        tqdm(total=rounds, desc="measuring", unit="part", file=sys.stderr) as bar,
+        progress_bar("measuring", rounds, "parts", quiet=flags.quiet) as bar,
         contextlib.ExitStack() as stack,
     ):
         reference = None

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vatt_tf.benchmarking.table import duration, table
+from vatt_tf.wording import count_of, wrapped
 
 
 def report(results: Mapping[str, Any]) -> str:
@@ -21,7 +22,8 @@ def _lines(results: Mapping[str, Any]) -> Iterator[str]:
         yield f"peak           {peak / 1e9:.0f} GFLOP/s {precision} (4096 x 4096 matrices)"
     yield (
         f"configuration  {', '.join(configuration['gin_files'])}: "
-        f"{configuration['batch_size']} clips a step, {configuration['micro_batch_size']} at a time"
+        f"{count_of(configuration['batch_size'], 'clip')} a step, "
+        f"{configuration['micro_batch_size']} at a time"
     )
     if configuration["data"] == "noise":
         yield "input          the configured data are not there: 320 x 240 JPEG noise instead"
@@ -48,7 +50,8 @@ def _lines(results: Mapping[str, Any]) -> Iterator[str]:
 def _estimate(precision: str, estimate: Mapping[str, Any], available: int | None) -> Iterator[str]:
     cost = f", costs {estimate['cost']:,.2f}" if "cost" in estimate else ""
     yield (
-        f"The run, {precision}: {estimate['steps']:,} steps take {duration(estimate['seconds'])}"
+        f"The run, {precision}: {count_of(estimate['steps'], 'step')} take "
+        f"{duration(estimate['seconds'])}"
         f"{cost}; evaluations and checkpoints come on top."
     )
     if "memory" not in estimate:
@@ -56,7 +59,7 @@ def _estimate(precision: str, estimate: Mapping[str, Any], available: int | None
     sizes = ", ".join(
         f"{row['bytes'] / 1e9:.1f} GB at {row['micro_batch_size']}" for row in estimate["memory"]
     )
-    yield f"Peak memory by MICRO_BATCH_SIZE: {sizes}."
+    yield wrapped(f"Peak memory by MICRO_BATCH_SIZE: {sizes}.")
     if available:
         fitting = [
             row["micro_batch_size"] for row in estimate["memory"] if row["bytes"] < 0.9 * available

@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vatt_tf.wording import percent
+
 
 @dataclasses.dataclass
 class Timing:
@@ -94,10 +96,10 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         duration(row["seconds"]),
         f"{row['clips_per_second']:.3g}" if row["clips_per_second"] else "",
         f"{row['flops_per_second'] / 1e9:.1f}" if row["flops"] else "",
-        f"{row['mfu']:.0%}" if row["mfu"] else "",
+        percent(row["mfu"], 0) if row["mfu"] else "",
         f"{row['peak_bytes'] / 1e9:.2f} GB" if row["peak_bytes"] else "",
         f"{row['passing_bytes'] / 1e9:.2f} GB" if row["peak_bytes"] else "",
-        f"{row['waiting']:.1%}" if row["waiting"] is not None else "",
+        percent(row["waiting"]) if row["waiting"] is not None else "",
     )
 
 

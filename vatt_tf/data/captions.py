@@ -20,6 +20,7 @@ from typing import Any
 
 from vatt_tf.data.scripts import join_blanks
 from vatt_tf.errors import UserError
+from vatt_tf.wording import count_of
 
 # In this order when a video has several caption files.
 CAPTION_SUFFIXES = (".srt", ".vtt", ".json", ".align")
@@ -197,7 +198,9 @@ def _in_order(captions: list[Caption], name: str, warnings: list[str]) -> list[C
     timed = [caption for caption in mended if not caption.whole]
     overlaps = sum(b.start < a.end - 1e-6 for a, b in zip(timed, timed[1:], strict=False))
     if overlaps:
-        warnings.append(f"{name}: {overlaps} captions begin before the one in front ends; kept")
+        warnings.append(
+            f"{name}: {count_of(overlaps, 'caption')} kept although the one in front ends later"
+        )
     return mended
 
 

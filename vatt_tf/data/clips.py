@@ -15,6 +15,7 @@ from vatt_tf.data.media import ClipReader, MediaClip, MediaError
 from vatt_tf.data.plan import Settings, Video
 from vatt_tf.data.readers import AudioReader, ImageReader
 from vatt_tf.data.tracks import SoundOnlyError
+from vatt_tf.wording import count_of
 
 # A clip may be this much shorter than asked for without a word: headers round.
 SHORTFALL_SECONDS = 0.5
@@ -149,7 +150,7 @@ class VideoClips:
         late = sum(c.start >= reader.duration for c in self.captions)
         if late and self.video.captions and not reader.problem and reader.at_end:
             self.warnings.append(
-                f"{late} captions begin after the end of the video ({reader.duration:.2f} s)"
+                f"{count_of(late, 'caption')} after the end of the video ({reader.duration:.2f} s)"
             )
 
     def _timed(self, rows: list[tuple]) -> Iterator[LabelledClip]:

@@ -14,6 +14,7 @@ from vatt_tf.data.read_errors import find_fault
 from vatt_tf.data.schema import RecordKeys
 from vatt_tf.data.sources import Sources, as_sources, index_source, split_record_id
 from vatt_tf.errors import UserError
+from vatt_tf.wording import percent
 
 FILE_NAME = "damaged_records.json"
 # Warnings of one process; the file lists all.
@@ -116,7 +117,8 @@ class DamageLog:
             some = "; ".join(_told(entry) for entry in list(self._known.values())[:3])
             raise UserError(
                 f"{self.count} of {self._records} training records are damaged "
-                f"({self.share:.2%}), at most {self._limit:.2%} may be: {some}. {self._path} lists "
+                f"({percent(self.share, 2)}), at most {percent(self._limit, 2)} may be: {some}. "
+                f"{self._path} lists "
                 "all of them: mend these shards, delete that file and start again, or allow a "
                 "larger share"
             )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vatt_tf.data.media import MediaError, probe
+from vatt_tf.wording import percent
 
 if TYPE_CHECKING:  # The plan imports this module.
     from vatt_tf.data.plan import Settings
@@ -109,6 +110,7 @@ def describe(manifest: Mapping[str, Any]) -> str:
     settings = manifest["settings"]
     return (
         f"held out by time: there are too few files to hold out whole ones, so val is the last "
-        f"{settings['val_fraction']:.0%} of each file, {settings['clip_seconds']:g} s apart from "
+        f"{percent(settings['val_fraction'], 0)} of each file, {settings['clip_seconds']:g} s "
+        "apart from "
         "train"
     )

@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vatt_tf.wording import count_of, percent
+
 # A data set is the same one while at least this fraction of its known files is still there.
 SAME_FROM = 0.5
 # Files whose hashes are kept. A larger set is compared by the ones with the smallest hashes, which
@@ -85,8 +87,9 @@ class DataIdentity:
         there = self.still_there(now)
         if there < SAME_FROM:
             found.append(
-                f"{there:.0%} of its {self.files} files are among the {now.files} of now, at "
-                f"least {SAME_FROM:.0%} were expected"
+                f"{percent(there, 0)} of its {count_of(self.files, 'file')} are among the "
+                f"{now.files} of now, at "
+                f"least {percent(SAME_FROM, 0)} were expected"
             )
         return found
 
@@ -116,7 +119,7 @@ class DataIdentity:
 
     def __str__(self) -> str:
         what = f"{self.dataset}, " if self.dataset else ""
-        return f"{self.root} ({what}{self.files} file{'s' * (self.files != 1)}, set {self.name})"
+        return f"{self.root} ({what}{count_of(self.files, 'file')}, set {self.name})"
 
 
 def _hash(name: str, size: int) -> str:

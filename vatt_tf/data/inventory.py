@@ -22,6 +22,7 @@ from vatt_tf.data.leaks import same_clips, tell_some
 from vatt_tf.data.schema import RecordKeys
 from vatt_tf.data.sources import DataSource, as_sources, index_source, read_manifest
 from vatt_tf.errors import UserError
+from vatt_tf.wording import count_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +249,8 @@ def check_scored(inventory: Inventory, run: str, *, single_label: bool) -> None:
     if single_label and several:
         told = [f"{inventory.describe(i)}: {list(inventory.labels[i])}" for i in several]
         raise UserError(
-            f"{run}.eval_data={inventory.path} (macro EVAL_DATA): {len(several)} clips have "
+            f"{run}.eval_data={inventory.path} (macro EVAL_DATA): "
+            f"{count_of(len(several), 'clip')} with "
             f"several classes: {tell_some(told)}. Give each one class, or train a multi-label "
             "classifier"
         )
@@ -295,7 +297,8 @@ def check_classes(
         odd = [i for i, labels in enumerate(inventory.labels) if len(set(labels)) != 1]
         told = [f"{inventory.describe(i)}: {list(inventory.labels[i])}" for i in odd]
         raise UserError(
-            f"{where} has {len(odd)} records without a class or with several: {tell_some(told)}. "
+            f"{where} has {count_of(len(odd), 'record')} without a class or with several: "
+            f"{tell_some(told)}. "
             "Give each one class, or train a multi-label classifier"
         )
     return counts

@@ -25,6 +25,7 @@ from vatt_tf.data.tracks import (
     open_container,
     pick_stream,
 )
+from vatt_tf.wording import count_of
 
 __all__ = [
     "ClipReader",
@@ -374,15 +375,19 @@ class ClipReader:
         video, audio = self._video, self._audio
         notes = []
         if video.damaged_packets:
-            notes.append(f"{video.damaged_packets} damaged video packets ({video.first_error})")
+            notes.append(
+                f"{count_of(video.damaged_packets, 'damaged video packet')} ({video.first_error})"
+            )
         if video.late_frames:
-            notes.append(f"{video.late_frames} frames left out because their times go back")
+            notes.append(
+                f"{count_of(video.late_frames, 'frame')} left out because their times go back"
+            )
         if video.corrupt_frames:
-            notes.append(f"{video.corrupt_frames} damaged video frames")
+            notes.append(count_of(video.corrupt_frames, "damaged video frame"))
         if audio is not None and audio.stream is not None:
             if audio.broken or audio.damaged_packets:
                 why = audio.broken or audio.first_error
-                count = f"{audio.damaged_packets} damaged audio packets"
+                count = count_of(audio.damaged_packets, "damaged audio packet")
                 notes.append(f"{count} ({why})" if audio.damaged_packets else f"audio ends: {why}")
             if audio._done and not audio.heard:
                 notes.append("the audio stream has no sound that decodes")

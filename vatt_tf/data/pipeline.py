@@ -30,6 +30,7 @@ from vatt_tf.data.sources import DataSource, Sources, as_sources, index_source
 from vatt_tf.data.tokenizer import Tokenizer
 from vatt_tf.data.tolerance import tolerant_map
 from vatt_tf.errors import UserError
+from vatt_tf.wording import count_of
 
 # Splits looked for when the top folder of a prepared data set is given.
 TRAINING_SPLITS = ("train",)
@@ -111,7 +112,7 @@ def training_dataset(
     if batch_size < 1 or batch_size * num_workers != global_batch_size:
         raise UserError(
             f"a global batch of {global_batch_size} is not {num_workers} workers with "
-            f"{batch_size} rows each"
+            f"{count_of(batch_size, 'row')} each"
         )
     if not 0 <= worker_index < num_workers or start_step < 0 or shuffle_buffer < 1:
         raise UserError(

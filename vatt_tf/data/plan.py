@@ -24,6 +24,7 @@ from vatt_tf.data.leaks import same_clips, tell_some
 from vatt_tf.data.manifest import Row, Rows
 from vatt_tf.data.scan import MEDIA_SUFFIXES, VIDEO_SUFFIXES, scan
 from vatt_tf.errors import UserError
+from vatt_tf.wording import count_of
 
 CUTS = ("fixed", "captions", "whole")
 SHARD_INPUT_BYTES = 64 * 2**20  # of video files; a shard is a few times larger
@@ -397,7 +398,8 @@ def _refuse_leaks(
                 shared.append(f"{shown} ({times} {second.split})")
     if shared:
         raise PlanError(
-            f"{len(shared)} clips are in two splits: {tell_some(shared)}. A model must not be "
+            f"{count_of(len(shared), 'clip')} in two splits: {tell_some(shared)}. A model must "
+            "not be "
             "tested on what it was trained on: give each clip one split"
         )
 
@@ -458,7 +460,10 @@ def _attach_captions(
                 break
     for path, files in users.items():
         if len(files) > 1:
-            note = f"{os.path.basename(path)} is used for {len(files)} videos: {', '.join(files)}"
+            note = (
+                f"{os.path.basename(path)} is used for {count_of(len(files), 'video')}: "
+                f"{', '.join(files)}"
+            )
             warnings.append({"file": files[0], "warning": note})
 
 

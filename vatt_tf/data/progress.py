@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vatt_tf.data.plan import Shard
+from vatt_tf.progress_bar import progress_bar
 
 
 class Progress:
@@ -31,17 +32,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if not self._quiet:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=self._total,
-                initial=self._done_before,
-                unit="B",
-                unit_scale=True,
-                desc="preparing",
-                smoothing=0.05,
-                dynamic_ncols=True,
-            )
+            self._bar = progress_bar("preparing", self._total, "B", initial=self._done_before)
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -59,4 +50,4 @@ class Progress:
         if grown > 0:
             self._shares[file] = share
             self._bar.update(grown * self._sizes.get(file, 0))
-        self._bar.set_postfix_str(f"{len(self._finished)}/{self._videos} videos", refresh=False)
+        self._bar.set_postfix_str(f"{len(self._finished)} of {self._videos} videos", refresh=False)

@@ -25,6 +25,7 @@ from vatt_tf.data.sources import (
     split_record_id,
 )
 from vatt_tf.errors import UserError
+from vatt_tf.wording import count_of
 
 _RECORD_ID = re.compile(r"record_id=(\d+);([^\n\]]*)")
 _JPEG_START = b"\xff\xd8"
@@ -42,7 +43,7 @@ def record_keys(serialized: bytes) -> str:
     except Exception as error:  # protobuf's DecodeError class differs between its versions
         return f"nothing readable ({error})"
     steps = [
-        f"{name} ({len(features.feature)} steps)"
+        f"{name} ({count_of(len(features.feature), 'step')})"
         for name, features in sorted(example.feature_lists.feature_list.items())
     ]
     found = steps + [name for name in sorted(example.context.feature)]
@@ -235,7 +236,9 @@ def _fault(serialized: bytes, keys: RecordKeys, index: ShardIndex) -> str | None
     for number, step in enumerate(lists[keys.image].feature if keys.image in lists else ()):
         values = step.bytes_list.value
         if len(values) != 1:
-            return f"has {len(values)} images in step {number} of {keys.image}, expected 1"
+            return (
+                f"has {count_of(len(values), 'image')} in step {number} of {keys.image}, expected 1"
+            )
         try:
             frame = tf.io.decode_jpeg(values[0], channels=3)
         except tf.errors.OpError:

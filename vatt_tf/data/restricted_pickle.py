@@ -128,7 +128,7 @@ class _Module:
     __slots__ = ("name",)
 
     def __init__(self, name: Any) -> None:
-        self.name = name
+        self.name = _known(name, str)
 
     def __setstate__(self, state: Any) -> None:
         raise pickle.UnpicklingError(f"it changes the module {self.name}")
@@ -140,10 +140,10 @@ class _Dtype:
     __slots__ = ("code", "order")
 
     def __init__(self, code: Any, *flags: Any) -> None:
-        if code not in _NUMBERS:
+        if type(code) is not str or code not in _NUMBERS:
             raise pickle.UnpicklingError(
-                f"it holds an array of dtype {code!r}; only numbers are read, no objects, text or "
-                "records"
+                f"it holds an array of dtype {_shown(code)}; only numbers are read, no objects, "
+                "text or records"
             )
         self.code = code
         self.order = "="
@@ -151,7 +151,11 @@ class _Dtype:
     def __setstate__(self, state: Any) -> None:
         # version, byte order, sub-array, names, fields, size, alignment, flags
         _, order, *parts = state
-        if order not in _ORDERS or any(part is not None for part in parts[:3]):
+        if (
+            type(order) is not str
+            or order not in _ORDERS
+            or any(part is not None for part in parts[:3])
+        ):
             raise pickle.UnpicklingError("it holds an array of records or sub-arrays")
         self.order = _ORDERS[order]
 
@@ -169,7 +173,7 @@ class _Dtype:
             or math.prod(shape) * dtype.itemsize != len(data)
         ):
             raise pickle.UnpicklingError(
-                f"it holds an array of shape {shape!r:.80} and dtype {self.code} with "
+                f"it holds an array of shape {_shown(shape)} and dtype {self.code} with "
                 f"{len(data)} bytes of data"
             )
         flat = np.frombuffer(data, dtype) if len(data) else np.zeros(0, dtype)
@@ -192,6 +196,13 @@ class _Array:
         if type(data) is str:  # Python 2 had no bytes.
             data = self._encode(data, "latin1")
         self.value = _known(dtype, _Dtype).array(data, shape, "F" if fortran is True else "C")
+
+
+def _shown(value: Any) -> str:
+    """A value for a message. A container in which the same one lies many times has no end."""
+    if type(value) is tuple and all(type(part) is int for part in value):
+        return f"{value!r:.80}"
+    return f"{value!r:.80}" if type(value) in (str, int) else f"a {type(value).__name__}"
 
 
 def _known(value: Any, kind: type) -> Any:
@@ -243,7 +254,7 @@ class _Unpickler(pickle.Unpickler):
             ) from None
 
     def _attribute(self, module: Any, name: Any) -> Any:
-        return self.find_class(_known(_known(module, _Module).name, str), _known(name, str))
+        return self.find_class(_known(module, _Module).name, _known(name, str))
 
     def _new_array(self, kind: Any, shape: Any, code: Any) -> _Array:
         # The values given here are those of an empty array; the state that follows has the real.
@@ -253,7 +264,8 @@ class _Unpickler(pickle.Unpickler):
 
     def _array_of(self, function: Any, arguments: Any, state: Any, extra: Any = None) -> _Array:
         # ``extra`` tells dill of attributes that an array has not, and JAX that a type is weak.
-        if function is not self._reconstruct or (extra and set(extra) != {"weak_type"}):
+        known = not extra or type(extra) is dict and list(extra) == ["weak_type"]
+        if function is not self._reconstruct or not known:
             raise pickle.UnpicklingError("it reconstructs an array in an unknown way")
         array = self._new_array(*arguments)
         array.__setstate__(state)
@@ -262,7 +274,7 @@ class _Unpickler(pickle.Unpickler):
     def _latin1(self, text: Any, encoding: Any) -> bytes:
         """Bytes as protocol 2 spells them."""
         if encoding not in ("latin1", "latin-1"):
-            raise pickle.UnpicklingError(f"it asks for the text encoding {encoding!r}")
+            raise pickle.UnpicklingError(f"it asks for the text encoding {_shown(encoding)}")
         self._text_left -= len(_known(text, str))
         if self._text_left < 0:
             raise pickle.UnpicklingError("it makes more bytes than the file holds")

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from vatt_tf.atomic import new_file, write_text
+from vatt_tf.progress_bar import progress_bar
 
 COLOURS = {
     "red": (230, 30, 30),
@@ -113,7 +114,9 @@ def make_sample_videos(
     for split in ("train", "val"):
         (folder / split).mkdir(parents=True, exist_ok=True)
     todo = [clip for clip in clips if not (folder / f"{clip.name}.mp4").is_file()]
-    bar = _bar(len(clips), len(clips) - len(todo), quiet)
+    bar = progress_bar(
+        "sample videos", len(clips), "clips", initial=len(clips) - len(todo), quiet=quiet
+    )
     if jobs == 1:
         for clip in todo:
             write_clip(clip, folder)
@@ -146,14 +149,6 @@ def sample_files() -> list[str]:
 
 def _caption_suffix(clip: SampleClip) -> str:
     return ".json" if clip.number % 2 else ".srt"
-
-
-def _bar(total: int, initial: int, quiet: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(
-        total=total, initial=initial, unit="clip", desc="sample videos", disable=quiet or None
-    )
 
 
 def _write_clips(clips: Sequence[SampleClip], folder: pathlib.Path, report: Any) -> int:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from vatt_tf import cli
+from vatt_tf import cli, native_log
 from vatt_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def start_server(host: str, port: int = 0, worker_port: int = 0) -> tuple[Any, A
     """
     import tensorflow as tf
 
+    native_log.limit_abseil()
     service = tf.data.experimental.service
     try:
         dispatcher = service.DispatchServer(

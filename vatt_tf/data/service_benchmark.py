@@ -73,12 +73,17 @@ def _measure(flags: argparse.Namespace) -> int:
                     service.terminate()
                     service.communicate()
             rows.append({"services": count, "clips_per_second": speed})
-    print(f"{'services':>8} {'clips/s':>9}")
-    for row in rows:
-        print(f"{row['services'] or 'none':>8} {row['clips_per_second']:>9.1f}")
+    print(table(rows))
     settings = {name: getattr(flags, name) for name in ("batch_size", "batches", "size", "frames")}
     print(json.dumps({"cores": os.cpu_count(), **settings, "rows": rows}))
     return 0
+
+
+def table(rows: Sequence[dict[str, float]]) -> str:
+    """The figures, a line for each number of services."""
+    lines = [f"{'services':>8} {'clips/s':>12}"]
+    lines += [f"{row['services'] or 'none':>8} {row['clips_per_second']:>12,.1f}" for row in rows]
+    return "\n".join(lines)
 
 
 def _speed(shard: str, flags: argparse.Namespace, addresses: Sequence[str]) -> float:

@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from vatt_tf import paths
 from vatt_tf.errors import UserError, value_text
+from vatt_tf.wording import count_of
 
 HOW_TO_MAKE_SHARDS = (
     "make shards with `python -m vatt_tf.prepare --sample --out=data/sample` (a sample set) or "
@@ -332,7 +333,8 @@ def index_source(
 
 def _other_count(file: str, found: int, expected: int, manifest: str) -> str:
     return (
-        f"the shard {file} has {found} records, but {manifest} says {expected}: it was cut or "
+        f"the shard {file} has {count_of(found, 'record')}, but {manifest} says {expected}: it "
+        "was cut or "
         "replaced; make it again with `python -m vatt_tf.prepare`"
     )
 

@@ -24,6 +24,7 @@ from vatt_tf.data.shards import Report
 from vatt_tf.data.shards_folder import TRANSCRIPTS, ShardsFolder
 from vatt_tf.data.tracks import MediaError
 from vatt_tf.errors import UserError
+from vatt_tf.progress_bar import progress_bar
 
 FORMAT = 1
 _NAME_BYTES = 200  # most file systems allow 255; a temporary ending comes behind
@@ -228,18 +229,9 @@ def _transcribe(
     recogniser: Recogniser, todo: list[_Task], jobs: int, quiet: bool
 ) -> Iterator[tuple[str, str]]:
     """Writes the transcripts; yields the videos that cannot be read, with the reason."""
-    from tqdm import tqdm
-
     sizes = {task.file: task.size for task in todo}
     crashed: list[tuple[str, str]] = []
-    with tqdm(
-        total=sum(sizes.values()),
-        unit="B",
-        unit_scale=True,
-        desc="transcribing",
-        dynamic_ncols=True,
-        disable=quiet,
-    ) as bar:
+    with progress_bar("transcribing", sum(sizes.values()), "B", quiet=quiet) as bar:
 
         def report(event: str, file: str, fraction: float) -> None:
             if event == "done":

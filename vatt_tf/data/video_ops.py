@@ -10,6 +10,11 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from vatt_tf import native_log
+
+# Whatever reads or embeds clips imports this module, and XLA compiles a part of it.
+native_log.limit_abseil()
+
 
 def inception_box(
     size: tf.Tensor,

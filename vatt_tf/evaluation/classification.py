@@ -11,7 +11,7 @@ import numpy as np
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation import classification_metrics
 from vatt_tf.evaluation.predictions import Predictions
-from vatt_tf.wording import METRIC_NAMES, count_of, fixed
+from vatt_tf.wording import METRIC_NAMES, count_of, fixed, percent, shortened, wrapped
 
 # Larger confusion matrices are neither readable nor small.
 CONFUSION_CLASSES = 200
@@ -158,19 +158,22 @@ def format_classification(block: dict[str, Any], most: int = 20) -> str:
         )
     lines.append("(in brackets the 95 % interval of the bootstrap over clips)")
     lines.append(
-        f"{block['pool_size']} of {count_of(block['clips'], 'clip')}, {block['classes']} classes"
+        f"{block['pool_size']} of {count_of(block['clips'], 'clip')}, "
+        f"{count_of(block['classes'], 'class', 'classes')}"
     )
     if block.get("without_positives"):
-        left_out = block["without_positives"]
+        left_out = [shortened(name, 31) for name in block["without_positives"]]
         lines.append(
-            f"{count_of(len(left_out), 'class', 'classes')} without a clip left out: "
-            f"{', '.join(left_out[:8])}" + (" ..." if len(left_out) > 8 else "")
+            wrapped(
+                f"{count_of(len(left_out), 'class', 'classes')} without a clip left out: "
+                f"{', '.join(left_out[:8])}" + (" ..." if len(left_out) > 8 else "")
+            )
         )
     metric = "ap" if block["multi_label"] else "top1"
     ordered = sorted(block["per_class"].items(), key=lambda item: item[1][metric])
     lines += ["", f"{'class':<32}{METRIC_NAMES[metric]:>8}{'clips':>8}   (the hardest first)"]
     lines += [
-        f"{name[:31]:<32}{100 * part[metric]:>6.1f} %{part['clips']:>8}"
+        f"{shortened(name, 31):<32}{percent(part[metric]):>8}{part['clips']:>8}"
         for name, part in ordered[:most]
     ]
     if len(ordered) > most:

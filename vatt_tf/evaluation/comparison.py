@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vatt_tf.atomic import write_json
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation.headline import headlines
 from vatt_tf.output_folder import check_replaceable, marked
+from vatt_tf.wording import WIDTH, shortened
 
 if TYPE_CHECKING:
     from vatt_tf.evaluation.job import Evaluation
 
 SUFFIXES = (".json", ".html")
+_RUN_WIDTH = 40
 
 
 def check_comparison(path: str, run_dirs: Sequence[str]) -> None:
@@ -42,23 +44,37 @@ def comparison_table(task: str, blocks: Mapping[str, Mapping[str, Any]]) -> str:
     """
     found = {run: {one.key: one for one in headlines({task: b})} for run, b in blocks.items()}
     keys = list(dict.fromkeys(key for ones in found.values() for key in ones))
-    width = max(len("run"), *(len(run) for run in found))
     titles = [" ".join(part for part in key[1:] if part) for key in keys]
-    lines = [f"{'run':<{width}}  " + "  ".join(f"{t:>9}" for t in titles)]
-    lines.append("-" * len(lines[0]))
     best = {}
     for key in keys:
         column = [ones[key] for ones in found.values() if key in ones]
         values = [one.value for one in column]
         best[key] = min(values) if column[0].lower_is_better else max(values)
+    rows = []
     for run, ones in found.items():
         cells = []
-        for key, title in zip(keys, titles, strict=True):
+        for key in keys:
             mark = "*" if key in ones and ones[key].value == best[key] and len(found) > 1 else ""
-            text = ones[key].text() + mark if key in ones else "-"
-            cells.append(f"{text:>{max(9, len(title))}}")
-        lines.append(f"{run:<{width}}  " + "  ".join(cells))
-    return "\n".join(lines)
+            cells.append(ones[key].text() + mark if key in ones else "-")
+        rows.append((shortened(run, _RUN_WIDTH), cells))
+    return "\n\n".join(_tables(titles, rows))
+
+
+def _tables(titles: list[str], rows: list[tuple[str, list[str]]]) -> Iterator[str]:
+    """One table, or several with some of the columns each where one is wider than a terminal."""
+    width = max(len("run"), *(len(run) for run, _ in rows))
+    widths = [max(9, len(title)) for title in titles]
+    parts: list[list[int]] = [[]]
+    for column in range(len(titles)):
+        if width + sum(2 + widths[c] for c in [*parts[-1], column]) > WIDTH:
+            parts.append([])
+        parts[-1].append(column)
+    for columns in filter(None, parts):
+        lines = [
+            "  ".join([f"{run:<{width}}", *(f"{cells[c]:>{widths[c]}}" for c in columns)])
+            for run, cells in [("run", titles), *rows]
+        ]
+        yield "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
 def write_comparison_file(path: str, task: str, found: Mapping[str, Evaluation]) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from vatt_tf.wording import fixed
+
 WIDTH, HEIGHT = 480, 270
 # Colours for runs and classes, see style.py.
 NUMBERED = 10
@@ -238,10 +240,11 @@ def histogram(groups: Sequence[tuple[str, np.ndarray, str]], x_label: str, bins:
         mean = axes.x(float(values.mean()))
         body.append(
             f'<line class="mean {style}" x1="{mean:.1f}" x2="{mean:.1f}" y1="{_TOP}" '
-            f'y2="{axes.floor}"><title>{html.escape(name)}: mean {values.mean():.3f}</title></line>'
+            f'y2="{axes.floor}"><title>{html.escape(name)}: mean '
+            f"{fixed(values.mean(), 3)}</title></line>"
         )
     body.append(axes.frame(x_label, "density", y_text=False))
-    means = ", ".join(f"{name} mean {values.mean():.3f}" for name, values, _ in groups)
+    means = ", ".join(f"{name} mean {fixed(values.mean(), 3)}" for name, values, _ in groups)
     return _svg("".join(body), f"densities of {x_label}: {means}")
 
 

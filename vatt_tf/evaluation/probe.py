@@ -131,7 +131,8 @@ def _check_classes(truth: dict[str, np.ndarray], names: Sequence[str]) -> list[i
         strange = [names[c] for c in found if c not in classes]
         if strange:
             raise UserError(
-                f"{len(strange)} classes of the {part} clips have no training clip "
+                f"{count_of(len(strange), 'class', 'classes')} of the {part} clips without a "
+                "training clip "
                 f"({', '.join(strange[:10])}): split the data so that every class is in train"
             )
     return classes
@@ -149,8 +150,8 @@ def _check_shots(truth: np.ndarray, names: Sequence[str], shots: Sequence[int]) 
     least = int(counts.argmin())
     if shots and max(shots) > counts[least]:
         raise UserError(
-            f"--shots={','.join(map(str, shots))}: class {names[least]!r} has {counts[least]} "
-            f"training clips only; ask for at most that many"
+            f"--shots={','.join(map(str, shots))}: class {names[least]!r} has "
+            f"{count_of(counts[least], 'training clip')} only; ask for at most that many"
         )
 
 
@@ -265,6 +266,6 @@ def format_probe(block: dict[str, Any]) -> str:
         f"{block['modality']} features of {block['feature_size']} numbers; "
         f"{count_of(block['train_pool_size'], 'training clip')}, "
         f"{count_of(block['pool_size'], 'test clip')}, "
-        f"{block['classes']} classes"
+        f"{count_of(block['classes'], 'class', 'classes')}"
     )
     return "\n".join(lines)

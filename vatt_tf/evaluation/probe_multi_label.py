@@ -19,6 +19,7 @@ from vatt_tf.evaluation.classification_metrics import (
 )
 from vatt_tf.evaluation.features import FeatureSet
 from vatt_tf.evaluation.probe_classifiers import Scores
+from vatt_tf.wording import count_of
 
 KINDS = ("logistic", "svm")
 FOLDS = 5
@@ -105,7 +106,8 @@ def _check_classes(parts: Mapping[str, FeatureSet]) -> list[int]:
         strange = [names[c] for c in found if c not in classes]
         if strange:
             raise UserError(
-                f"{len(strange)} classes of the {name} clips have no training clip "
+                f"{count_of(len(strange), 'class', 'classes')} of the {name} clips without a "
+                "training clip "
                 f"({', '.join(strange[:10])}): split the data so that every class is in train"
             )
     return classes
@@ -205,7 +207,8 @@ def format_multi_label(block: dict[str, Any], grids: Grids) -> str:
     lines.append("(%, 95 % interval of the bootstrap over clips, chance in brackets)")
     lines.append(
         f"{block['modality']} features of {block['feature_size']} numbers; "
-        f"{block['train_pool_size']} training clips, {block['pool_size']} test clips, "
-        f"{block['classes']} classes, several a clip"
+        f"{count_of(block['train_pool_size'], 'training clip')}, "
+        f"{count_of(block['pool_size'], 'test clip')}, "
+        f"{count_of(block['classes'], 'class', 'classes')}, several a clip"
     )
     return "\n".join(lines)

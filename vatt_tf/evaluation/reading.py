@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from vatt_tf.data.read_errors import read_errors
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.evaluation.job import Job
 from vatt_tf.evaluation.source import EvaluationSource
+from vatt_tf.progress_bar import progress_bar
 
 
 def open_records(
@@ -70,18 +70,6 @@ def reading(
         if job.quiet:
             yield None
             return
-        with _progress_bar(doing, found.records, job.options.limit) as bar:
+        total = min((x for x in (found.records, job.options.limit) if x), default=None)
+        with progress_bar(doing, total, "clips") as bar:
             yield lambda done: bar.update(done - bar.n)
-
-
-def _progress_bar(doing: str, records: int | None, limit: int | None) -> Any:
-    import tqdm
-
-    total = min((x for x in (records, limit) if x), default=None)
-    return tqdm.tqdm(
-        total=total,
-        unit=" clips",
-        desc=doing,
-        mininterval=0.5 if sys.stderr.isatty() else 15.0,
-        dynamic_ncols=True,
-    )

@@ -11,6 +11,7 @@ from vatt_tf.data.provenance import DataSet, data_sets, differences, known, read
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation.job import TASKS
 from vatt_tf.output_folder import PAGE_MARK, OutputFolder
+from vatt_tf.wording import wrapped
 
 RESULTS, REPORT = "results.json", "report.html"
 # Results of --limit, which take no full result's place.
@@ -58,10 +59,11 @@ def compared_data(run_dir: pathlib.Path, source: Any) -> tuple[list[DataSet], li
 def data_lines(trained: list[DataSet], evaluated: list[DataSet]) -> str:
     """Both as lines for the terminal."""
     if not trained:
-        return f"trained on   unknown data\nevaluated on {_names(evaluated)}"
+        return f"trained on   unknown data\n{wrapped(f'evaluated on {_names(evaluated)}')}"
     same = not differences(trained, evaluated) if known(trained) and known(evaluated) else None
     how = {True: " (the same data set)", False: " (another data set)", None: ""}[same]
-    return f"trained on   {_names(trained)}\nevaluated on {_names(evaluated)}{how}"
+    lines = (f"trained on   {_names(trained)}", f"evaluated on {_names(evaluated)}{how}")
+    return "\n".join(map(wrapped, lines))
 
 
 def _names(sets: list[DataSet]) -> str:

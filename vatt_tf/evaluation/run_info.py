@@ -13,6 +13,7 @@ import numpy as np
 
 from vatt_tf import paths
 from vatt_tf.evaluation.embeddings import MODALITIES
+from vatt_tf.wording import count_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +145,8 @@ def _summary(description: dict[str, Any]) -> str:
     parts = [what, ", ".join(sizes)]
     if clip and {"video", "agnostic"} & set(towers):
         parts.append(
-            f"{clip.get('frames')} frames of {clip.get('width')}x{clip.get('height')} at "
+            f"{count_of(clip.get('frames', 0), 'frame')} of "
+            f"{clip.get('width')}x{clip.get('height')} at "
             f"{clip.get('frame_rate'):g} fps"
         )
     return "; ".join(part for part in parts if part)

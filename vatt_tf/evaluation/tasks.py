@@ -26,6 +26,7 @@ from vatt_tf.evaluation.source import EvaluationSource, find_source
 from vatt_tf.models import io
 from vatt_tf.models.config import VattConfig
 from vatt_tf.models.vatt import VATT, build_vatt
+from vatt_tf.wording import count_of
 
 # Clips whose frames are kept for the report; the pictures stay a few MB in memory.
 STRIP_FRAMES = 5
@@ -203,7 +204,8 @@ def _class_names(
         )
     if given is not None and tuple(given) != names:
         raise UserError(
-            f"--labels={len(given)} classes: the weights name others or in another order "
+            f"--labels={count_of(len(given), 'class', 'classes')}: the weights name others or in "
+            "another order "
             f"({', '.join(names[:5])}, ...); leave the flag out"
         )
     if len(names) != loaded.model.config.num_classes:

@@ -9,6 +9,7 @@ from vatt_tf.errors import HOW_TO_ADD_WORDS
 from vatt_tf.evaluation.headline import Headline, headlines
 from vatt_tf.evaluation.metrics import RECALL_AT
 from vatt_tf.evaluation.retrieval import DIRECTIONS, direction_name
+from vatt_tf.wording import count_of
 
 # Below these a reader should take the numbers as rough.
 FEW_CLIPS, FEW_FILES, FEW_STEPS = 100, 50, 5000
@@ -127,7 +128,7 @@ def _limits(results: Mapping[str, Any]) -> Iterator[str]:
     blocks = [block for block in results.values() if isinstance(block, Mapping) and "data" in block]
     clips = min((block["clips"] for block in blocks if "clips" in block), default=FEW_CLIPS)
     if clips < FEW_CLIPS:
-        yield f"only {clips} clips were held out"
+        yield f"only {count_of(clips, 'clip')} {'was' if clips == 1 else 'were'} held out"
     if any(block.get("held_out") == "by time" for block in blocks):
         yield "they are held out by time, not by file: their scenes are those of the training"
     files = [sum(s.get("files", FEW_FILES) for s in b.get("trained_on") or ()) for b in blocks]
@@ -135,4 +136,4 @@ def _limits(results: Mapping[str, Any]) -> Iterator[str]:
         yield f"the model was trained on {min(files)} file{'s' * (min(files) > 1)}"
     steps = [block["step"] for block in blocks if isinstance(block.get("step"), int)]
     if steps and max(steps) < FEW_STEPS:
-        yield f"it was trained for {max(steps):,} steps"
+        yield f"it was trained for {count_of(max(steps), 'step')}"

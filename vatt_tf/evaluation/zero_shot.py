@@ -14,7 +14,7 @@ from vatt_tf import paths
 from vatt_tf.errors import NO_TEXT_TOWER, NO_VOCABULARY, UserError
 from vatt_tf.evaluation import metrics
 from vatt_tf.evaluation.embeddings import EmbeddingSet, embed_strings
-from vatt_tf.wording import count_of, wrapped
+from vatt_tf.wording import count_of, percent, shortened, wrapped
 
 # Put around a class name that comes without a prompt; the text tower was trained on narrations, not
 # on sentences about videos, so the name alone is the neutral choice.
@@ -251,7 +251,8 @@ def format_zero_shot(block: dict[str, Any], most: int = 20) -> str:
             f"top-5 {100 * block['top5']:.1f} % (chance {100 * chance['top5']:.1f} %)   "
             f"mean per class {100 * block['mean_per_class']:.1f} %"
         ),
-        f"{count_of(block['pool_size'], 'clip')} with a label, {block['classes']} classes"
+        f"{count_of(block['pool_size'], 'clip')} with a label, "
+        f"{count_of(block['classes'], 'class', 'classes')}"
         + (f"; {count_of(without, 'clip')} without a label or video left out" if without else ""),
         *(
             [
@@ -270,7 +271,7 @@ def format_zero_shot(block: dict[str, Any], most: int = 20) -> str:
         prompts = block["prompts"][name]
         more = f" (+{len(prompts) - 1})" if len(prompts) > 1 else ""
         lines.append(
-            f"{name[:31]:<32}{100 * part['top1']:>6.1f} %{part['clips']:>8}   "
+            f"{shortened(name, 31):<32}{percent(part['top1']):>8}{part['clips']:>8}   "
             f"{textwrap.shorten(repr(prompts[0]), 60, placeholder=' ...')}{more}"
         )
     if len(block["per_class"]) > most:

@@ -19,6 +19,7 @@ from vatt_tf.models.classifier import Classifier
 from vatt_tf.models.config import GIN_NAMES, MODALITIES, TowerConfig, VattConfig
 from vatt_tf.models.multimodal import MultimodalClassifier
 from vatt_tf.models.transfer import assign_values
+from vatt_tf.wording import count_of
 
 InitialWeights = str | Mapping[str, str]
 # From the path of a variable to its path below the tower. The agnostic model keeps a Transformer
@@ -273,7 +274,7 @@ def _head_differs(
         return "it belongs to another kind of classifier"
     found, wanted = source.config.num_classes, model.config.num_classes
     if found != wanted:
-        return f"it has {found} classes, the data {wanted}"
+        return f"it has {count_of(found, 'class', 'classes')}, the data {wanted}"
     if not labels or not theirs or list(theirs) != list(labels):
         return "its classes are not those of the data"
     if {p: w.shape for p, w in _below_head(source).items()} != {

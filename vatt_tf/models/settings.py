@@ -14,6 +14,7 @@ from vatt_tf.models.config import CLASSIFIED, MODALITIES, TOWERS, TowerConfig, c
 from vatt_tf.models.fields import check_choice, check_positive, fail, set_field
 from vatt_tf.models.initial import InitialWeights, folder_of, rebound, stored_tower
 from vatt_tf.models.multimodal_config import MultimodalConfig
+from vatt_tf.wording import count_of
 
 
 class _Settings:
@@ -25,11 +26,12 @@ class _Settings:
         """The number of classes, from the run file or from the data."""
         if self.num_classes is None and of_data is None:
             fail(f"{name}.num_classes", None, "a number: the data do not name their classes")
-        if None not in (self.num_classes, of_data) and self.num_classes != of_data:
+        if self.num_classes is not None and of_data is not None and self.num_classes != of_data:
             fail(
                 f"{name}.num_classes",
                 self.num_classes,
-                f"the {of_data} classes of the data; leave it out to take them",
+                f"the {count_of(of_data, 'class', 'classes')} of the data; leave it out to take "
+                "them",
             )
         return self.num_classes or of_data  # type: ignore[return-value]
 

@@ -17,6 +17,7 @@ import numpy as np
 from vatt_tf.data import restricted_pickle
 from vatt_tf.errors import UserError
 from vatt_tf.pretrained import official_mmv_names as names
+from vatt_tf.wording import count_of
 
 
 def is_mmv_file(path: str) -> bool:
@@ -84,10 +85,11 @@ class MMVSource:
         value = self._arrays[key]
         if not np.issubdtype(value.dtype, np.floating):
             raise UserError(f"{self.prefix}: {key} is {value.dtype}, expected floating point")
-        bad = value.size - np.count_nonzero(np.isfinite(value))
+        bad = int(value.size - np.count_nonzero(np.isfinite(value)))
         if bad:
             raise UserError(
-                f"{self.prefix}: {key} holds {bad} values of {value.size} that are NaN or infinite"
+                f"{self.prefix}: {key} holds {count_of(bad, 'value')} of {value.size} that are "
+                "NaN or infinite"
             )
         if key.endswith("var_ema/average") and np.any(value < 0):
             raise UserError(f"{self.prefix}: {key} holds negative variances")

@@ -26,6 +26,7 @@ from vatt_tf.pretrained.official_names import (
     PATCH,
     UNIFIED,
 )
+from vatt_tf.wording import count_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -64,7 +65,8 @@ class Recognised:
         )
         if self.kind == "classifier":
             return (
-                f"fine-tuned {self.modality} classifier with {self.num_classes} classes ({sizes})"
+                f"fine-tuned {self.modality} classifier with "
+                f"{count_of(self.num_classes, 'class', 'classes')} ({sizes})"
             )
         return f"pre-trained modality-{self.kind} VATT ({sizes})"
 

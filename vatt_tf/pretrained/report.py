@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from vatt_tf import __version__
 from vatt_tf.pretrained.official_vatt import Converted, MappedVariable
+from vatt_tf.wording import WIDTH, count_of
 
 PROVENANCE = "provenance.json"
 
@@ -32,11 +33,17 @@ def format_report(source: Source, converted: Converted) -> str:
         for entry in converted.variables
         for key in entry.keys
     ]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    lines = [f"{key:<{widths[0]}}  {shape:>{widths[1]}}  {ours}" for key, shape, ours in rows]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1, 2)]
+    # Ours stands below where both do not fit side by side.
+    between = "  " if sum(widths) + 4 <= WIDTH else "\n    -> "
+    lines = [
+        f"{key:<{widths[0]}}  {shape:>{widths[1]}}{between}{ours}" for key, shape, ours in rows
+    ]
     reasons = collections.Counter(converted.left_out.values())
     lines += [f"left out: {count} ({reason})" for reason, count in sorted(reasons.items())]
-    lines.append(f"{len(rows)} official variables -> {len(converted.variables)} of ours")
+    lines.append(
+        f"{count_of(len(rows), 'official variable')} -> {len(converted.variables)} of ours"
+    )
     return "\n".join(lines)
 
 

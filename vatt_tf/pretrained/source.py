@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from vatt_tf import paths
 from vatt_tf.errors import UserError
+from vatt_tf.wording import count_of
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -131,7 +132,8 @@ class SourceCheckpoint:
         bad = int(np.size(value) - np.count_nonzero(np.isfinite(value)))
         if bad:
             raise UserError(
-                f"{self.prefix}: {key} holds {bad} values of {np.size(value)} that are NaN or "
+                f"{self.prefix}: {key} holds {count_of(bad, 'value')} of {np.size(value)} that "
+                "are NaN or "
                 "infinite: this checkpoint cannot be used"
             )
         return value

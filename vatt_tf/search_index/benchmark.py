@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 
 from vatt_tf import cli
+from vatt_tf.errors import UserError
 from vatt_tf.output_folder import check_replaceable, marked
+from vatt_tf.wording import count_of, percent, shortened
 
 NEIGHBOURS = 10
 # Vectors made at once, and queries answered exactly at once.
@@ -58,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="FAISS factory strings to compare (default: the one that the product takes)",
     )
     add("--out", type=cli.path, help="JSON file for the numbers")
+    cli.add_quiet_flag(parser, "with --out, no table")
     return parser
 
 
@@ -106,7 +109,14 @@ def benchmark(
     rows = [{"index": "exact (NumPy)", **_measure(exact, asked[: min(queries, 50)], truth)}]
     for factory in factories or [nearest.default_factory(vectors)]:
         began = time.perf_counter()
-        found = nearest.build_faiss(data, factory)
+        try:
+            found = nearest.build_faiss(data, factory)
+        except RuntimeError as error:
+            reason = str(error).rsplit(": ", 1)[-1].strip()
+            raise UserError(
+                f"--factories={factory}: FAISS cannot build it with a search effort to set "
+                f"({reason}); give e.g. IVF1024,Flat or HNSW32"
+            ) from error
         seconds = time.perf_counter() - began
         effort = nearest.effort_of(found.index)
         row = {"index": factory, "build_seconds": round(seconds, 1), **effort}
@@ -145,16 +155,18 @@ def _measure(search: Any, asked: np.ndarray, truth: np.ndarray) -> dict[str, flo
 def format_result(result: dict[str, Any]) -> str:
     """The figures as a table."""
     lines = [
-        f"{result['vectors']:,} vectors of {result['dim']} dimensions from {result['clusters']:,} "
-        f"clusters, {result['queries']:,} queries, {result['cpus']} CPUs",
+        f"{count_of(result['vectors'], 'vector')} of {result['dim']} dimensions from "
+        f"{result['clusters']:,} "
+        f"clusters, {count_of(result['queries'], 'query', 'queries')}, {result['cpus']} CPUs",
         f"{'index':22} {'build s':>8} {'effort':>14} {'p50 ms':>8} {'p99 ms':>8} {'recall@10':>10} "
         f"{'peak GB':>8}",
     ]
     for row in result["indexes"]:
         effort = next((f"{k} {row[k]}" for k in ("nprobe", "efSearch") if k in row), "-")
         lines.append(
-            f"{row['index']:22} {row.get('build_seconds', '-'):>8} {effort:>14} "
-            f"{row['p50_ms']:>8} {row['p99_ms']:>8} {row['recall@10']:>10} {row['peak_gb']:>8}"
+            f"{shortened(row['index'], 22):22} {row.get('build_seconds', '-'):>8} {effort:>14} "
+            f"{row['p50_ms']:>8} {row['p99_ms']:>8} {percent(row['recall@10']):>10} "
+            f"{row['peak_gb']:>8}"
         )
     return "\n".join(lines)
 
@@ -162,17 +174,20 @@ def format_result(result: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     args = vars(build_parser().parse_args(argv))
-    out = args.pop("out")
+    out, quiet = args.pop("out"), args.pop("quiet")
 
     def command() -> int:
         if out:
             check_replaceable(out, "--out")
         result = benchmark(args.pop("vectors"), args.pop("dim"), args.pop("clusters"), **args)
-        print(format_result(result))
         if out:
             from vatt_tf.atomic import write_json
 
             write_json(pathlib.Path(out), marked(result))
+            if quiet:
+                return 0
+        print(format_result(result))
+        if out:
             print(f"written: {out}")
         return 0
 

@@ -28,6 +28,7 @@ from vatt_tf.data.identity import SAME_FROM
 from vatt_tf.data.lock import only_job
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import LISTS, OutputFolder
+from vatt_tf.wording import count_of
 
 FORMAT = 1
 MANIFEST, LOG, TEXTS = "manifest.json", "videos.jsonl", "texts.sqlite"
@@ -377,7 +378,7 @@ def _differences(
         if not entries or there < SAME_FROM * len(entries):
             changes.append(
                 f"videos is {settings_before.get('videos')} there and {settings.get('videos')} "
-                f"now, where {there} of its {len(entries)} videos are"
+                f"now, where {there} of its {count_of(len(entries), 'video')} are"
             )
     if before["model"]["hash"] != model["hash"]:
         changes.append(

@@ -8,24 +8,33 @@ import os
 
 from vatt_tf import paths
 from vatt_tf.search_index.hits import Found, Hit, clock
+from vatt_tf.wording import WIDTH, count_of, fixed, shortened, wrapped
+
+_NAME_WIDTH = 52
 
 
-def format_found(found: Found) -> str:
-    """The hits as a table."""
+def format_found(found: Found, quiet: bool = False) -> str:
+    """The hits as a table; long names lose their middle, which ``as_json`` keeps.
+
+    Args:
+        found: What a search found.
+        quiet: Only hits and notes.
+    """
     space = f"space {found.space}, " if found.space else ""
-    what = "moment" if len(found.hits) == 1 else "moments"
-    lines = [
-        paths.shown(found.query),
-        f"  best {len(found.hits)} {what} of {found.clips} clips, {space}{found.method}",
+    summary = [
+        wrapped(paths.shown(found.query)),
+        f"  best {count_of(len(found.hits), 'moment')} of {count_of(found.clips, 'clip')}, {space}"
+        f"{found.method}",
         f"  videos in {paths.shown(found.videos)}",
-        *(f"  note: {paths.shown(note)}" for note in found.notes),
-        *([f"  {line}"] if (line := calibration_line(found)) else []),
-        "",
+        *([wrapped(f"  {line}")] if (line := calibration_line(found)) else []),
     ]
-    if found.unknown and not any("vocabulary" in note for note in found.notes):
-        words = paths.shown(", ".join(found.unknown))
-        lines.insert(3, f"  note: not in this model's vocabulary: {words}")
-    names = [paths.shown(hit.file) for hit in found.hits]
+    notes = list(found.notes)
+    if found.unknown and not any("vocabulary" in note for note in notes):
+        notes.insert(0, f"not in this model's vocabulary: {', '.join(found.unknown)}")
+    lines = [] if quiet else summary
+    lines += [wrapped(f"  note: {paths.shown(note)}") for note in notes]
+    lines += [""] if lines else []
+    names = [shortened(paths.shown(hit.file), _NAME_WIDTH) for hit in found.hits]
     width = max(map(len, names), default=0)
     calibrated = is_calibrated(found)
     if calibrated:
@@ -35,7 +44,8 @@ def format_found(found: Found) -> str:
         if calibrated:
             score += f"  {percent(hit.true_higher):>6}  {percent(hit.random_higher):>6}"
         times = f"{clock(hit.start)} - {clock(hit.end)}"
-        lines.append(f"{rank:4d}  {score}  {name:{width}}  {times}  {reason(hit)}")
+        line = f"{rank:4d}  {score}  {name:{width}}  {times}  "
+        lines.append(line + shortened(reason(hit), WIDTH - len(line)))
     return "\n".join(lines)
 
 
@@ -65,7 +75,7 @@ def percent(fraction: float | None) -> str:
 
 def format_score(hit: Hit) -> str:
     """The cosine with three places, or a dash."""
-    return "-" if hit.score is None else f"{hit.score:.3f}"
+    return "-" if hit.score is None else fixed(hit.score, 3)
 
 
 def reason(hit: Hit) -> str:

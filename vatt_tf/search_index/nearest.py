@@ -100,6 +100,8 @@ def build_faiss(vectors: np.ndarray, factory: str | None = None, seed: int = 0) 
     index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
     rng = np.random.default_rng(seed)
     if not index.is_trained:
+        # FAISS would print a warning where an index has fewer than 39 points for each list.
+        faiss.extract_index_ivf(index).cp.min_points_per_centroid = 1
         points = TRAINING_POINTS * _lists(index)
         chosen = np.sort(rng.choice(len(vectors), min(points, len(vectors)), replace=False))
         index.train(np.ascontiguousarray(vectors[chosen], np.float32))

@@ -12,6 +12,7 @@ from vatt_tf.losses import classification as losses
 from vatt_tf.training.compilation import compiler_of
 from vatt_tf.training.step import Gather, dense, fold, seeded
 from vatt_tf.training.sums import add, add_gradients_in_pairs
+from vatt_tf.wording import count_of
 
 # Folded into the random key for draws that are made for the whole batch at once.
 _WHOLE_BATCH = 1 << 30
@@ -84,7 +85,8 @@ class ClassificationStep:
         size = self.micro_batch_size or rows
         if rows % size:
             raise ValueError(
-                f"micro_batch_size={size} does not divide the {rows} clips of a replica's batch"
+                f"micro_batch_size={size} does not divide the {count_of(rows, 'clip')} of a "
+                "replica's batch"
             )
         if self.label_smoothing:
             labels = losses.smooth_labels(labels, self.label_smoothing)

@@ -15,6 +15,8 @@ import tensorflow as tf
 from vatt_tf import native_log
 from vatt_tf.layers.fusion import Compiler
 
+native_log.limit_abseil()
+
 
 def compiler_of(jit_compile: bool) -> Compiler | None:
     """What compiles the layers' elementwise chains (see :mod:`vatt_tf.layers.fusion`).
@@ -22,7 +24,6 @@ def compiler_of(jit_compile: bool) -> Compiler | None:
     Args:
         jit_compile: Whether XLA compiles the whole towers: then it finds the chains itself.
     """
-    native_log.limit_abseil()
     if jit_compile:
         return _as_it_is
     others = tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")

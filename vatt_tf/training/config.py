@@ -18,6 +18,7 @@ from vatt_tf.models import initial
 from vatt_tf.models.config import VattConfig
 from vatt_tf.models.conv_config import CONVOLUTIONAL
 from vatt_tf.training.guards import GuardConfig
+from vatt_tf.wording import count_of
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 
@@ -168,8 +169,10 @@ class RunConfig:
             # Replicas cannot meet inside of the loop over the micro-batches.
             raise UserError(
                 f"{self.name}.micro_batch_size={micro} (macro MICRO_BATCH_SIZE): the BatchNorm of "
-                f"convolutional towers averages over {replicas} replicas, which it can over all "
-                f"{per_replica} clips of each only; leave it out (None), or train on one replica"
+                f"convolutional towers averages over {count_of(replicas, 'replica')}, which it "
+                "can over all "
+                f"{count_of(per_replica, 'clip')} of each only; leave it out (None), or train on "
+                "one replica"
             )
         return batch, micro
 

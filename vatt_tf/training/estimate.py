@@ -114,7 +114,8 @@ def describe(config: RunConfig, replicas: int) -> str:
             f"clips {memory['batch'] / 1e9:.1f})",
             f"optimizer   {updates.name}, {rate.shape} {rate.peak:g} -> {rate.final:g} after "
             f"{count_of(rate.warmup_steps, 'step')} of warm-up",
-            f"run         {count_of(config.steps, 'step')}, {config.steps * batch:,} clips, "
+            f"run         {count_of(config.steps, 'step')}, "
+            f"{count_of(config.steps * batch, 'clip')}, "
             f"{_si(config.steps * needed['total'])}FLOP",
         ]
     )

@@ -18,6 +18,7 @@ from vatt_tf.data.sources import list_shards
 from vatt_tf.errors import UserError
 from vatt_tf.models.io import CHECKPOINTS, newest_checkpoint
 from vatt_tf.training.config import RunConfig
+from vatt_tf.wording import count_of
 
 _SHOWN = 5
 
@@ -42,7 +43,7 @@ def fingerprints(config: RunConfig, run_dir: str, stop_at_step: int | None) -> d
         sizes = {file.rsplit("/", 1)[-1]: tf.io.gfile.stat(file).length for file in files}
         text = json.dumps(sizes, sort_keys=True).encode()
         found[f"shards in {source.path}"] = (
-            f"{len(files)} files, {sum(sizes.values())} bytes, digest {_digest(text)}"
+            f"{count_of(len(files), 'file')}, {sum(sizes.values())} bytes, digest {_digest(text)}"
         )
     newest = newest_checkpoint(os.path.join(run_dir, CHECKPOINTS))
     found[f"newest checkpoint in {run_dir}"] = os.path.basename(newest or "none")

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from vatt_tf.errors import UserError, is_number, value_text
+from vatt_tf.wording import percent
 
 ON_ALARM = ("warn", "stop")
 
@@ -172,7 +173,8 @@ class Starvation(Guard):
         if share <= self._most:
             return None
         return (
-            f"{share:.0%} of the time is spent waiting for clips: put the shards on a faster disk, "
+            f"{percent(share, 0)} of the time is spent waiting for clips: put the shards on a "
+            "faster disk, "
             "give the input more cores, or more machines (docs/input.md)"
         )
 

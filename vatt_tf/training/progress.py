@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from tqdm import tqdm
-
 from vatt_tf.atomic import write_text
+from vatt_tf.progress_bar import progress_bar
 
 _METRICS = "metrics.jsonl"
 
@@ -23,20 +21,13 @@ class ProgressBar:
         first_step: Steps already done.
         last_step: Steps of the whole run.
         batch_size: Clips of a step.
-        visible: Off for all but the first worker.
+        visible: Off for all but the first worker, and with ``--quiet``.
     """
 
     def __init__(self, first_step: int, last_step: int, batch_size: int, visible: bool) -> None:
         self._batch_size = batch_size
-        self._bar = tqdm(
-            initial=first_step,
-            total=last_step,
-            desc="training",
-            unit="step",
-            disable=not visible,
-            file=sys.stderr,
-            mininterval=0.5 if sys.stderr.isatty() else 15.0,
-            dynamic_ncols=True,
+        self._bar = progress_bar(
+            "training", last_step, "steps", initial=first_step, quiet=not visible
         )
 
     def __call__(self, step: int, metrics: Mapping[str, float]) -> None:

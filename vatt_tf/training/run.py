@@ -48,6 +48,7 @@ def run(
     preemption: Preemption | None = None,
     *,
     continue_on_new_data: bool = False,
+    quiet: bool = False,
 ) -> int:
     """Trains, or continues, the run in ``run_dir``.
 
@@ -58,6 +59,7 @@ def run(
         stop_at_step: Stop (and save) here although the schedule is made for ``config.steps``.
         preemption: Takes Ctrl-C and SIGTERM; ``None`` for one that lasts as long as this call.
         continue_on_new_data: Continue a run although the data are others than it was trained on.
+        quiet: No progress bar, no line about the run.
 
     Returns:
         The step that was reached.
@@ -68,9 +70,11 @@ def run(
         Interrupted: On Ctrl-C and SIGTERM; the state is saved.
     """
     if preemption is not None:
-        return _run(config, run_dir, strategy, stop_at_step, preemption, continue_on_new_data)
-    with Preemption(run_dir) as preemption:
-        return _run(config, run_dir, strategy, stop_at_step, preemption, continue_on_new_data)
+        return _run(
+            config, run_dir, strategy, stop_at_step, preemption, continue_on_new_data, quiet
+        )
+    with Preemption(run_dir) as own:
+        return _run(config, run_dir, strategy, stop_at_step, own, continue_on_new_data, quiet)
 
 
 def _run(
@@ -80,6 +84,7 @@ def _run(
     stop_at_step: int | None,
     preemption: Preemption,
     continue_on_new_data: bool,
+    quiet: bool,
 ) -> int:
     alone = not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
     chief = is_chief(strategy)
@@ -98,7 +103,8 @@ def _run(
     task = make_task(config, started)
     config = task.config  # with the towers that its data train
     notes += task.notes
-    print(estimate.summary(config, replicas, run_dir), file=sys.stderr)
+    if not quiet:
+        print(estimate.summary(config, replicas, run_dir), file=sys.stderr)
     if started is not None:
         run_data.check_clip(started, task.clip)
         notes += run_data.vocabulary_notes(started, task.tokenizer, task.vocabulary_file())
@@ -140,7 +146,7 @@ def _run(
     evaluator = task.evaluator(model) if config.evaluate_every else None
     if evaluator is not None and alone:
         evaluator = InterruptibleEvaluator(evaluator, preemption)
-    watch = Watch(task, model, run_dir, batch_size, global_step, strategy, chief)
+    watch = Watch(task, model, run_dir, batch_size, global_step, strategy, chief, quiet)
     trainer = Trainer(
         strategy=strategy,
         model=model,

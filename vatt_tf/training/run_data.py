@@ -15,6 +15,7 @@ from vatt_tf.errors import UserError
 from vatt_tf.models.io import CHECKPOINTS, DESCRIPTION, read_description, read_tokenizer
 from vatt_tf.output_folder import listed
 from vatt_tf.training.config import RunConfig
+from vatt_tf.wording import count_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +118,8 @@ def check_classes(run: StartedRun, labels: Sequence[str] | None, given_by: str) 
         at = next(i for i, (old, name) in enumerate(zip(before, now, strict=True)) if old != name)
         change = f"in another order: class {at} was {before[at]}, is {now[at]}"
     raise UserError(
-        f"{run.folder}: trained on {len(before)} classes; {given_by} has {len(now)}, {change}. "
+        f"{run.folder}: trained on {count_of(len(before), 'class', 'classes')}; {given_by} has "
+        f"{len(now)}, {change}. "
         "The outputs of a run keep their classes; nothing was changed: restore them, or train in "
         "another --run_dir"
     )

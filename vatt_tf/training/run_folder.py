@@ -12,6 +12,7 @@ from vatt_tf.atomic import write_text
 from vatt_tf.errors import UserError
 from vatt_tf.models.io import CHECKPOINTS, PARTIAL_WEIGHTS
 from vatt_tf.output_folder import OutputFolder, listed
+from vatt_tf.wording import count_of
 
 CONFIG = "config.gin"
 OPERATIVE_CONFIG = "operative_config.gin"
@@ -175,7 +176,7 @@ def _check_same(
         if name in _STEPS and was.isdigit() and now.isdigit() and int(now) > int(was):
             notes.append(
                 f"{name} was {was}, is {now}: the run goes on; from here on its learning rates "
-                f"are those of a schedule over {now} steps"
+                f"are those of a schedule over {count_of(int(now), 'step')}"
             )
             continue
         differing.append(f"{name}: was {was}, is {now}")

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from vatt_tf.errors import UserError, is_number, value_text
+from vatt_tf.wording import count_of
 
 SHAPES = ("quarter_cosine", "half_cosine", "constant")
 
@@ -40,7 +41,8 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
             )
         if not 0 <= warmup_steps <= total_steps:
             raise UserError(
-                f"learning_rate.warmup_steps={warmup_steps}: expected 0 to the {total_steps} steps "
+                f"learning_rate.warmup_steps={warmup_steps}: expected 0 to the "
+                f"{count_of(total_steps, 'step')} "
                 "of the run"
             )
         self.peak, self.final, self.shape = peak, final, shape

@@ -23,6 +23,7 @@ from vatt_tf.losses.objective import ObjectiveConfig, objective
 from vatt_tf.losses.statistical import statistical_loss
 from vatt_tf.training.compilation import compiler_of
 from vatt_tf.training.sums import add, add_gradients_in_pairs
+from vatt_tf.wording import count_of
 
 MODALITIES = ("video", "audio", "text")
 
@@ -113,7 +114,8 @@ class PretrainStep:
         size = self.micro_batch_size or rows
         if rows % size:
             raise ValueError(
-                f"micro_batch_size={size} does not divide the {rows} clips of a replica's batch"
+                f"micro_batch_size={size} does not divide the {count_of(rows, 'clip')} of a "
+                "replica's batch"
             )
         with fusion(self._compiler):
             if size == rows:

@@ -39,6 +39,7 @@ class Watch:
         global_step: Counts finished steps.
         strategy: Where the steps run.
         chief: Whether this process writes.
+        quiet: No progress bar.
 
     Attributes:
         evaluated: Step of the last evaluation that is finished when the run starts; 0 for none.
@@ -53,9 +54,11 @@ class Watch:
         global_step: tf.Variable,
         strategy: tf.distribute.Strategy,
         chief: bool,
+        quiet: bool = False,
     ) -> None:
         self._task, self._run_dir, self._batch_size = task, run_dir, batch_size
         self._global_step, self._strategy, self._chief = global_step, strategy, chief
+        self._visible = chief and not quiet
         self._bar: ProgressBar | None = None
         self.evaluated = 0
 
@@ -88,7 +91,7 @@ class Watch:
         if first:
             self.say(f"{self._run_dir}: continues after step {first} of {self._task.config.steps}")
         self._damage.start()
-        self._bar = ProgressBar(first, self._task.config.steps, self._batch_size, self._chief)
+        self._bar = ProgressBar(first, self._task.config.steps, self._batch_size, self._visible)
         # All workers read it: they evaluate together.
         self.evaluated = last_evaluation(self._run_dir, first)
         self._log = MetricsLog(self._run_dir, first) if self._chief else None

@@ -345,7 +345,7 @@ def test_official_leak_is_refused(root):
     clip = "A/v_A_g01_c01.avi"
     lists = {"classInd.txt": "1 A\n", "trainlist01.txt": f"{clip} 1\n", "testlist01.txt": clip}
     layout = definition("ucf101").layout(root([clip], lists))
-    with pytest.raises(PlanError, match="1 clips are in two splits: A/v_A_g01_c01.avi"):
+    with pytest.raises(PlanError, match="1 clip in two splits: A/v_A_g01_c01.avi"):
         make_plan(root([]), Settings(), layout.rows, None, layout.labels)
 
 

@@ -117,7 +117,7 @@ def test_howto100m(howto, tmp_path):
         ("a_b-1.mp4", "train"),
         ("sub/none.mp4", "train"),
     ]
-    assert layout.rows.warnings[0]["warning"].startswith("1 videos of caption.json have no file")
+    assert layout.rows.warnings[0]["warning"].startswith("1 video of caption.json without a file")
     flags = ["--dataset=howto100m", f"--videos={howto}", f"--out={out}", "--clip_seconds=1"]
     assert command.main([*flags, "--short_side=32", "--quiet", "--jobs=1"]) == 0
     clips = sorted(

@@ -13,6 +13,7 @@ from vatt_tf.data.captions import Caption, clean
 from vatt_tf.data.datasets.originals import Definition, Originals
 from vatt_tf.data.plan import PlanError
 from vatt_tf.data.transcripts import Transcript
+from vatt_tf.wording import count_of
 
 _NAMES = ("caption.json", "raw_caption_superclean.json", "raw_caption.json")
 _CHUNK_BYTES = 2**20
@@ -158,7 +159,9 @@ def _read(originals: Originals) -> Sequence[str]:
             originals.add(file, "train")
     if missing:
         # Nobody has all of a million videos: one line in place of a million.
-        note = f"{missing} videos of {path.name} have no file below {originals.videos}"
+        note = (
+            f"{count_of(missing, 'video')} of {path.name} without a file below {originals.videos}"
+        )
         originals.rows.warnings.append({"file": path.name, "warning": note})
     originals.captions = CaptionFile(path, places)
     return ()

@@ -88,7 +88,7 @@ class Originals:
             files = self._by_name.get(stem)
             if files:
                 if len(files) > 1:
-                    note = f"{len(files)} files are called {stem}; the first one is used"
+                    note = f"the first of {len(files)} files that are called {stem} is used"
                     self.rows.warnings.append({"file": files[0], "warning": note})
                 return files[0]
         return None

@@ -12,6 +12,7 @@ from vatt_tf.evaluation import elements
 from vatt_tf.evaluation.headline import CLASSIFICATION, headlines
 from vatt_tf.evaluation.heatmap import heatmap
 from vatt_tf.evaluation.run_info import RunInfo
+from vatt_tf.wording import count_of
 
 # Classes with a bar of their own at each end; those between them are in results.json.
 SHOWN = 15
@@ -38,7 +39,7 @@ def classification(run: RunInfo) -> str:
     style = "flow" if len(parts) > 1 else "charts"
     body = f'{numbers}<div class="{style}">{"".join(parts)}</div>{protocol_note(block)}'
     hint = (
-        f"{block['pool_size']} clips, {block['classes']} classes"
+        f"{count_of(block['pool_size'], 'clip')}, {count_of(block['classes'], 'class', 'classes')}"
         + (", a clip may have several" if block.get("multi_label") else "")
         + ". Ranges: 95 % of the bootstrap over the clips."
     )
@@ -144,8 +145,9 @@ def probes(run: RunInfo) -> str:
     table = elements.table(("classifier", *names, ""), rows) if rows else ""
     hint = (
         f"The tower stays as it is; simple classifiers learn from its {block.get('modality')} "
-        f"features of {html.escape(str(block.get('train_data')))}. {block.get('pool_size')} clips "
-        f"to test on, {block.get('classes')} classes."
+        f"features of {html.escape(str(block.get('train_data')))}. "
+        f"{count_of(block.get('pool_size', 0), 'clip')} "
+        f"to test on, {count_of(block.get('classes', 0), 'class', 'classes')}."
     )
     table += _few_shot(block.get("few_shot", {}))
     return elements.card("Probes", hint, elements.CHANCE_LEGEND + table + protocol_note(block))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from vatt_tf.evaluation import elements, figures
 from vatt_tf.evaluation.headline import Headline, headlines
 from vatt_tf.evaluation.run_info import RunInfo
+from vatt_tf.wording import count_of
 
 TASKS = {
     "classify": "Classification",
@@ -50,11 +51,11 @@ def _data(runs: Sequence[RunInfo], task: str) -> str:
     blocks = [run.results[task] for run in runs if task in run.results]
     said = {(str(block.get("data")), block.get("pool_size")) for block in blocks}
     if len(said) > 1:
-        listed = "; ".join(sorted(f"{data}, {pool} clips" for data, pool in said))
+        listed = "; ".join(sorted(f"{data}, {count_of(pool or 0, 'clip')}" for data, pool in said))
         words = f"not the same data, do not compare: {listed}"
         return f' <small class="warning">{html.escape(words)}</small>'
     data, pool = said.pop()
-    return f" <small>{html.escape(data)}, {pool} clips</small>"
+    return f" <small>{html.escape(data)}, {count_of(pool or 0, 'clip')}</small>"
 
 
 def _row(key: tuple[str, str, str], numbers: Sequence[Headline | None]) -> str:

@@ -8,6 +8,7 @@ from vatt_tf.evaluation import elements, figures
 from vatt_tf.evaluation.activations import Activations
 from vatt_tf.evaluation.clustering import evenly_spaced, modality_silhouette
 from vatt_tf.evaluation.embeddings import MODALITIES, EmbeddingSet
+from vatt_tf.wording import fixed
 
 # Points of a t-SNE plot: more takes long and shows no more.
 TSNE_POINTS = 600
@@ -99,7 +100,7 @@ def _modality_map(clips: EmbeddingSet | None, space: str, title: str, comparable
         return ""
     found = modality_silhouette(clips, space) if comparable else None
     if found is not None:
-        title = f"{title}, silhouette {found['mean']:.2f}"
+        title = f"{title}, silhouette {fixed(found['mean'], 2)}"
     parts = clips.spaces[space]
     present = [m for m in MODALITIES if m in parts and clips.masks[m].any()]
     if len(present) < 2:

@@ -8,6 +8,7 @@ import numpy as np
 
 from vatt_tf.evaluation import elements, metrics
 from vatt_tf.evaluation.embeddings import EmbeddingSet
+from vatt_tf.wording import fixed
 
 SHOWN = 5
 # Queries per direction, taken from the best to the worst ranks so that failures show as well.
@@ -65,7 +66,7 @@ def _example(
         words = evaluation.caption[both[j]] or evaluation.filename[both[j]]
         tiles.append(
             f'<div class="result{" hit" if hit else ""}">{_image(evaluation, both[j])}<div>'
-            f'<div class="place">{mark}<span>{scores[j]:.2f}</span></div>'
+            f'<div class="place">{mark}<span>{fixed(scores[j], 2)}</span></div>'
             f"{html.escape(words)}</div></div>"
         )
     return (

@@ -96,8 +96,8 @@ def zero_shot(run: RunInfo) -> str:
     hint = (
         f"Each video gets the class whose prompts lie nearest. Top-1 {100 * block['top1']:.1f} % "
         f"(chance {100 * chance:.1f} %), top-5 {100 * block['top5']:.1f} % (chance "
-        f"{100 * block['chance']['top5']:.1f} %), {block['pool_size']} clips, "
-        f"{block['classes']} classes."
+        f"{100 * block['chance']['top5']:.1f} %), {count_of(block['pool_size'], 'clip')}, "
+        f"{count_of(block['classes'], 'class', 'classes')}."
     )
     if left_out := block.get("left_out"):
         hint += (
