@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vatt_tf.errors import UserError
+from vatt_tf.wording import count_of
 
 if TYPE_CHECKING:
     from vatt_tf.evaluation.embeddings import EmbeddingSet
@@ -202,5 +203,5 @@ def read(stored: Any, space: str, query: str, model_hash: str, where: str) -> Ca
 
 def _origin(stored: Mapping[str, Any]) -> str:
     """The data and the weights of a measurement, for people."""
-    limited = f"the first {stored['limit']} clips of " if "limit" in stored else ""
+    limited = f"the first {count_of(stored['limit'], 'clip')} of " if "limit" in stored else ""
     return f"{limited}{stored.get('data')}, step {stored.get('step')}"
