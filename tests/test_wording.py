@@ -28,11 +28,11 @@ OLD_STYLES = {
 
 
 def printed_texts() -> Iterator[tuple[str, int, str]]:
-    """File, line and text of the f-strings of the package; a NUL stands for a value.
+    """File, line and text of the f-strings of package and tools; a NUL stands for a value.
 
     A constant is left out: whoever writes it knows that it is several.
     """
-    for folder in ("vatt_tf", "export", "serving"):
+    for folder in ("vatt_tf", "export", "serving", "tools"):
         for path in sorted(pathlib.Path(CHECKOUT, folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.JoinedStr):
@@ -58,7 +58,8 @@ def test_no_message_is_written_in_an_old_style():
         f"{file}:{line}: {what}: {text.replace(chr(0), '{}')!r}"
         for file, line, text in printed_texts()
         for what, pattern in OLD_STYLES.items()
-        if pattern.search(text)
+        # The tools measure with several of everything.
+        if pattern.search(text) and not (pattern is PLURAL and file.startswith("tools/"))
     ]
     assert not found, "\n".join(found)
 

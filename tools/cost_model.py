@@ -130,8 +130,9 @@ def main() -> None:
         mark = "" if point["name"] in FITTED else " (unseen)"
         print(
             f"| {point['name']}{mark} | {point['seconds']:.2f} | {point['fitted_seconds']:.2f} "
-            f"({point['fitted_seconds'] / point['seconds'] - 1:+.0%}) | {point['bytes']:.2f} | "
-            f"{point['fitted_bytes']:.2f} ({point['fitted_bytes'] / point['bytes'] - 1:+.0%}) |"
+            f"({100 * (point['fitted_seconds'] / point['seconds'] - 1):+.0f} %) | "
+            f"{point['bytes']:.2f} | {point['fitted_bytes']:.2f} "
+            f"({100 * (point['fitted_bytes'] / point['bytes'] - 1):+.0f} %) |"
         )
     temporary = folder / "cost_model.json.tmp"
     temporary.write_text(json.dumps({"fits": fits, "points": points}, indent=2), encoding="utf-8")

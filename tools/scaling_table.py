@@ -13,6 +13,7 @@ import math
 import sys
 
 from vatt_tf import cli
+from vatt_tf.wording import count_of, percent
 
 REPLICAS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 # The trainer sums gradients to look at them and to clip them, Keras once more in apply().
@@ -81,7 +82,10 @@ def _print(flags) -> int:
     clip = run.clip
     pixels, ids = clip.frames * clip.height * clip.width * 3, clip.texts * clip.tokens
     one_clip = pixels + FLOAT * (clip.samples + ids)
-    print(f"{flags.gin_file[-1]}: {one_clip / 1e6:.2f} MB a clip, {flags.clips} clips a replica\n")
+    print(
+        f"{flags.gin_file[-1]}: {one_clip / 1e6:.2f} MB a clip, "
+        f"{count_of(flags.clips, 'clip')} a replica\n"
+    )
     columns = ["replicas", "batch", "memory of a replica, GB", "network of a replica, MB a step"]
     measured = flags.step_seconds is not None
     columns += ["step, s", "clips/s", "of linear"] if measured else []
@@ -95,7 +99,7 @@ def _print(flags) -> int:
         if measured:
             seconds = flags.step_seconds + 8 * sent / (flags.gbit * 1e9)
             share = flags.step_seconds / seconds
-            cells += [f"{seconds:.3f}", f"{batch / seconds:,.1f}", f"{share:.0%}"]
+            cells += [f"{seconds:.3f}", f"{batch / seconds:,.1f}", percent(share, 0)]
         print("| " + " | ".join(cells) + " |")
     return 0
 

@@ -198,7 +198,7 @@ def test_damaged_checkpoints(checkpoints, read_config, tmp_path):
         return value
 
     bad = damaged(prefix, tmp_path, **{"aud_backbone/_base/tx/layers/1/mha/v/kernel": with_nan})
-    failing(r"layers/1/mha/v/kernel holds 1 values of 256 that are NaN", bad)
+    failing(r"layers/1/mha/v/kernel holds 1 value of 256 that are NaN", bad)
     bad = damaged(prefix, tmp_path, **{"txt_backbone/pre_proj/kernel": None})
     failing(r"variable .*txt_backbone/pre_proj/kernel is not in the checkpoint", bad)
     bad = damaged(prefix, tmp_path, **{"hid_to_va/bn/beta": None})

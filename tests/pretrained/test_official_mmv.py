@@ -330,7 +330,7 @@ def test_files_that_do_not_fit(changed):
         r"unknown: \S+/Mixed_3b/extra/w;",
         {("params", f"{s3d}/Mixed_3b/extra", "w"): put(np.zeros(3, np.float32))},
     )
-    failing(r"conv3_d/w holds 1 values of 192 that are NaN", {conv: first(np.nan)})
+    failing(r"conv3_d/w holds 1 value of 192 that are NaN", {conv: first(np.nan)})
     failing(r"conv3_d/w is int32, expected floating", {conv: lambda old: old.astype(np.int32)})
     module = f"vis_embd/{NORM}/~/var_ema"
     failing("negative variances", {("state", module, "average"): first(-0.1)})
