@@ -1,11 +1,14 @@
 """A video as query: the pieces it is compared by, and the whitening of what is compared."""
 
+import types
+
 import numpy as np
 import pytest
 
 from tests.test_api import write_video
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.search_index.example import Whitening, embed_pieces, overlapping
+from vatt_tf.search_index.spaces import choose_space
 
 CLIP = ClipSpec(
     frames=4,
@@ -91,3 +94,16 @@ def test_clips_that_are_all_the_same_are_whitened_to_numbers():
     white = Whitening(np.ones((3, 4), np.float32) / 2)
     assert np.isfinite(white(np.eye(4, dtype=np.float32))).all()
     assert np.isfinite(Whitening(np.ones((1, 4), np.float32) / 2)(np.eye(4))).all()
+
+
+@pytest.mark.parametrize(
+    ("spaces", "space"),
+    [
+        ({"vt": ["text"], "va": ["audio"]}, "va"),
+        ({"vat": ["audio", "text"]}, "vat"),
+        ({"vt": ["text"]}, "vt"),
+    ],
+)
+def test_a_video_is_compared_in_the_fine_space(spaces, space):
+    index = types.SimpleNamespace(spaces={name: {"partners": p} for name, p in spaces.items()})
+    assert choose_space(index, "video", texts=False) == space

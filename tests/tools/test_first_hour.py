@@ -132,10 +132,12 @@ def test_a_row(japanese):
     assert (row.videos, row.minutes, row.report, row.search) == (4, 1.25, True, True)
     assert row.words == f"{queries}/{queries}" and row.by_example.endswith("/8")
     assert row.embeddings.endswith("%)")
-    # Captions of other videos: what is found is then wrong.
-    names = list(captions)
-    swapped = dict(zip(names, [captions[n] for n in names[1:] + names[:1]], strict=True))
-    assert first_hour.by_words(run / "index", run, swapped, ["東京", "犬", "大阪"]) < 3
+    # A caption that the index does not have: its clip cannot come first.
+    first, *_ = captions
+    query = next(q for q in first_hour_sets.japanese_queries(captions) if q not in captions[first])
+    wrong = {**captions, first: captions[first] + query}
+    assert first_hour.by_words(run / "index", run, captions, [query]) == 1
+    assert first_hour.by_words(run / "index", run, wrong, [query]) == 0
 
 
 def test_a_run_that_ended_early(tmp_path):

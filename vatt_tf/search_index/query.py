@@ -342,6 +342,9 @@ class _Query:
 
         stride = self.index.manifest["settings"].get("stride_seconds", 0.0)
         own = self._own_videos()
+        if len(own) == len(self.clips.files):
+            own = set()
+            self.notes.append("the index holds no other video: these are moments of the query")
         is_missing: dict[int, bool] = {}
 
         def missing(video: int) -> bool:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from vatt_tf import paths
 from vatt_tf.data.captions import Caption, pick_caption_file, read_captions
 from vatt_tf.data.scan import scan
+from vatt_tf.data.scripts import join_blanks
 from vatt_tf.errors import UserError
 from vatt_tf.search_index.folder import TEXTS, Entry
 from vatt_tf.search_index.sqlite import sqlite3
@@ -187,7 +188,7 @@ class TextIndex:
             (first[0], sum(first)),
         ).fetchall()
         text = next((captions for captions, _ in clips if captions), clips[0][1])
-        return " ".join(text.split()[:EXAMPLE_WORDS])
+        return join_blanks(text.split()[:EXAMPLE_WORDS])
 
     def close(self) -> None:
         """Closes the database."""
