@@ -242,8 +242,11 @@ def measure(
     chosen = SETS[letter]
     place = out / letter
     videos, run = place / "videos", place / "run"
+    if place.exists() and not (place / "log.txt").exists():
+        raise SystemExit(f"error: {place} is there and not of this tool; give another --out")
     shutil.rmtree(place, ignore_errors=True)
     videos.mkdir(parents=True)
+    (place / "log.txt").touch()
     captions = chosen.build(data, videos, size)
     minutes = run_quickstart(videos, run, place / "log.txt", variables)
     return check(letter, run, minutes, captions)

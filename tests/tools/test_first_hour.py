@@ -160,6 +160,14 @@ def test_the_quickstart_is_typed_as_documented(tmp_path, monkeypatch, capsys):
     assert "ended with 2" in capsys.readouterr().out
 
 
+def test_a_folder_of_others_stays(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "letter.doc").touch()
+    with pytest.raises(SystemExit, match="not of this tool"):
+        first_hour.measure("a", tmp_path, tmp_path, 1.0, [])
+    assert (tmp_path / "a" / "letter.doc").exists()
+
+
 # --- The table ---
 
 
