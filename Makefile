@@ -1,6 +1,7 @@
 # Every target works by itself on a fresh clone: it needs Python 3.11 with pip, and make.
 #   make quickstart                 sample videos -> shards -> a tiny VATT -> report.html -> search
 #   make quickstart VIDEOS=/path    the same with your own folder of videos
+#   make quickstart STEPS=100       trains for fewer steps
 #   make test                       the tests of the logic
 #   make check                      what needs more: lint, types, documents, wheel, processes
 
@@ -19,6 +20,7 @@ help:
 	@echo 'make quickstart                sample videos, a tiny model, its report, a served search'
 	@echo 'make quickstart VIDEOS=/path   the same with the videos in /path'
 	@echo 'make quickstart VIDEOS=/other DATA=data/other RUN=runs/other   another folder beside it'
+	@echo 'make quickstart STEPS=100      trains for fewer steps'
 	@echo 'make test                      the logic; ARGS="tests/losses" is a part, handed to pytest'
 	@echo 'make check                     what needs more: lint, documents, wheel, whole processes'
 	@echo 'make serving-conformance SERVER=host:port   whether a server answers as TF Serving does'
@@ -76,7 +78,9 @@ PREPARE_FLAGS := --videos='$(VIDEOS)' --val_fraction=0.2
 SEARCHED := $(VIDEOS)
 QUERY :=
 endif
-TRAIN_FLAGS = --gin_bindings="TRAIN_DATA='$(DATA)/train'" --gin_bindings="EVAL_DATA='$(DATA)/val'"
+STEPS :=
+TRAIN_FLAGS = --gin_bindings="TRAIN_DATA='$(DATA)/train'" --gin_bindings="EVAL_DATA='$(DATA)/val'" \
+  $(if $(STEPS),--gin_bindings="STEPS=$(STEPS)")
 
 quickstart: $(INSTALLED)
 	$(BIN)/python -m vatt_tf.prepare $(PREPARE_FLAGS) --out=$(DATA)

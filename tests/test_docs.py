@@ -32,6 +32,7 @@ COMMANDS = (
     "benchmark",
 )
 TOOLS = (
+    "tools/first_hour.py",
     "tools/soak.py",
     "tools/run_costs.py",
     "tools/measure_strategies.py",

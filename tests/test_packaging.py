@@ -228,8 +228,19 @@ def test_quickstart_commands(videos):
     source = f"--videos='{videos}' --val_fraction=0.2" if videos else "--sample"
     assert f"-m vatt_tf.prepare {source} --out={data}\n" in printed
     assert f"-m vatt_tf.train --gin_file=gin_configs/tiny.gin --run_dir={run}" in printed
-    assert f"TRAIN_DATA='{data}/train'" in printed
+    assert f"TRAIN_DATA='{data}/train'" in printed and "STEPS=" not in printed
     assert f"-m vatt_tf.evaluate --run_dir={run} --data={data}/val --task=retrieval" in printed
+
+
+@pytest.mark.check
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_quickstart_trains_for_the_steps_that_are_given():
+    command = ["make", "--dry-run", "quickstart", "STEPS=7"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    printed = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert '--gin_bindings="STEPS=7"' in printed
 
 
 def test_ci_runs_the_test_command_of_the_readme():

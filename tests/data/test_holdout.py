@@ -81,6 +81,35 @@ def test_few_files_are_split_and_five_are_not(tmp_path):
     assert make_plan(folder, dataclasses.replace(SETTINGS, val_fraction=0.0)).held_out == ""
 
 
+def test_held_out_files_of_a_small_folder_have_sound(tmp_path):
+    """A file of twelve, and a silent one, is what the names alone would hold out."""
+    folder = tmp_path / "videos"
+    chance = {n: holdout.number_of(f"split:{n}.mp4") for n in map(str, range(200))}
+    names = [n for n in chance if chance[n] >= 0.2][:11] + [n for n in chance if chance[n] < 0.2][
+        :1
+    ]
+    for number, name in enumerate(names):
+        make_video(folder / f"{name}.mp4", 1.0, sound=number < 3, level=20 * number)
+    plan = make_plan(folder, dataclasses.replace(SETTINGS, val_fraction=0.2))
+    splits = {s.split: {v.file for v in s.videos} for s in plan.shards}
+    loud = {f"{name}.mp4" for name in names[:3]}
+    assert f"{names[-1]}.mp4" in splits["val"] and len(splits["val"] & loud) == 1
+    # Half of what was asked for, and no fewer.
+    plan = make_plan(folder, dataclasses.replace(SETTINGS, val_fraction=0.8))
+    assert sum(len(s.videos) for s in plan.shards if s.split == "val") >= 4
+    some = dataclasses.replace(SETTINGS, val_fraction=0.5, sample_rate=0)
+    silent = {s.split: len(s.videos) for s in make_plan(folder, some).shards}
+    assert silent["val"] >= 3
+
+
+def test_one_file_with_sound_is_left_to_train_on(tmp_path):
+    for number in range(6):
+        make_video(tmp_path / f"{number}.mp4", 1.0, sound=number == 0, level=20 * number)
+    plan = make_plan(tmp_path, SETTINGS)
+    held = {v.file for s in plan.shards for v in s.videos if s.split == "val"}
+    assert held and "0.mp4" not in held
+
+
 @pytest.mark.parametrize("changes", [{"clip_seconds": 5.0}, {"cut": "whole"}])
 def test_a_file_that_cannot_be_split_is_trained_on(one_file, changes):
     plan = make_plan(one_file, dataclasses.replace(SETTINGS, **changes))

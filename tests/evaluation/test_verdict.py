@@ -48,6 +48,16 @@ def test_what_chance_may_give_is_not_above_it():
     assert found[0].startswith("Not above chance: words find their video first in 3.1 % of 64")
 
 
+@pytest.mark.parametrize("pool", [11, 64])
+def test_embeddings_that_are_all_the_same_are_at_chance(pool):
+    """Also where the last digits of a mean are above it."""
+    ranks = metrics.Ranks(np.zeros(pool, int), np.full(pool, pool - 1), np.ones(pool, int))
+    part = {**direction(0, pool), **metrics.recall_metrics(ranks)}
+    part["confidence"] = {k: (v + 1e-12, v + 1e-12) for k, v in part["chance"].items()}
+    found = verdict(results(video_to_text=part), SPACES)
+    assert found[0].startswith("Not above chance: video finds its words first")
+
+
 def test_a_weak_model_shows_among_the_first_ten():
     (found,) = verdict(results(video_to_audio=direction(0, 64, rank=8)), SPACES)
     assert found.startswith("Above chance: video finds its sound among the first 10 in 100.0 %")

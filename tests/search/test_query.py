@@ -314,6 +314,20 @@ def test_a_piece_of_a_video_finds_it(videos, address, tmp_path):
         assert search(out, video=tmp_path / "piece.mp4").hits[0].file == name
 
 
+def test_the_only_video_finds_its_own_moments(videos, address, tmp_path):
+    """Of one long file there is nothing else to find."""
+    for name in ("flash.mp4", "sub/grey.mp4", "broken.mp4"):
+        (videos / name).unlink()
+    embed(videos, tmp_path / "index", server=address, quiet=True)
+    found = search(tmp_path / "index", video=videos / "dark.mp4")
+    assert {hit.file for hit in found.hits} == {"dark.mp4"}
+    assert found.notes == ("the index holds no other video: these are moments of the query",)
+    shutil.copy(videos / "dark.mp4", videos / "other.mp4")
+    embed(videos, tmp_path / "index", server=address, quiet=True)
+    found = search(tmp_path / "index", video=videos / "dark.mp4")
+    assert {hit.file for hit in found.hits} == {"other.mp4"} and not found.notes
+
+
 def test_clips_of_an_alike_video_come_first():
     """One clip that is like one piece does not make a video alike."""
     cosines = np.array([[0.9, 0.8, 0.99], [0.8, 0.9, 0.1]])

@@ -358,3 +358,8 @@ def test_three_words_of_a_real_sentence(tmp_path, shared_dir):
 
 def test_folded_text_is_plain():
     assert fold("A  «B»\n犬猫") == "a b 犬 猫"
+
+
+def test_the_example_is_written_as_its_script_is(tmp_path, videos):
+    opened = build(tmp_path, videos, {"1.mp4": "東京で犬が走る"})
+    assert opened.coverage().example == "東京で犬"

@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # The plan imports this module.
 # A folder with fewer files is split by time: whole files would hold out far more or less than was
 # asked for, or leave nothing to train on.
 FEW_FILES = 5
+# In a folder of up to so many files, those that chance holds out are counted: they may be one, or
+# have no sound, so that nothing could be evaluated.
+SMALL_FOLDER = 200
 BY_FILE, BY_TIME = "by file", "by time"
 
 Part = tuple[float, float | None]  # start and end in seconds; None: the end of the file
@@ -41,7 +44,7 @@ def hold_out(
     if settings.val_fraction and len(files) < FEW_FILES and several:
         parts = {name: found for name, path in files.items() if (found := _parts(path, settings))}
     if not parts:
-        held = _held_out_files(list(files), settings.val_fraction)
+        held = _held_out_files(files, settings)
         note = ""
         if settings.val_fraction and len(files) == 1:
             note = (
@@ -73,14 +76,35 @@ def _parts(path: str, settings: Settings) -> tuple[Part, Part] | None:
     return (0.0, end), (cut, None)
 
 
-def _held_out_files(names: list[str], fraction: float) -> set[str]:
-    """Files chosen by a hash of the name: further files do not move the others."""
-    order = sorted(names, key=lambda name: (number_of(f"split:{name}"), name))
+def _held_out_files(files: Mapping[str, str], settings: Settings) -> set[str]:
+    """Files chosen by a hash of the name: further files do not move the others.
+
+    In a small folder at least half as many as were asked for are held out, with sound if there is.
+    """
+    fraction = settings.val_fraction
+    order = sorted(files, key=lambda name: (number_of(f"split:{name}"), name))
     if not fraction or len(order) < 2:
         return set()  # the only file is there to be trained on
     held = {name for name in order if number_of(f"split:{name}") < fraction}
     # With a handful of videos chance must not leave a split empty.
-    return (held or {order[0]}) - {order[-1]}
+    held = (held or {order[0]}) - {order[-1]}
+    if len(order) > SMALL_FOLDER:
+        return held
+    least = max(1, int(fraction / 2 * len(order)))
+    if settings.media == "video" and settings.sample_rate:
+        missing = least - sum(_has_sound(files[name]) for name in held)
+        if missing > 0:
+            others = [n for n in order if n not in held and _has_sound(files[n])]
+            held.update(others[:-1][:missing])  # one is left to train on
+    others = [name for name in order[:-1] if name not in held]
+    return held.union(others[: max(0, least - len(held))])
+
+
+def _has_sound(path: str) -> bool:
+    try:
+        return probe(path).has_audio
+    except (MediaError, OSError):
+        return False  # it gets its reason when its clips are read
 
 
 def number_of(text: str) -> float:

@@ -83,7 +83,7 @@ def _directions(block: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
             continue
         # The first place tells most, but a weak model may only show among the first ten.
         places = [k for k in RECALL_AT if part["chance"][f"R@{k}"] < 0.5] or [1]
-        good = [k for k in places if _low(part, f"R@{k}") > part["chance"][f"R@{k}"]]
+        good = [k for k in places if _is_above(_low(part, f"R@{k}"), part["chance"][f"R@{k}"])]
         k = good[0] if good else 1
         name, how = _FINDS[query]
         where = "first" if k == 1 else f"among the first {k}"
@@ -93,6 +93,11 @@ def _directions(block: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
             f"{name} {how} {_FINDS[item][0]} {where} in {100 * recall:.1f} % of "
             f"{part['pool_size']} clips, {_times(recall, chance)}",
         )
+
+
+def _is_above(low: float, chance: float) -> bool:
+    # Embeddings that are all the same give chance itself, but for the last digits.
+    return low - chance > 1e-6
 
 
 def _low(part: Mapping[str, Any], key: str) -> float:
@@ -119,7 +124,7 @@ def _class(one: Headline) -> tuple[bool, str]:
     of = f" of {one.pool} clips" if one.pool else ""
     kind = f" ({one.group})" if one.group else ""
     return (
-        one.interval[0] > one.chance,
+        _is_above(one.interval[0], one.chance),
         f"{_CLASSES[one.task]}{kind} in {one.text()}{of}, {_times(one.value, one.chance)}",
     )
 

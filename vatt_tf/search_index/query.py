@@ -26,6 +26,8 @@ SURPLUS = 8
 # Clips that are looked at because of their words, at least.
 WORD_ROWS = 10_000
 PARTIAL_ROWS = 1_000
+# Clips that are ordered anew by example, at least.
+EXAMPLE_ROWS = 1_000
 # A clip that holds fewer of the words, stop words left out, is not found by them.
 LEAST_WORDS = 0.5
 
@@ -241,7 +243,7 @@ class _Query:
                 from vatt_tf.search_index.example import embed_pieces
 
                 length = self.index.manifest["settings"]["clip_seconds"]
-                return embed_pieces(model.embedder, self.query, space, length)
+                return embed_pieces(model.embedder, model.clip, self.query, space, length)
             return getattr(model.embedder, f"embed_{self.modality}")(self.query, space=space)[None]
         except _UnknownWords as error:
             raise UserError(str(error)) from None
@@ -295,6 +297,9 @@ class _Query:
 
         stride = self.index.manifest["settings"].get("stride_seconds", 0.0)
         own = self._own_videos()
+        if len(own) == len(self.clips.files):
+            own = set()
+            self.notes.append("the index holds no other video: these are moments of the query")
         is_missing: dict[int, bool] = {}
 
         def missing(video: int) -> bool:
@@ -303,7 +308,7 @@ class _Query:
                 is_missing[video] = not os.path.isfile(path)
             return is_missing[video]
 
-        wanted = SURPLUS * top
+        wanted = max(SURPLUS * top, EXAMPLE_ROWS if self.modality == "video" else 0)
         while True:
             near, more = self._nearest(finder, vector, wanted)
             candidates = self._candidates(space, vector, words, near, top)
@@ -352,9 +357,10 @@ class _Query:
             values = self._vectors(space, others) @ vector[0]
             cosines.update(zip(others, values.tolist(), strict=True))
         elif vector is not None:
-            from vatt_tf.search_index.example import order_by_video
+            from vatt_tf.search_index.example import order_by_video, whitening_of
 
-            matrix = vector @ self._vectors(space, list(near)).T
+            white = whitening_of(self.index, space, self.clips)
+            matrix = white(vector) @ white(self._vectors(space, list(near))).T
             values = order_by_video(matrix, self.clips.video[list(near)])
             order.update(zip(near, values.tolist(), strict=True))
         first = set(list(near)[:top])

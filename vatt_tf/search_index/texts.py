@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from vatt_tf import paths
 from vatt_tf.data.captions import Caption
+from vatt_tf.data.scripts import join_blanks
 from vatt_tf.errors import UserError
 from vatt_tf.search_index.folder import TEXTS, Entry
 from vatt_tf.search_index.sidecars import RULES, Sidecars, clip_texts, name_words
@@ -162,7 +163,7 @@ class TextIndex:
             (first[0], sum(first)),
         ).fetchall()
         text = next((captions for captions, _ in clips if captions), clips[0][1])
-        return " ".join(text.split()[:EXAMPLE_WORDS])
+        return join_blanks(text.split()[:EXAMPLE_WORDS])
 
     def close(self) -> None:
         """Closes the database."""
