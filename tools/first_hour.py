@@ -17,7 +17,6 @@ Needs a quiet machine and the real data for tests. See docs/measurements/first_h
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import functools
@@ -319,7 +318,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vatt_tf import cli
 
     cli.before_tensorflow()
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data", help="real data")
     add("--out", type=pathlib.Path, default=ROOT / "runs" / "first_hour", help="scratch folder")
