@@ -67,6 +67,7 @@ def test_no_run(tmp_path, capsys):
     ("flags", "message"),
     [
         (["--out=m"], "the following arguments are required: --run_dir"),
+        (["--weights=", "--out=m"], "expected a path, found nothing"),
         (["--run_dir=a"], "required: --out"),
         (["--run_dir=a", "--out=m", "--version=0"], "expected a whole number >= 1, found '0'"),
         (["--run_dir=a", "--out=m", "--models=video,speech"], "expected some of video, audio"),
