@@ -1,0 +1,1 @@
+"""Latency and load of a server."""

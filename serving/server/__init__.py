@@ -1,0 +1,1 @@
+"""A server of exports in one process, for tests and small machines."""

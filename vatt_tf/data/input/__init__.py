@@ -1,0 +1,1 @@
+"""From records to batches: order, sampling, augmentation, the tf.data pipeline."""

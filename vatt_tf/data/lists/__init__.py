@@ -1,0 +1,1 @@
+"""Tables that people write: manifests and the columns they may have."""

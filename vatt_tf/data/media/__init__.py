@@ -1,0 +1,1 @@
+"""What stands in a media file: tracks, frames, samples, captions, windows."""

@@ -1,0 +1,1 @@
+"""The tf.data service that several trainers share."""

@@ -1,0 +1,1 @@
+"""What stands in shards: records, their index, labels, damage, identity."""

@@ -1,0 +1,1 @@
+"""Captions by speech recognition, and those of other recognisers."""

@@ -1,0 +1,1 @@
+"""Outputs of a model over a data set."""

@@ -1,0 +1,1 @@
+"""What can be evaluated: retrieval, classification, probes, zero-shot classes."""

@@ -1,0 +1,1 @@
+"""Words in captions, transcripts and file names: SQLite FTS5."""

@@ -1,0 +1,1 @@
+"""A step's gradients: contrastive (GradCache), classification, their sums."""

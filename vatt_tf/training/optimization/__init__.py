@@ -1,0 +1,1 @@
+"""Optimizers, schedules, learning rates of layers."""

@@ -1,0 +1,1 @@
+"""What a run leaves: checkpoints, the best weights, its folder."""
