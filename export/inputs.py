@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from vatt_tf.data import audio_ops, video_ops
+from vatt_tf.data.input import audio_ops, video_ops
 from vatt_tf.data.schema import ClipSpec
 
 DEFAULT = "serving_default"

@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from vatt_tf import paths
 from vatt_tf.api import VattEmbedder
-from vatt_tf.data.known_words import VOCABULARY, split_known, split_words
 from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.text.known_words import VOCABULARY, split_known, split_words
 from vatt_tf.errors import NO_TEXT_TOWER, UserError
 from vatt_tf.export.versions import PROTO, SignatureInfo, read_signatures, versions_of
 

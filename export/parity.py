@@ -19,9 +19,9 @@ import numpy as np
 import tensorflow as tf
 
 from vatt_tf import paths
-from vatt_tf.data import audio_ops, video_ops
-from vatt_tf.data.known_words import VOCABULARY
+from vatt_tf.data.input import audio_ops, video_ops
 from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.text.known_words import VOCABULARY
 from vatt_tf.errors import UserError
 from vatt_tf.export import examples
 from vatt_tf.export.inputs import DEFAULT

@@ -10,7 +10,7 @@ import pathlib
 
 import tensorflow as tf
 
-from vatt_tf.data.known_words import VOCABULARY
+from vatt_tf.data.text.known_words import VOCABULARY
 from vatt_tf.export import examples
 from vatt_tf.export.servables import DESCRIBE, Servable
 

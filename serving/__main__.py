@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from vatt_tf import cli
 from vatt_tf.errors import UserError
-from vatt_tf.serving.options import BatchingOptions, ServerOptions
+from vatt_tf.serving.server.models.options import BatchingOptions, ServerOptions
 
 if TYPE_CHECKING:
-    from vatt_tf.serving.model_config import ModelServerConfig
-    from vatt_tf.serving.server import Server
+    from vatt_tf.serving.server.embedded import Server
+    from vatt_tf.serving.server.models.model_config import ModelServerConfig
 
 # What tensorflow_model_server exits with when it cannot start.
 EXIT_NOT_STARTED = 255
@@ -160,7 +160,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _options(args: argparse.Namespace) -> ServerOptions:
     """The server's options; reads the files that flags name."""
-    from vatt_tf.serving import config_files
+    from vatt_tf.serving.server.models import config_files
 
     options = ServerOptions(
         rest_port=args.rest_port, **{name: getattr(args, name) for name in _FLAGS}
@@ -184,7 +184,7 @@ def _options(args: argparse.Namespace) -> ServerOptions:
 
 def _models(args: argparse.Namespace) -> str | ModelServerConfig:
     """What is to be served."""
-    from vatt_tf.serving import config_files, model_config
+    from vatt_tf.serving.server.models import config_files, model_config
 
     given = [
         name
@@ -219,8 +219,8 @@ def _terminate(number: int, frame: object) -> None:
 def serve(args: argparse.Namespace) -> int:
     """Serves until a signal comes; returns the exit code."""
     models, options = _models(args), _options(args)
-    from vatt_tf.serving import server as server_lib
-    from vatt_tf.serving.status import ServingError
+    from vatt_tf.serving.server import embedded as server_lib
+    from vatt_tf.serving.server.models.status import ServingError
 
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, _terminate)
@@ -244,8 +244,8 @@ def serve(args: argparse.Namespace) -> int:
 
 def _wait(server: Server, args: argparse.Namespace) -> None:
     """Waits for a signal; applies a changed --model_config_file meanwhile."""
-    from vatt_tf.serving import config_files
-    from vatt_tf.serving.status import ServingError
+    from vatt_tf.serving.server.models import config_files
+    from vatt_tf.serving.server.models.status import ServingError
 
     seconds = args.model_config_file_poll_wait_seconds
     if not seconds:

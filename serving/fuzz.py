@@ -30,8 +30,8 @@ from vatt_tf.errors import UserError
 from vatt_tf.wording import wrapped
 
 if TYPE_CHECKING:
-    from vatt_tf.serving.conformance.connection import Server
-    from vatt_tf.serving.conformance.malformed import Target
+    from vatt_tf.serving.conformance.cases.connection import Server
+    from vatt_tf.serving.conformance.cases.malformed import Target
 
 MODELS = ("video", "audio", "text")
 # Wrong answers that are printed in full.
@@ -170,7 +170,7 @@ def _send_good(
 
 
 def _send(server: Server, call: Any, seed: int, index: int, targets: list[Target]) -> Answer:
-    from vatt_tf.serving.conformance.malformed import malformed
+    from vatt_tf.serving.conformance.cases.malformed import malformed
 
     kind, target, request = malformed(seed, index, targets)
     reply = server.call(call, request, kind.timeout)
@@ -254,8 +254,8 @@ def main(argv: list[str] | None = None) -> int:
         for flag, least in (("requests", 1), ("clients", 1), ("first", 0), ("seed", 0)):
             if getattr(args, flag) < least:
                 raise UserError(f"--{flag}={getattr(args, flag)}: expected {least} or more")
-        from vatt_tf.serving.conformance.connection import Server
-        from vatt_tf.serving.conformance.malformed import find_targets
+        from vatt_tf.serving.conformance.cases.connection import Server
+        from vatt_tf.serving.conformance.cases.malformed import find_targets
 
         with Server(args.server) as server:
             peaceful = fuzz(

@@ -15,7 +15,7 @@ from tests.data.records import SPEC
 from tests.evaluation import tiny_run
 from vatt_tf import api
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation import embeddings as embeddings_lib
+from vatt_tf.evaluation.collect import embeddings as embeddings_lib
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_files(embedder, videos):
 def test_a_file_is_embedded_as_its_record_is(embedder, videos, tmp_path):
     """Raw file and prepared record, evaluated with the same windows, agree."""
     from tests.data.records import example, jpeg, write_shards
-    from vatt_tf.data.pipeline import evaluation_dataset
+    from vatt_tf.data.input.pipeline import evaluation_dataset
 
     record = example(images=[jpeg(level, (32, 48)) for level in range(20, 220, 10)])
     folder = write_shards(tmp_path, [record], split="val")

@@ -27,7 +27,7 @@ def clean_gin():
 
 
 def train_config():
-    from vatt_tf.training.config import TrainConfig
+    from vatt_tf.training.tasks.config import TrainConfig
 
     return TrainConfig()
 
@@ -48,7 +48,7 @@ def test_every_run_file_makes_a_run(name):
 
 
 def check_finetuning(name):
-    from vatt_tf.training.finetune_config import FinetuneConfig
+    from vatt_tf.training.tasks.finetune_config import FinetuneConfig
 
     run = FinetuneConfig()
     batch, micro = run.sizes(replicas=1)
@@ -196,9 +196,9 @@ class Thing:
 
 def test_values_that_nothing_takes_are_one_line():
     """Of every parameter of every configurable; an object is shown by its kind."""
-    from vatt_tf.data.sources import DataSource
-    from vatt_tf.models.config import VattConfig
-    from vatt_tf.models.settings import ClassifierSettings
+    from vatt_tf.data.shards.index import DataSource
+    from vatt_tf.models.config.settings import ClassifierSettings
+    from vatt_tf.models.config.vatt import VattConfig
 
     needed = {
         "train": {"data": DataSource("x"), "model": VattConfig(), "steps": 1},

@@ -16,12 +16,12 @@ from tests.conftest import CHECKOUT
 from tests.export import tiny
 from tests.models.test_deflation import with_statistics
 from vatt_tf import export
-from vatt_tf.data.tokenizer import ContentWordTokenizer
+from vatt_tf.data.text.tokenizer import ContentWordTokenizer
 from vatt_tf.deflate import main
 from vatt_tf.models import io
-from vatt_tf.models.config import HeadConfig, VattConfig
-from vatt_tf.models.conv_config import AudioResNetTowerConfig, TSMResNetTowerConfig
-from vatt_tf.models.text_config import TextTowerConfig
+from vatt_tf.models.config.convolution import AudioResNetTowerConfig, TSMResNetTowerConfig
+from vatt_tf.models.config.text import TextTowerConfig
+from vatt_tf.models.config.vatt import HeadConfig, VattConfig
 from vatt_tf.models.vatt import build_vatt
 
 SMALL = {"width": 0.0625, "blocks": (1, 1, 1, 1)}

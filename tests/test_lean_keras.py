@@ -11,7 +11,7 @@ import json, sys
 from vatt_tf import cli
 cli.before_tensorflow()
 cli.before_tensorflow()
-import vatt_tf.training.finetune
+import vatt_tf.training.tasks.finetune
 left_out = ("cv2", "matplotlib", "pandas", "sklearn")
 print(json.dumps([name for name in left_out if name in sys.modules]))
 from sklearn.metrics import average_precision_score

@@ -28,7 +28,7 @@ WRONG = {
 def module_of(command: str):
     module = importlib.import_module(f"vatt_tf.{command}")
     if command == "serving.client":  # a library, too, whose command line is elsewhere
-        return importlib.import_module("vatt_tf.serving.client_command")
+        return importlib.import_module("vatt_tf.serving.client.command")
     if hasattr(module, "__path__"):
         return importlib.import_module(f"vatt_tf.{command}.__main__")
     return module

@@ -28,7 +28,7 @@ PARSERS = {
     "vatt_tf.search_index.benchmark": "build_parser",
     "vatt_tf.export.__main__": "build_parser",
     "vatt_tf.serving.__main__": "build_parser",
-    "vatt_tf.serving.benchmark": "build_parser",
+    "vatt_tf.serving.benchmarks.latency": "build_parser",
     "vatt_tf.serving.conformance.__main__": "build_parser",
 }
 # Words in the name or the help of a flag that takes a path, and flags that have one and do not.

@@ -33,11 +33,11 @@ vatt_tf.export.export_models(weights, out)
 vatt_tf.export.load(out).embed_video([str(video)])
 
 # XLA compiles the change of colours, here and in a data service.
-from tests.data.test_service import SMALL, WORDS
+from tests.data.service.test_server import SMALL, WORDS
 from vatt_tf.data import service
-from vatt_tf.data.augmentation import Augmentation
-from vatt_tf.data.pipeline import training_dataset
-from vatt_tf.data.tokenizer import WordTokenizer
+from vatt_tf.data.input.augmentation import Augmentation
+from vatt_tf.data.input.pipeline import training_dataset
+from vatt_tf.data.text.tokenizer import WordTokenizer
 server = service.start_server("localhost")
 for services in ((), [server[0].target.split("://")[1]]):
     batches = iter(training_dataset(
@@ -52,7 +52,7 @@ time.sleep(3)
 CLIENTS = """
 import socket, threading
 from vatt_tf.errors import UserError
-from vatt_tf.serving.client import Client
+from vatt_tf.serving.client.client import Client
 from tests.serving import fake_server
 
 def ask(client):
@@ -123,7 +123,7 @@ def test_the_server(exported_models, tmp_path):
     ) as server:
         try:
             address = re.search(r" at (\S+)", server.stdout.readline()).group(1)
-            asked = run("-m", "vatt_tf.serving.client", "text", "a", f"--server={address}")
+            asked = run("-m", "vatt_tf.serving.client.client", "text", "a", f"--server={address}")
         finally:
             server.terminate()
         printed = server.stderr.read()

@@ -68,14 +68,14 @@ def test_benchmark_estimate():
 
 
 def test_data_service_benchmark():
-    from vatt_tf.data.service_benchmark import table
+    from vatt_tf.data.service.benchmark import table
 
     fits(table([{"services": 10**6, "clips_per_second": 1e9}]))
 
 
 def test_client(monkeypatch, capsys):
-    from vatt_tf.serving import client_command
-    from vatt_tf.serving.client_calls import Classification
+    from vatt_tf.serving.client import command as client_command
+    from vatt_tf.serving.client.calls import Classification
 
     description = types.SimpleNamespace(version=10**9, model_hash="f" * 64, outputs={})
     vectors = np.full((40, 512), -1 / np.sqrt(512), np.float32)
@@ -114,8 +114,8 @@ def test_conversion():
 
 
 def test_comparison():
-    from vatt_tf.evaluation.comparison import comparison_table
-    from vatt_tf.evaluation.retrieval import DIRECTIONS, direction_name
+    from vatt_tf.evaluation.report.comparison import comparison_table
+    from vatt_tf.evaluation.tasks.retrieval import DIRECTIONS, direction_name
 
     part = {"R@1": 1.0, "R@5": 1.0, "R@10": 1.0, "MedR": 1e6, "confidence": {}}
     block = {direction_name(*direction): part for direction in DIRECTIONS}
@@ -127,8 +127,8 @@ def test_comparison():
 
 
 def test_classification():
-    from vatt_tf.evaluation.classification import format_classification
-    from vatt_tf.evaluation.zero_shot import format_zero_shot
+    from vatt_tf.evaluation.tasks.classification import format_classification
+    from vatt_tf.evaluation.tasks.zero_shot import format_zero_shot
 
     protocol = {"views": "kinetics", "windows": 10, "crops": 3, "aggregation": "mean of softmax"}
     block = {**COMMON, **METRICS, "confidence": INTERVALS, "per_class": CLASSES}
@@ -140,8 +140,8 @@ def test_classification():
 
 
 def test_probe():
-    from vatt_tf.evaluation.probe import FITS, GRIDS, format_probe
-    from vatt_tf.evaluation.probe_multi_label import KINDS, format_multi_label
+    from vatt_tf.evaluation.tasks.probe import FITS, GRIDS, format_probe
+    from vatt_tf.evaluation.tasks.probe_multi_label import KINDS, format_multi_label
 
     part = {**METRICS, "mAP": 1.0, "eleven_points": {"mAP": 1.0}, "confidence": INTERVALS}
     part |= {name: 1e-5 for name, *_ in GRIDS.values()}
@@ -154,7 +154,7 @@ def test_probe():
 
 
 def test_retrieval():
-    from vatt_tf.evaluation.retrieval import DIRECTIONS, direction_name, format_retrieval
+    from vatt_tf.evaluation.tasks.retrieval import DIRECTIONS, direction_name, format_retrieval
 
     part = {"R@1": 1.0, "R@5": 1.0, "R@10": 1.0, "MedR": 1e6, "MnR": 1e6, "pool_size": 10**6}
     part |= {"chance": part, "confidence": INTERVALS, "excluded": 10**6}

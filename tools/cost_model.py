@@ -60,7 +60,7 @@ def known(bindings: Sequence[str]) -> dict[str, float]:
     from vatt_tf.benchmarking.batches import read_config
     from vatt_tf.models.flops import step_flops
     from vatt_tf.training.estimate import memory_bytes
-    from vatt_tf.training.kinds import count_parameters
+    from vatt_tf.training.tasks.registry import count_parameters
 
     gin_config.clear()
     config = read_config(["bbs.gin"], ["TRAIN_DATA='none'", *bindings])

@@ -69,7 +69,7 @@ def measured(
 
 def parameters(run: pathlib.Path) -> int:
     """Trainable parameters of a run."""
-    from vatt_tf.models.config import VattConfig
+    from vatt_tf.models.config.vatt import VattConfig
     from vatt_tf.models.vatt import abstract_vatt, parameter_counts
 
     config = VattConfig.from_dict(json.loads((run / "model.json").read_text())["model"])

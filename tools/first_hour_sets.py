@@ -13,8 +13,8 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from vatt_tf.data import media
-from vatt_tf.data.sample_videos import SAMPLE_RATE, write_video
+from vatt_tf.data.media import clips as media
+from vatt_tf.data.prepare.sample_videos import SAMPLE_RATE, write_video
 
 CLIPS, SECONDS, PHONE_VIDEOS = 40, 600.0, 24
 # A word for each choice of the sentence's first, second, third and fifth word.

@@ -21,7 +21,7 @@ import av
 import numpy as np
 
 from vatt_tf import cli
-from vatt_tf.data import sample_videos
+from vatt_tf.data.prepare import sample_videos
 
 FRAME_RATE, SAMPLE_RATE, SECONDS = 25, 48_000, 120
 HEIGHT, WIDTH = 240, 320

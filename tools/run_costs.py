@@ -38,7 +38,8 @@ train.checkpoint_every = 100
 @contextmanager
 def without_guards() -> Iterator[None]:
     """Switches off what guards compute, on the device and on the host."""
-    from vatt_tf.training import guards, step
+    from vatt_tf.training.gradients import contrastive as step
+    from vatt_tf.training.monitoring import guards
 
     with (
         mock.patch.object(step, "_health", lambda *_: {}),
@@ -52,8 +53,10 @@ def train(shards: pathlib.Path, out: pathlib.Path, steps: int) -> tuple[list[flo
     import tensorflow as tf
 
     from vatt_tf import config
-    from vatt_tf.training import checkpoints, run, watch
-    from vatt_tf.training.config import TrainConfig
+    from vatt_tf.training import callbacks as watch
+    from vatt_tf.training import run
+    from vatt_tf.training.saving import checkpoints
+    from vatt_tf.training.tasks.config import TrainConfig
 
     gin_file = out.with_suffix(".gin")
     gin_file.write_text(CONFIG.format(shards=shards, steps=steps), encoding="utf-8")

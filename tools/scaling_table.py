@@ -65,8 +65,8 @@ def _print(flags) -> int:
     cli.before_tensorflow()
     from vatt_tf import config
     from vatt_tf.models.vatt import abstract, build_vatt, parameter_counts
-    from vatt_tf.training.config import TrainConfig
     from vatt_tf.training.estimate import memory_bytes
+    from vatt_tf.training.tasks.config import TrainConfig
 
     config.import_configurables()
     config.parse(flags.gin_file, flags.gin_bindings)

@@ -69,8 +69,8 @@ def measured(run: str, models: pathlib.Path) -> dict[str, float]:
     """Seconds of the export and differences from the trained model."""
     import vatt_tf
     from vatt_tf.export import examples
-    from vatt_tf.serving.benchmark_tools import ServerProcess
-    from vatt_tf.serving.client import Client
+    from vatt_tf.serving.benchmarks.tools import ServerProcess
+    from vatt_tf.serving.client.client import Client
 
     start = time.perf_counter()
     command = [sys.executable, "-m", "vatt_tf.export", f"--run_dir={run}", f"--out={models}"]

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from vatt_tf import paths
-from vatt_tf.data.schema import ClipSpec
-from vatt_tf.data.windows import (
+from vatt_tf.data.media.windows import (
     Inputs,
     PathLike,
     Span,
@@ -27,9 +26,10 @@ from vatt_tf.data.windows import (
     text_inputs,
     video_inputs,
 )
+from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import NO_TEXT_TOWER, NO_VOCABULARY, UserError
-from vatt_tf.evaluation import embeddings as embeddings_lib
-from vatt_tf.evaluation import metrics
+from vatt_tf.evaluation.collect import embeddings as embeddings_lib
+from vatt_tf.evaluation.metrics import retrieval as metrics
 
 # The modality whose common space is meant when the caller does not say.
 _DEFAULT_PARTNER = {"video": "text", "audio": "video", "text": "video"}
@@ -264,7 +264,7 @@ class VattEmbedder:
             return window
         if self.clip.audio == "waveform" and self.clip.waveform_scaling == "none":
             return window[:, None]
-        from vatt_tf.data import audio_ops
+        from vatt_tf.data.input import audio_ops
 
         return np.asarray(audio_ops.sound_as_read(window, self.clip))[..., None]
 

@@ -27,13 +27,13 @@ from vatt_tf.errors import UserError
 # Modules whose import registers something with gin. Every name in a gin file is found here.
 _REGISTERING_MODULES = (
     "vatt_tf.losses.objective",
-    "vatt_tf.models.config",
-    "vatt_tf.models.settings",
-    "vatt_tf.data.pipeline",
-    "vatt_tf.training.schedule",
-    "vatt_tf.training.optimizer",
-    "vatt_tf.training.config",
-    "vatt_tf.training.finetune_config",
+    "vatt_tf.models.config.vatt",
+    "vatt_tf.models.config.settings",
+    "vatt_tf.data.input.pipeline",
+    "vatt_tf.training.optimization.schedule",
+    "vatt_tf.training.optimization.optimizer",
+    "vatt_tf.training.tasks.config",
+    "vatt_tf.training.tasks.finetune_config",
 )
 
 

@@ -108,7 +108,7 @@ def convert(
         print(f"{checkpoint}: {count_of(len(source.shapes), 'array')}", flush=True)
     config = _read_config(gin_files or [], gin_bindings or [])
     from vatt_tf.models import io
-    from vatt_tf.models.classifier_config import ClassifierConfig
+    from vatt_tf.models.config.classifier import ClassifierConfig
     from vatt_tf.pretrained import report
 
     bar = _Bar(quiet)
@@ -190,7 +190,7 @@ def _read_words(model: Any, vocabulary: str | None, word_vectors: str | None) ->
         if word_vectors is not None:
             raise UserError("--word_vectors needs --vocabulary, whose words its rows follow")
         return None
-    from vatt_tf.data.tokenizer import load_tokenizer
+    from vatt_tf.data.text.tokenizer import load_tokenizer
 
     text = model.config.text
     # MMV leaves stop words out.

@@ -63,7 +63,7 @@ def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
     from vatt_tf.data.schema import ClipSpec
     from vatt_tf.models import io
     from vatt_tf.models.deflation import deflate as deflated
-    from vatt_tf.training import deflation
+    from vatt_tf.training.tasks import deflation
 
     description = io.read_description(arguments.run_dir)
     clip = ClipSpec(**description["clip"])
@@ -127,7 +127,7 @@ def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _image_files(folder: str) -> tuple[list[str], list[str]]:
     """Images of a folder, and a line about each one whose name cannot be read."""
-    from vatt_tf.data.scan import MEDIA_SUFFIXES, scan
+    from vatt_tf.data.media.scan import MEDIA_SUFFIXES, scan
 
     if not os.path.isdir(folder):
         raise UserError(f"--images={folder}: no such folder")
@@ -152,9 +152,9 @@ def _read(paths: list[str], size: tuple[int, int], quiet: bool) -> tuple[Any, li
     import numpy as np
     import tensorflow as tf
 
-    from vatt_tf.data import video_ops
-    from vatt_tf.data.media import MediaError
-    from vatt_tf.data.readers import read_image
+    from vatt_tf.data.input import video_ops
+    from vatt_tf.data.media.clips import MediaError
+    from vatt_tf.data.media.readers import read_image
 
     images, damaged = [], []
     bar = progress_bar("reading", len(paths), "images", quiet=quiet)

@@ -121,8 +121,10 @@ def embed(
     Raises:
         UserError: If the videos, the model or the index cannot be used.
     """
-    from vatt_tf.search_index import embedding, folder, nearest, sidecars, texts
+    from vatt_tf.search_index import embedding, folder, nearest
     from vatt_tf.search_index.models import Source, open_model
+    from vatt_tf.search_index.text import index as texts
+    from vatt_tf.search_index.text import sidecars
 
     source = Source.from_flags({"run_dir": run_dir, "models": models, "server": server})
     if source is None:
@@ -197,7 +199,7 @@ def _describe(videos: list[Any], model: Any, length: float, stride: float, batch
 
     import numpy as np
 
-    from vatt_tf.data import volume
+    from vatt_tf.data.prepare import volume
     from vatt_tf.search_index.embedding import Window, read_windows
 
     measured = volume.length_of([(video.path, video.size) for video in videos])

@@ -154,8 +154,8 @@ def _evaluate(job: Job, report: bool) -> Evaluation:
     results.read_results(folder / results.RESULTS)
     results.claim_files(folder, report)
 
-    from vatt_tf.evaluation import tasks
-    from vatt_tf.evaluation.embeddings import run_step
+    from vatt_tf.evaluation.collect.embeddings import run_step
+    from vatt_tf.evaluation.tasks import registry as tasks
 
     started = time.time()
     found = tasks.run(job)
@@ -187,7 +187,7 @@ def _evaluate(job: Job, report: bool) -> Evaluation:
         f"written: {folder / results.RESULTS}{where}"
     )
     if report:
-        from vatt_tf.evaluation.report import write_report
+        from vatt_tf.evaluation.report.page import write_report
 
         path = write_report(folder, found.embeddings, found.predictions, found.activations)
         say(f"written: {path}")
@@ -211,7 +211,7 @@ def _calibrate(job: Job, found: Evaluation) -> str:
 
 def _sentences(job: Job, found: Evaluation) -> str:
     """The verdict as a paragraph."""
-    from vatt_tf.evaluation.verdict import verdict
+    from vatt_tf.evaluation.report.verdict import verdict
     from vatt_tf.models.io import read_description
     from vatt_tf.wording import wrapped
 
@@ -247,7 +247,7 @@ def compare(
     Raises:
         UserError: As :func:`evaluate`; a run that comes twice.
     """
-    from vatt_tf.evaluation import comparison as comparison_lib
+    from vatt_tf.evaluation.report import comparison as comparison_lib
 
     run_dirs = paths.expand_all(run_dirs)
     comparison = paths.expand_all(comparison)

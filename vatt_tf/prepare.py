@@ -18,21 +18,21 @@ from typing import Any
 
 from vatt_tf import cli, paths
 from vatt_tf.atomic import read_json, write_json
-from vatt_tf.data import holdout, shards
-from vatt_tf.data import jobs as parallel
-from vatt_tf.data import plan as planning
-from vatt_tf.data.caption_vocabulary import MAX_WORDS, TOKENIZERS, write_tokenizers
-from vatt_tf.data.clip_table import write_inventory
 from vatt_tf.data.datasets import DATASETS, Layout, definition
-from vatt_tf.data.identity import DataIdentity
-from vatt_tf.data.learnable import refuse_unlearnable
-from vatt_tf.data.lock import only_job
-from vatt_tf.data.manifest import MANIFEST_FORMAT, read_rows
-from vatt_tf.data.plan import Plan, PlanError, Settings, Shard
-from vatt_tf.data.progress import Progress
-from vatt_tf.data.scan import MEDIA_SUFFIXES
-from vatt_tf.data.shards_folder import TRANSCRIPTS, ShardsFolder
-from vatt_tf.data.transcripts import Recogniser, attach_transcripts, transcript_names
+from vatt_tf.data.lists.manifest import MANIFEST_FORMAT, read_rows
+from vatt_tf.data.media.scan import MEDIA_SUFFIXES
+from vatt_tf.data.prepare import holdout, shards
+from vatt_tf.data.prepare import plan as planning
+from vatt_tf.data.prepare import workers as parallel
+from vatt_tf.data.prepare.caption_vocabulary import MAX_WORDS, TOKENIZERS, write_tokenizers
+from vatt_tf.data.prepare.folder import TRANSCRIPTS, ShardsFolder
+from vatt_tf.data.prepare.learnable import refuse_unlearnable
+from vatt_tf.data.prepare.plan import Plan, PlanError, Settings, Shard
+from vatt_tf.data.prepare.progress import Progress
+from vatt_tf.data.shards.clip_table import ACCOUNTS, write_inventory
+from vatt_tf.data.shards.identity import DataIdentity
+from vatt_tf.data.shards.lock import only_job
+from vatt_tf.data.transcripts.store import Recogniser, attach_transcripts, transcript_names
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import listed
 from vatt_tf.wording import count_of, wrapped
@@ -113,7 +113,7 @@ def prepare(
     transcripts = transcript_names(plan, recogniser)
     for note in ShardsFolder(out).check(plan, identity, tokenizers, replace, transcripts):
         say(note)
-    with only_job(out, "prepare", out / shards.BOOKS, PlanError):
+    with only_job(out, "prepare", out / ACCOUNTS, PlanError):
         folder = ShardsFolder(out)
         before = read_json(out / "manifest.json")
         folder.begin(plan, identity, tokenizers, replace, transcripts)
@@ -128,7 +128,7 @@ def prepare(
             folder.remove_summary()
         with Progress(plan.shards, todo, quiet) as progress:
             if runner == "beam":
-                from vatt_tf.data.beam_runner import build_shards
+                from vatt_tf.data.prepare.beam_runner import build_shards
 
                 results = build_shards(todo, settings, out, beam_options)
             else:
@@ -168,7 +168,7 @@ def _recogniser(
         raise PlanError("--transcribe is for --media=video and --media=audio: images have no sound")
     if not isinstance(transcribe, str | os.PathLike):
         return transcribe
-    from vatt_tf.data.whisper import Whisper
+    from vatt_tf.data.transcripts.whisper import Whisper
 
     return Whisper(transcribe)
 
@@ -354,7 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     "--sample makes its own videos: leave --videos and --manifest out (and "
                     "--dataset)"
                 )
-            from vatt_tf.data.sample_videos import make_sample_videos
+            from vatt_tf.data.prepare.sample_videos import make_sample_videos
 
             videos = os.path.join(flags.out, "videos")
             ShardsFolder(flags.out).claim_sample()
@@ -409,7 +409,7 @@ def _print_volume(
     layout: Layout | None,
 ) -> None:
     """Prints what ``--dry_run`` finds."""
-    from vatt_tf.data.volume import describe_plan
+    from vatt_tf.data.prepare.volume import describe_plan
 
     rows = layout.rows if layout is not None else None
     if manifest is not None:

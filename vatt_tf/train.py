@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 from vatt_tf import cli
 from vatt_tf.errors import UserError
-from vatt_tf.training.cluster import PeerWatch, cluster_config, workers_in_environment
-from vatt_tf.training.local_workers import run_workers
-from vatt_tf.training.preemption import Preemption
+from vatt_tf.training.cluster.local_workers import run_workers
+from vatt_tf.training.cluster.preemption import Preemption
+from vatt_tf.training.cluster.workers import PeerWatch, cluster_config, workers_in_environment
 
 
 def parser() -> argparse.ArgumentParser:
@@ -119,10 +119,12 @@ def _train(flags: argparse.Namespace, preemption: Preemption) -> int:
 
     import tensorflow as tf
 
-    from vatt_tf.training import estimate, preflight, run, run_data, run_folder
+    from vatt_tf.training import estimate, preflight, run
+    from vatt_tf.training.cluster.strategy import create_strategy, wait_for_workers
     from vatt_tf.training.fingerprints import check_workers, fingerprints
-    from vatt_tf.training.kinds import as_trained, configured_run
-    from vatt_tf.training.strategy import create_strategy, wait_for_workers
+    from vatt_tf.training.saving import run_folder
+    from vatt_tf.training.tasks import run_data
+    from vatt_tf.training.tasks.registry import as_trained, configured_run
 
     if flags.stop_at_step is not None and flags.stop_at_step < 1:
         raise UserError(f"--stop_at_step={flags.stop_at_step}: expected 1 or more")

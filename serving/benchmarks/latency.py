@@ -102,8 +102,8 @@ def overhead(
     """
     import numpy as np
 
-    from vatt_tf.serving import benchmark_tools as tools
-    from vatt_tf.serving import model_config
+    from vatt_tf.serving.benchmarks import tools
+    from vatt_tf.serving.server.models import model_config
 
     found = model_config.find_models(models) if os.path.isdir(models) else {}
     rng = np.random.default_rng(0)
@@ -134,8 +134,8 @@ def _compare(
     import tensorflow_text  # noqa: F401  (ops of the tokenizer)
     from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-    from vatt_tf.serving import benchmark_tools as tools
-    from vatt_tf.serving import tensors
+    from vatt_tf.serving.benchmarks import tools
+    from vatt_tf.serving.server.requests import tensors
 
     with paths.readable_by_tensorflow(tools.version_folder(models, model)) as readable:
         loaded = tf.saved_model.load(readable)
@@ -190,7 +190,7 @@ def batching(
     import asyncio
     import time
 
-    from vatt_tf.serving import benchmark_tools as tools
+    from vatt_tf.serving.benchmarks import tools
 
     tools.version_folder(models, "text")
     message = tools.predict_request("text", "text", tools.texts(1)).SerializeToString()
@@ -248,7 +248,7 @@ def main(argv: list[str] | None = None) -> int:
     cli.before_tensorflow()
 
     def command() -> int:
-        from vatt_tf.serving import benchmark_load
+        from vatt_tf.serving.benchmarks import load as benchmark_load
 
         commands: dict[str, Any] = {
             "overhead": overhead,

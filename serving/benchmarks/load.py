@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vatt_tf.atomic import new_file, write_json
-from vatt_tf.serving import benchmark_tools as tools
+from vatt_tf.serving.benchmarks import tools
 
 # Versions that stay on disk; the server serves the newest.
 _KEPT_VERSIONS = 2

@@ -17,7 +17,8 @@ import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
 from vatt_tf.errors import UserError
-from vatt_tf.serving import model_config, tensors
+from vatt_tf.serving.server.models import model_config
+from vatt_tf.serving.server.requests import tensors
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 CHANNEL_OPTIONS = (

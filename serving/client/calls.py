@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from vatt_tf.data import windows as windows_lib
-from vatt_tf.data.known_words import TOKENS, UNKNOWN, VOCABULARY, split_known, split_words
+from vatt_tf.data.media import windows as windows_lib
+from vatt_tf.data.media.windows import Inputs, Span
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.data.windows import Inputs, Span
+from vatt_tf.data.text.known_words import TOKENS, UNKNOWN, VOCABULARY, split_known, split_words
 from vatt_tf.errors import UserError
-from vatt_tf.serving.client_protocol import Reply, Request
+from vatt_tf.serving.client.protocol import Reply, Request
 
 T = TypeVar("T")
 Steps = Generator[Request, Reply, T]

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -28,11 +27,11 @@ import grpc
 import grpc.aio
 import numpy as np
 
-from vatt_tf.data import windows as windows_lib
-from vatt_tf.data.windows import PathLike, Span
+from vatt_tf.data.media import windows as windows_lib
+from vatt_tf.data.media.windows import PathLike, Span
 from vatt_tf.errors import UserError
-from vatt_tf.serving.client_address import answers_http, check_target, is_http_error
-from vatt_tf.serving.client_calls import (
+from vatt_tf.serving.client.address import answers_http, check_target, is_http_error
+from vatt_tf.serving.client.calls import (
     Calls,
     Classification,
     Description,
@@ -41,7 +40,7 @@ from vatt_tf.serving.client_calls import (
     T,
     advance,
 )
-from vatt_tf.serving.client_protocol import PREDICT, Reply, Request
+from vatt_tf.serving.client.protocol import PREDICT, Reply, Request
 
 DEFAULT_TARGET = "localhost:8500"
 # The largest request that is made; servers take up to 2 GiB, but what lies in between may not.
@@ -405,9 +404,3 @@ def _dimensions(descriptions: dict[str, Description]) -> dict[str, dict[str, int
                 for part in (modality, *output["partners"]):
                     found.setdefault(output["space"], {})[part] = int(output["dim"])
     return {space: found[space] for space in sorted(found)}
-
-
-if __name__ == "__main__":
-    from vatt_tf.serving.client_command import main
-
-    sys.exit(main())

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from vatt_tf import cli, paths
-from vatt_tf.serving.client import DEFAULT_TARGET, Client
-from vatt_tf.serving.client_calls import Classification
+from vatt_tf.serving.client.calls import Classification
+from vatt_tf.serving.client.client import DEFAULT_TARGET, Client
 from vatt_tf.wording import WIDTH, fixed, percent, shortened
 
 SHOWN = 6  # numbers of a vector

@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
             )
         # TensorFlow's messages are imported only here, so that --help is quick.
         from vatt_tf.serving.conformance import runner
-        from vatt_tf.serving.conformance.connection import Server
+        from vatt_tf.serving.conformance.cases.connection import Server
 
         with Server(
             args.server,

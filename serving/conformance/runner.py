@@ -9,7 +9,7 @@ import time
 import grpc
 
 from vatt_tf.errors import UserError
-from vatt_tf.serving.conformance import (
+from vatt_tf.serving.conformance.cases import (
     batching,
     examples,
     predict,
@@ -18,7 +18,7 @@ from vatt_tf.serving.conformance import (
     status,
     versions,
 )
-from vatt_tf.serving.conformance.connection import Server
+from vatt_tf.serving.conformance.cases.connection import Server
 from vatt_tf.serving.conformance.models import SERVED
 from vatt_tf.serving.conformance.suite import Case, Disagreement, NotApplicable
 

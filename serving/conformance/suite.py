@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from vatt_tf.serving.conformance.connection import Reply, Server
+from vatt_tf.serving.conformance.cases.connection import Reply, Server
 
 # What a case may need: a REST address; the models folder, to change versions in it; a server with
 # batching; a server without batching.

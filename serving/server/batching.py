@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.serving.manager import LoadedModel
-from vatt_tf.serving.metrics import Metrics
-from vatt_tf.serving.options import BatchingOptions
-from vatt_tf.serving.status import Code, ServingError, from_exception, invalid
+from vatt_tf.serving.server.models.manager import LoadedModel
+from vatt_tf.serving.server.models.options import BatchingOptions
+from vatt_tf.serving.server.models.status import Code, ServingError, from_exception, invalid
+from vatt_tf.serving.server.requests.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 

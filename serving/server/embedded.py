@@ -13,16 +13,17 @@ import tensorflow as tf
 
 from vatt_tf import paths
 from vatt_tf.errors import UserError
-from vatt_tf.serving import config_files, model_config, warmup
-from vatt_tf.serving.batching import BatchedModel, BatchThreads
-from vatt_tf.serving.grpc_server import GrpcServer
-from vatt_tf.serving.handlers import Handlers
-from vatt_tf.serving.manager import LoadedModel, ModelManager
-from vatt_tf.serving.metrics import Metrics
-from vatt_tf.serving.options import BatchingOptions, ServerOptions
-from vatt_tf.serving.rest_server import RestServer
-from vatt_tf.serving.servable import Servable
-from vatt_tf.serving.status import Code, ServingError
+from vatt_tf.serving.server.batching import BatchedModel, BatchThreads
+from vatt_tf.serving.server.grpc_service import GrpcServer
+from vatt_tf.serving.server.models import config_files, model_config
+from vatt_tf.serving.server.models.manager import LoadedModel, ModelManager
+from vatt_tf.serving.server.models.options import BatchingOptions, ServerOptions
+from vatt_tf.serving.server.models.servable import Servable
+from vatt_tf.serving.server.models.status import Code, ServingError
+from vatt_tf.serving.server.requests import warmup
+from vatt_tf.serving.server.requests.handlers import Handlers
+from vatt_tf.serving.server.requests.metrics import Metrics
+from vatt_tf.serving.server.rest.service import RestServer
 
 # Seconds that requests under way are given when the server stops.
 SHUTDOWN_GRACE = 10.0

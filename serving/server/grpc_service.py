@@ -24,8 +24,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from vatt_tf.serving.handlers import Handlers
-from vatt_tf.serving.status import Code, ServingError, from_exception
+from vatt_tf.serving.server.models.status import Code, ServingError, from_exception
+from vatt_tf.serving.server.requests.handlers import Handlers
 
 _HEALTH_SERVICES = ("", "PredictionService", "ModelService")
 # A server takes messages as large as gRPC can carry; what a client takes is the client's choice.

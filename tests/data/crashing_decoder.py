@@ -5,8 +5,8 @@ import signal
 import sys
 
 from vatt_tf import prepare
-from vatt_tf.data import shards
-from vatt_tf.data.plan import Settings
+from vatt_tf.data.prepare import shards
+from vatt_tf.data.prepare.plan import Settings
 
 BUILD = shards.build_shard
 

@@ -14,11 +14,12 @@ import pytest
 import tensorflow as tf
 
 from vatt_tf import prepare as command
-from vatt_tf.data import shards
-from vatt_tf.data.lock import only_job
-from vatt_tf.data.manifest import ManifestError, read_rows
-from vatt_tf.data.plan import PlanError, Settings, make_plan
-from vatt_tf.data.sample_videos import write_video
+from vatt_tf.data.lists.manifest import ManifestError, read_rows
+from vatt_tf.data.prepare import shards
+from vatt_tf.data.prepare.plan import PlanError, Settings, make_plan
+from vatt_tf.data.prepare.sample_videos import write_video
+from vatt_tf.data.shards.clip_table import ACCOUNTS
+from vatt_tf.data.shards.lock import only_job
 from vatt_tf.errors import UserError
 
 SMALL = Settings(short_side=32, clip_seconds=1.0, num_shards=2)
@@ -101,7 +102,7 @@ def test_folder_to_shards(videos, tmp_path):
 
 
 def test_vocabulary_of_the_train_captions(videos, tmp_path):
-    pytest.importorskip("vatt_tf.data.tokenizer")
+    pytest.importorskip("vatt_tf.data.text.tokenizer")
     content = command.prepare(videos, tmp_path, SMALL)
     assert content["tokenizers"] == {"word": "tokenizer/words.txt"}
     words = (tmp_path / "tokenizer" / "words.txt").read_text().split()
@@ -173,7 +174,7 @@ def test_changed_video_is_made_again(tmp_path):
 
 
 def test_second_run_at_the_same_time_is_refused(videos, tmp_path):
-    with only_job(tmp_path, "prepare", tmp_path / shards.BOOKS):
+    with only_job(tmp_path, "prepare", tmp_path / ACCOUNTS):
         with pytest.raises(PlanError, match="another prepare is at work"):
             command.prepare(videos, tmp_path, SMALL)
 

@@ -13,7 +13,7 @@ from tests.layers.plain_network import read_weights, set_weights
 from tests.layers.plain_s3d import PlainS3D
 from vatt_tf.encoders import s3d
 from vatt_tf.encoders.s3d import S3DGEncoder, deflate_weights
-from vatt_tf.layers.separable_convolution import SeparableUnit
+from vatt_tf.layers.convolution.separable_convolution import SeparableUnit
 
 WIDTH = 0.06  # 8 to 23 channels in a unit.
 

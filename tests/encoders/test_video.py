@@ -8,8 +8,8 @@ import pytest
 from tests.encoders.pooled_only import PooledOnlyTests
 from tests.layers.layer_test_case import LayerTestCase
 from vatt_tf.encoders.video import VideoEncoder
-from vatt_tf.layers.positions import interpolation_matrix
 from vatt_tf.layers.random import seed_scope
+from vatt_tf.layers.transformer.positions import interpolation_matrix
 
 SIZE = {"d_model": 8, "num_layers": 2, "num_heads": 2, "d_ff": 12, "d_kv": 4}
 KEY = np.array([3, 1], "int32")

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.evaluation.test_retrieval import make_set, unit
+from tests.evaluation.tasks.test_retrieval import make_set, unit
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation import calibration
 from vatt_tf.evaluation.calibration import LEVELS, Calibration, Cosines

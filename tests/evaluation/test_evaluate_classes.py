@@ -10,7 +10,7 @@ import pytest
 
 from tests.evaluation import tiny_run
 from vatt_tf import evaluate
-from vatt_tf.evaluation import tasks
+from vatt_tf.evaluation.tasks import registry as tasks
 
 
 def results(folder):

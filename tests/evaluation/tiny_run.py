@@ -9,10 +9,10 @@ import keras
 import numpy as np
 
 from tests.data.records import SPEC, example, write_shards
-from vatt_tf.data.tokenizer import WordTokenizer
+from vatt_tf.data.text.tokenizer import WordTokenizer
 from vatt_tf.models.classifier import build_classifier
-from vatt_tf.models.classifier_config import ClassifierConfig
-from vatt_tf.models.config import (
+from vatt_tf.models.config.classifier import ClassifierConfig
+from vatt_tf.models.config.vatt import (
     AudioTowerConfig,
     HeadConfig,
     TextTowerConfig,

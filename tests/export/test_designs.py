@@ -9,14 +9,14 @@ import tensorflow as tf
 
 import vatt_tf
 from tests.export import tiny
-from tests.models import test_conv_config as conv
+from tests.models.config import test_convolution as conv
 from vatt_tf import export
-from vatt_tf.data.tokenizer import ContentWordTokenizer
+from vatt_tf.data.text.tokenizer import ContentWordTokenizer
 from vatt_tf.export import examples
 from vatt_tf.models import io
 from vatt_tf.models.vatt import build_vatt
-from vatt_tf.serving.client import Client
-from vatt_tf.serving.server import start_server
+from vatt_tf.serving.client.client import Client
+from vatt_tf.serving.server.embedded import start_server
 
 DESIGNS = [
     (conv.TSM, "mmv_shared", {"vat": {"video", "audio", "text"}}),

@@ -13,8 +13,9 @@ import tensorflow as tf
 
 from tests.export import tiny
 from vatt_tf import export
-from vatt_tf.data import audio_ops, vocabulary
-from vatt_tf.data.tokenizer import load_tokenizer
+from vatt_tf.data.input import audio_ops
+from vatt_tf.data.text import vocabulary
+from vatt_tf.data.text.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
 from vatt_tf.export import examples, parity, servables, versions, writer
 from vatt_tf.models import io

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tests.export import tiny
 from vatt_tf.errors import UserError
 from vatt_tf.export import examples, inputs
-from vatt_tf.layers.positions import interpolate, interpolation_matrix
+from vatt_tf.layers.transformer.positions import interpolate, interpolation_matrix
 from vatt_tf.models import io
 
 CLIP = tiny.CLIP

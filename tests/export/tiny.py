@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.data.tokenizer import WordTokenizer
+from vatt_tf.data.text.tokenizer import WordTokenizer
 from vatt_tf.evaluation.calibration import LEVELS
 from vatt_tf.models import io
-from vatt_tf.models.config import (
+from vatt_tf.models.config.vatt import (
     AudioTowerConfig,
     HeadConfig,
     TextTowerConfig,
@@ -116,7 +116,7 @@ def save_calibrated_weights(folder: pathlib.Path) -> pathlib.Path:
 def save_classifier(folder: pathlib.Path) -> pathlib.Path:
     """Writes a weights folder of a video classifier with three labels."""
     from vatt_tf.models.classifier import build_classifier
-    from vatt_tf.models.classifier_config import ClassifierConfig
+    from vatt_tf.models.config.classifier import ClassifierConfig
 
     keras.utils.set_random_seed(0)
     model = build_classifier(ClassifierConfig(modality="video", tower=video_tower(), num_classes=3))
@@ -128,7 +128,7 @@ def save_classifier(folder: pathlib.Path) -> pathlib.Path:
 def save_multimodal(folder: pathlib.Path, **fields: Any) -> pathlib.Path:
     """Writes a weights folder of a classifier of video, audio and text with three labels."""
     from vatt_tf.models.classifier import build_classifier
-    from vatt_tf.models.multimodal_config import MultimodalConfig
+    from vatt_tf.models.config.multimodal import MultimodalConfig
 
     keras.utils.set_random_seed(0)
     parts = config()

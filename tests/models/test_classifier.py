@@ -11,7 +11,7 @@ import pytest
 from tests.models import tiny
 from vatt_tf.errors import UserError
 from vatt_tf.models.classifier import build_classifier
-from vatt_tf.models.classifier_config import ClassifierConfig
+from vatt_tf.models.config.classifier import ClassifierConfig
 
 SPECIFIC, AGNOSTIC = tiny.specific(), tiny.agnostic()
 

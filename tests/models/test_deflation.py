@@ -8,14 +8,14 @@ import pytest
 
 from tests.layers.layer_test_case import randomise
 from tests.models import tiny
-from tests.models.test_conv_config import S3D, TSM, mmv
+from tests.models.config.test_convolution import S3D, TSM, mmv
 from vatt_tf.errors import UserError
 from vatt_tf.layers.batch_norm import BatchNormalization
 from vatt_tf.models.classifier import build_classifier
-from vatt_tf.models.classifier_config import ClassifierConfig
+from vatt_tf.models.config.classifier import ClassifierConfig
 from vatt_tf.models.deflation import deflate, normalisations
 from vatt_tf.models.vatt import build_vatt
-from vatt_tf.training import deflation
+from vatt_tf.training.tasks import deflation
 
 MODELS = {
     "s3d": lambda: build_vatt(mmv(S3D)),

@@ -7,9 +7,14 @@ import dataclasses
 import pytest
 
 from tests.models import tiny
-from vatt_tf.models.config import AudioTowerConfig, TextTowerConfig, VattConfig, VideoTowerConfig
+from vatt_tf.models.config.sizes import TransformerSize
+from vatt_tf.models.config.vatt import (
+    AudioTowerConfig,
+    TextTowerConfig,
+    VattConfig,
+    VideoTowerConfig,
+)
 from vatt_tf.models.flops import head_flops, step_flops, tower_flops, transformer_flops
-from vatt_tf.models.sizes import TransformerSize
 
 
 def video(size, **changes):

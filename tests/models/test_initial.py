@@ -11,14 +11,14 @@ import pytest
 from tests.models import tiny
 from vatt_tf import config as gin_config
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.data.sources import DataSource
-from vatt_tf.data.tokenizer import WordTokenizer
+from vatt_tf.data.shards.index import DataSource
+from vatt_tf.data.text.tokenizer import WordTokenizer
 from vatt_tf.errors import UserError
-from vatt_tf.layers.positions import interpolation_matrix
+from vatt_tf.layers.transformer.positions import interpolation_matrix
 from vatt_tf.models import initial, io
 from vatt_tf.models.classifier import build_classifier
-from vatt_tf.models.config import VattConfig
-from vatt_tf.models.settings import ClassifierSettings, MultimodalSettings
+from vatt_tf.models.config.settings import ClassifierSettings, MultimodalSettings
+from vatt_tf.models.config.vatt import VattConfig
 from vatt_tf.models.vatt import build_vatt
 
 TINY = {"specific": tiny.specific(), "agnostic": tiny.agnostic()}
@@ -240,8 +240,8 @@ def test_bound_rates_that_differ_are_named(at_rates):
 
 
 def test_a_run_reads_at_the_rates_of_its_weights(at_rates, bindings):
-    from vatt_tf.training.finetune_config import FinetuneConfig
-    from vatt_tf.training.run_data import StartedRun, run_rates
+    from vatt_tf.training.tasks.finetune_config import FinetuneConfig
+    from vatt_tf.training.tasks.run_data import StartedRun, run_rates
 
     bindings("finetune.steps = 1", f"finetune.initial_weights = '{at_rates}/slow'")
     data = DataSource("x")

@@ -10,12 +10,12 @@ import pytest
 import tensorflow as tf
 
 from tests.models import tiny
-from vatt_tf.data.tokenizer import WordTokenizer
+from vatt_tf.data.text.tokenizer import WordTokenizer
 from vatt_tf.errors import UserError
 from vatt_tf.heads.fusion import FUSIONS
 from vatt_tf.models import io
 from vatt_tf.models.classifier import build_classifier
-from vatt_tf.models.multimodal_config import MultimodalConfig
+from vatt_tf.models.config.multimodal import MultimodalConfig
 
 MODELS = {"specific": tiny.specific(), "agnostic": tiny.agnostic()}
 ALL = ("video", "audio", "text")

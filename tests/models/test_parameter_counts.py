@@ -7,7 +7,7 @@ import csv
 
 import pytest
 
-from vatt_tf.models.config import (
+from vatt_tf.models.config.vatt import (
     AgnosticTowerConfig,
     AudioTowerConfig,
     TextTowerConfig,

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from vatt_tf.models.config import (
+from vatt_tf.models.config.vatt import (
     AgnosticTowerConfig,
     AudioTowerConfig,
     HeadConfig,

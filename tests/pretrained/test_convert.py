@@ -16,7 +16,7 @@ import pytest
 from tests.pretrained import official
 from vatt_tf import convert as command
 from vatt_tf.errors import UserError
-from vatt_tf.layers.positions import interpolation_matrix
+from vatt_tf.layers.transformer.positions import interpolation_matrix
 from vatt_tf.models import io
 from vatt_tf.pretrained.official_vatt import convert_official
 from vatt_tf.pretrained.source import SourceCheckpoint, find_prefix
@@ -263,9 +263,9 @@ def test_vocabulary_and_word_vectors(checkpoints, tmp_path):
 
 
 def test_weights_start_a_run(checkpoints, read_config, tmp_path):
-    from vatt_tf.data.pipeline import DataSource
-    from vatt_tf.training.config import TrainConfig
-    from vatt_tf.training.pretrain import make_model, make_tokenizer
+    from vatt_tf.data.input.pipeline import DataSource
+    from vatt_tf.training.tasks.config import TrainConfig
+    from vatt_tf.training.tasks.pretrain import make_model, make_tokenizer
 
     config = read_config("tx_fac.gin")
     weights = str(tmp_path / "weights")

@@ -21,8 +21,8 @@ from vatt_tf.encoders.tsm_resnet import TSMResNetEncoder
 from vatt_tf.errors import UserError
 from vatt_tf.heads.mmv import MMVFACHead
 from vatt_tf.models import io
-from vatt_tf.models.config import VattConfig
-from vatt_tf.models.conv_config import S3DTowerConfig
+from vatt_tf.models.config.convolution import S3DTowerConfig
+from vatt_tf.models.config.vatt import VattConfig
 from vatt_tf.models.vatt import abstract_vatt
 from vatt_tf.pretrained import official_mmv, recognise_mmv
 from vatt_tf.pretrained import official_mmv_names as names

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from vatt_tf.data.augmentation import Augmentation
+from vatt_tf.data.input.augmentation import Augmentation
 from vatt_tf.data.schema import ClipSpec, RecordKeys
 
 KEYS = RecordKeys()

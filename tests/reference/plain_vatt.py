@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from vatt_tf.layers.attention import relative_buckets
-from vatt_tf.models.config import VattConfig
+from vatt_tf.layers.transformer.attention import relative_buckets
+from vatt_tf.models.config.vatt import VattConfig
 
 Weights = Mapping[str, np.ndarray]
 

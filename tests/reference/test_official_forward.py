@@ -111,7 +111,7 @@ def test_embeddings_in_every_space(loaded):
 
 
 def test_relative_buckets_of_the_release(shared_dir):
-    from vatt_tf.layers.attention import relative_buckets
+    from vatt_tf.layers.transformer.attention import relative_buckets
 
     path = shared_dir / "reference" / "official_vatt" / "tx_fac" / "reference.npz"
     reference = np.load(path)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tests.reference.test_official_forward import close, convert, inputs_of
 from vatt_tf.losses.objective import ObjectiveConfig, objective
 from vatt_tf.pretrained.official_names import model_keys
-from vatt_tf.training.step import PretrainStep
+from vatt_tf.training.gradients.contrastive import PretrainStep
 
 OBJECTIVE = ObjectiveConfig(denominator="joint_positive_twice", average=True)
 LOSSES = {"video_audio": "vidaud_loss", "video_text": "vidtxt_loss"}

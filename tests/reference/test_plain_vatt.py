@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from tests.reference import plain_vatt
 from vatt_tf.losses.objective import ObjectiveConfig
-from vatt_tf.models.config import AudioTowerConfig, HeadConfig, VattConfig, VideoTowerConfig
-from vatt_tf.models.text_config import TextTowerConfig
+from vatt_tf.models.config.text import TextTowerConfig
+from vatt_tf.models.config.vatt import AudioTowerConfig, HeadConfig, VattConfig, VideoTowerConfig
 from vatt_tf.models.vatt import build_vatt
-from vatt_tf.training.step import PretrainStep, step_key
+from vatt_tf.training.gradients.contrastive import PretrainStep, step_key
 
 NO_CHANCE = {"drop_token_rate": 0.0, "dropout_rate": 0.0, "position_dropout_rate": 0.0}
 TWO_LAYERS = {"size": "tiny", "num_layers": 2}

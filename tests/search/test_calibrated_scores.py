@@ -20,7 +20,7 @@ from vatt_tf.errors import UserError
 from vatt_tf.evaluation.calibration import LEVELS
 from vatt_tf.search import search
 from vatt_tf.search_index.listing import percent
-from vatt_tf.serving.client import Client
+from vatt_tf.serving.client.client import Client
 
 PAIRS = {
     "true": {"pairs": 206, "quantiles": (0.5 + 0.5 * LEVELS).tolist()},

@@ -19,7 +19,7 @@ from vatt_tf.errors import UserError
 from vatt_tf.search import clock, search
 from vatt_tf.search_index import embedding
 from vatt_tf.search_index.folder import open_index
-from vatt_tf.serving import client as client_lib
+from vatt_tf.serving.client import client as client_lib
 
 
 @pytest.fixture(name="server")
@@ -263,7 +263,7 @@ def test_a_server_that_changes_its_model_stops_the_job(videos, server, address, 
 def test_the_same_through_a_run_savedmodels_and_a_server(
     weights_folder, exported_models, source_videos, tmp_path
 ):
-    from vatt_tf.serving.server import start_server
+    from vatt_tf.serving.server.embedded import start_server
 
     with start_server(exported_models) as server:
         sources = {

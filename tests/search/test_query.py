@@ -25,18 +25,18 @@ from tests.search.test_texts import transcript
 from tests.test_api import write_video
 from vatt_tf import embed as embed_command
 from vatt_tf import search as search_command
-from vatt_tf.data import media
-from vatt_tf.data.tokenizer import ContentWordTokenizer, WordPieceTokenizer, WordTokenizer
+from vatt_tf.data.media import clips as media
+from vatt_tf.data.text.tokenizer import ContentWordTokenizer, WordPieceTokenizer, WordTokenizer
 from vatt_tf.embed import embed
 from vatt_tf.errors import UserError
 from vatt_tf.search import search
-from vatt_tf.search_index import texts as texts_lib
 from vatt_tf.search_index.example import order_by_video
 from vatt_tf.search_index.folder import TEXTS, Entry
 from vatt_tf.search_index.ranking import Candidate, Moments, fuse, ranks
-from vatt_tf.search_index.sidecars import Sidecars
-from vatt_tf.serving.client import Client
-from vatt_tf.serving.client_address import answers_http
+from vatt_tf.search_index.text import index as texts_lib
+from vatt_tf.search_index.text.sidecars import Sidecars
+from vatt_tf.serving.client.address import answers_http
+from vatt_tf.serving.client.client import Client
 
 SRT = "1\n00:00:00,000 --> 00:00:00,390\n{}\n\n2\n00:00:00,410 --> 00:00:01,200\n{}\n"
 

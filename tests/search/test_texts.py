@@ -13,15 +13,15 @@ import sys
 
 import pytest
 
-from vatt_tf.data.captions import Caption, read_captions
+from vatt_tf.data.media.captions import Caption, read_captions
 from vatt_tf.errors import UserError
-from vatt_tf.search_index import sidecars as sidecars_lib
-from vatt_tf.search_index import texts as texts_lib
 from vatt_tf.search_index.folder import TEXTS, Entry
-from vatt_tf.search_index.sidecars import Sidecars, clip_texts
-from vatt_tf.search_index.sqlite import sqlite3
-from vatt_tf.search_index.texts import open_texts, update_texts
-from vatt_tf.search_index.words import MAX_TERMS, fold, terms, tokens
+from vatt_tf.search_index.text import index as texts_lib
+from vatt_tf.search_index.text import sidecars as sidecars_lib
+from vatt_tf.search_index.text.index import open_texts, update_texts
+from vatt_tf.search_index.text.sidecars import Sidecars, clip_texts
+from vatt_tf.search_index.text.sqlite import sqlite3
+from vatt_tf.search_index.text.words import MAX_TERMS, fold, terms, tokens
 
 
 def cues(*captions):
@@ -327,7 +327,7 @@ def test_sqlite_after_tensorflow():
     """TensorFlow has an SQLite without FTS5, whose symbols come before those of the system's."""
     script = (
         "import tensorflow\n"
-        "from vatt_tf.search_index.sqlite import sqlite3\n"
+        "from vatt_tf.search_index.text.sqlite import sqlite3\n"
         "sqlite3.connect(':memory:').execute('CREATE VIRTUAL TABLE t USING fts5(a)')\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

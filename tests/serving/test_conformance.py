@@ -16,9 +16,9 @@ from vatt_tf.errors import UserError
 from vatt_tf.serving.conformance import __main__ as command
 from vatt_tf.serving.conformance import models as models_lib
 from vatt_tf.serving.conformance import runner
-from vatt_tf.serving.conformance.connection import Server
-from vatt_tf.serving.options import BatchingOptions
-from vatt_tf.serving.server import start_server
+from vatt_tf.serving.conformance.cases.connection import Server
+from vatt_tf.serving.server.embedded import start_server
+from vatt_tf.serving.server.models.options import BatchingOptions
 
 # Nothing is served there: port 1 needs rights that no server of ours has.
 NOWHERE = "localhost:1"

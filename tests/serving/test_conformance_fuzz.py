@@ -6,10 +6,10 @@ import grpc
 import pytest
 
 from vatt_tf.serving import fuzz
-from vatt_tf.serving.conformance import malformed as malformed_lib
-from vatt_tf.serving.conformance.connection import Server
-from vatt_tf.serving.conformance.malformed import KINDS, find_targets, malformed
-from vatt_tf.serving.server import start_server
+from vatt_tf.serving.conformance.cases import malformed as malformed_lib
+from vatt_tf.serving.conformance.cases.connection import Server
+from vatt_tf.serving.conformance.cases.malformed import KINDS, find_targets, malformed
+from vatt_tf.serving.server.embedded import start_server
 
 # Enough for every kind to come up.
 REQUESTS = 300

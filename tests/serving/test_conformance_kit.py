@@ -16,7 +16,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from tensorflow_serving.config import model_server_config_pb2
 
 from vatt_tf.serving.conformance import models as models_lib
-from vatt_tf.serving.conformance.rest import METRICS
+from vatt_tf.serving.conformance.cases.rest import METRICS
 
 KIT = pathlib.Path(__file__).resolve().parents[2] / "serving"
 MODELS = ("video", "audio", "text")

@@ -19,10 +19,10 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tests.export import tiny
 from vatt_tf import export
 from vatt_tf.export import examples
-from vatt_tf.serving import tensors
-from vatt_tf.serving.benchmark_tools import predict_request
-from vatt_tf.serving.options import BatchingOptions
-from vatt_tf.serving.server import start_server
+from vatt_tf.serving.benchmarks.tools import predict_request
+from vatt_tf.serving.server.embedded import start_server
+from vatt_tf.serving.server.models.options import BatchingOptions
+from vatt_tf.serving.server.requests import tensors
 
 SIGNATURES = [
     ("video", "serving_default", "frames"),

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import CHECKOUT
-from vatt_tf.data import media
-from vatt_tf.data.captions import read_captions
-from vatt_tf.data.sample_videos import write_video
+from vatt_tf.data.media import clips as media
+from vatt_tf.data.media.captions import read_captions
+from vatt_tf.data.prepare.sample_videos import write_video
 from vatt_tf.embed import embed
 
 sys.path.insert(0, str(CHECKOUT / "tools"))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.data.records import example, jpeg
 from vatt_tf import config
-from vatt_tf.data.vocabulary import build_vocabulary
+from vatt_tf.data.text.vocabulary import build_vocabulary
 
 WORDS = ("red", "green", "blue", "circle", "square", "moves", "turns")
 

@@ -18,9 +18,9 @@ from tests.training.tiny import tiny_batch, tiny_classifier, tiny_model  # noqa:
 from vatt_tf.layers.random import SeedStream, seed_scope  # noqa: E402
 from vatt_tf.losses.objective import ObjectiveConfig  # noqa: E402
 from vatt_tf.training import trainer  # noqa: E402
-from vatt_tf.training.classification_step import ClassificationStep  # noqa: E402
-from vatt_tf.training.step import PretrainStep, step_key  # noqa: E402
-from vatt_tf.training.strategy import gather_function  # noqa: E402
+from vatt_tf.training.cluster.strategy import gather_function  # noqa: E402
+from vatt_tf.training.gradients.classification import ClassificationStep  # noqa: E402
+from vatt_tf.training.gradients.contrastive import PretrainStep, step_key  # noqa: E402
 
 STEPS, BATCH, CLASSES = 10, 8, 3
 

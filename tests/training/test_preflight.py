@@ -4,15 +4,15 @@ import dataclasses
 
 import pytest
 
-from tests.training.test_finetune import gin_file, labelled  # noqa: F401
-from tests.training.test_finetune import record as labelled_record
+from tests.training.tasks.test_finetune import gin_file, labelled  # noqa: F401
+from tests.training.tasks.test_finetune import record as labelled_record
 from tests.training.tiny import tiny_config
 from vatt_tf import config as gin_config
 from vatt_tf import train
-from vatt_tf.data.sources import DataSource
+from vatt_tf.data.shards.index import DataSource
 from vatt_tf.errors import UserError
 from vatt_tf.training import estimate, preflight
-from vatt_tf.training.config import TrainConfig
+from vatt_tf.training.tasks.config import TrainConfig
 
 COUNTS = {"total": 10_000, "trainable": 10_000}
 

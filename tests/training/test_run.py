@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tests.data.records import example, jpeg
 from vatt_tf import config, paths, train
-from vatt_tf.data.vocabulary import build_vocabulary
+from vatt_tf.data.text.vocabulary import build_vocabulary
 from vatt_tf.models.io import (
     load_pretrained,
     newest_checkpoint,

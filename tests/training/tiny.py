@@ -6,8 +6,8 @@ import keras
 import numpy as np
 
 from vatt_tf.models.classifier import build_classifier
-from vatt_tf.models.classifier_config import ClassifierConfig
-from vatt_tf.models.config import (
+from vatt_tf.models.config.classifier import ClassifierConfig
+from vatt_tf.models.config.vatt import (
     AudioTowerConfig,
     HeadConfig,
     TextTowerConfig,

@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from vatt_tf import config as gin_config
-from vatt_tf.data.noise import write_noise_shard
-from vatt_tf.data.pipeline import training_dataset
-from vatt_tf.training.config import RunConfig, TrainConfig
-from vatt_tf.training.kinds import configured_run, make_task
+from vatt_tf.data.input.noise import write_noise_shard
+from vatt_tf.data.input.pipeline import training_dataset
+from vatt_tf.training.tasks.config import RunConfig, TrainConfig
+from vatt_tf.training.tasks.registry import configured_run, make_task
 
 # Clips in the shard of noise (more would be read from memory just as well) and their frame rate.
 _NOISE_CLIPS, _FRAME_RATE = 16, 25.0

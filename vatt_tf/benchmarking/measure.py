@@ -19,14 +19,14 @@ from vatt_tf.benchmarking.batches import read_config
 from vatt_tf.benchmarking.memory import machine_bytes
 from vatt_tf.benchmarking.protocol import Subject
 from vatt_tf.benchmarking.table import Timing, ratios, whole_run
-from vatt_tf.data.pipeline import TRAINING_SPLITS
-from vatt_tf.data.sources import list_shards
+from vatt_tf.data.input.pipeline import TRAINING_SPLITS
+from vatt_tf.data.shards.index import list_shards
 from vatt_tf.errors import UserError
 from vatt_tf.models.flops import encoder_flops, step_flops
 from vatt_tf.progress_bar import progress_bar
-from vatt_tf.training.config import RunConfig
 from vatt_tf.training.estimate import memory_bytes
-from vatt_tf.training.kinds import count_parameters
+from vatt_tf.training.tasks.config import RunConfig
+from vatt_tf.training.tasks.registry import count_parameters
 
 REFERENCE = "reference"
 _WORKER = "vatt_tf.benchmarking.worker"

@@ -53,7 +53,7 @@ class Worker:
     def model(self) -> Any:
         """The model, built when it is first asked for."""
         if self._model_built is None:
-            from vatt_tf.training.kinds import build_model
+            from vatt_tf.training.tasks.registry import build_model
 
             self._model_built = build_model(self.config)
             self._model_built.set_remat(self.config.remat)
@@ -130,8 +130,8 @@ class Worker:
 
         from vatt_tf.layers.fusion import fusion
         from vatt_tf.models.towers import pooled_features
-        from vatt_tf.training.compilation import compiler_of
-        from vatt_tf.training.step import dense
+        from vatt_tf.training.gradients.compilation import compiler_of
+        from vatt_tf.training.gradients.contrastive import dense
 
         tower = self.model.towers[modality]
         inputs = self._batch(self.micro)[modality]
@@ -152,8 +152,8 @@ class Worker:
         """A step of the run itself: loss, gradients, guards, update."""
         import tensorflow as tf
 
-        from vatt_tf.training import optimizer, schedule
-        from vatt_tf.training.kinds import make_step
+        from vatt_tf.training.optimization import optimizer, schedule
+        from vatt_tf.training.tasks.registry import make_step
         from vatt_tf.training.trainer import Trainer
 
         config = self.config

@@ -10,7 +10,7 @@ import keras
 from vatt_tf.encoders.audio import SpectrogramEncoder, WaveformEncoder
 from vatt_tf.encoders.text import AbsoluteTextEncoder
 from vatt_tf.encoders.video import VideoEncoder
-from vatt_tf.layers.transformer import Transformer
+from vatt_tf.layers.transformer.blocks import Transformer
 
 _AUDIO = {"waveform": WaveformEncoder, "log_mel": SpectrogramEncoder}
 

@@ -9,11 +9,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from vatt_tf.layers.agg_token import AggToken
 from vatt_tf.layers.dropout import Dropout, DropToken
-from vatt_tf.layers.patch_embedding import PatchEmbedding
-from vatt_tf.layers.positions import FactorisedPositions
-from vatt_tf.layers.transformer import Transformer
+from vatt_tf.layers.transformer.agg_token import AggToken
+from vatt_tf.layers.transformer.blocks import Transformer
+from vatt_tf.layers.transformer.patch_embedding import PatchEmbedding
+from vatt_tf.layers.transformer.positions import FactorisedPositions
 
 
 class TransformerEncoder(keras.layers.Layer):

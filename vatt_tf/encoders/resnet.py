@@ -10,7 +10,7 @@ from keras import ops
 
 from vatt_tf.encoders.convolutional import SizedByStrides
 from vatt_tf.layers.batch_norm import batch_norm
-from vatt_tf.layers.residual import BottleneckBlock, convolution, to_frames, to_images
+from vatt_tf.layers.convolution.residual import BottleneckBlock, convolution, to_frames, to_images
 
 STEM_WIDTH = 64
 UNIT_WIDTHS = (256, 512, 1024, 2048)

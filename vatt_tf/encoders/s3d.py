@@ -8,10 +8,10 @@ import keras
 from keras import ops
 
 from vatt_tf.encoders.convolutional import SizedByStrides, unit_range
-from vatt_tf.layers.inception import InceptionBlock
-from vatt_tf.layers.separable_convolution import ConvolutionUnit, SeparableUnit
-from vatt_tf.layers.space_time_convolution import max_pool, space_time_average, strided
-from vatt_tf.layers.space_to_depth import space_to_depth
+from vatt_tf.layers.convolution.inception import InceptionBlock
+from vatt_tf.layers.convolution.separable_convolution import ConvolutionUnit, SeparableUnit
+from vatt_tf.layers.convolution.space_time_convolution import max_pool, space_time_average, strided
+from vatt_tf.layers.convolution.space_to_depth import space_to_depth
 
 # Channels of the Inception blocks: branch 0; branch 1 (two units); branch 2 (two units); branch 3.
 STAGES = (

@@ -8,9 +8,9 @@ import keras
 from keras import ops
 
 from vatt_tf.encoders.base import TransformerEncoder
-from vatt_tf.layers.agg_token import AggToken
 from vatt_tf.layers.dropout import Dropout
-from vatt_tf.layers.transformer import Transformer
+from vatt_tf.layers.transformer.agg_token import AggToken
+from vatt_tf.layers.transformer.blocks import Transformer
 
 # Where TextEncoder's Transformer learns the order of the words.
 POSITIONS = ("t5", "shaw")

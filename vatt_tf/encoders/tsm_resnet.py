@@ -10,7 +10,7 @@ from keras import ops
 
 from vatt_tf.encoders.convolutional import unit_range
 from vatt_tf.encoders.resnet import ResNetEncoder
-from vatt_tf.layers.temporal_shift import still_channels
+from vatt_tf.layers.convolution.temporal_shift import still_channels
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -18,8 +18,8 @@ class TSMResNetEncoder(ResNetEncoder):
     """Raw clip to features (Lin et al. 2019; facts section F).
 
     A ResNet v2 on every frame; in each of its blocks an eighth of the channels comes from the
-    previous and an eighth from the next frame (:class:`vatt_tf.layers.temporal_shift`). The pooled
-    features are the mean over rows, columns and frames.
+    previous and an eighth from the next frame (``layers/convolution/temporal_shift.py``). The
+    pooled features are the mean over rows, columns and frames.
 
     Layers and MMV's release (below ``visual_module/~/TSMResNetV2``), i unit, j block, k = 0, 1, 2:
 

@@ -23,7 +23,7 @@ from vatt_tf.errors import UserError
 from vatt_tf.wording import count_of
 
 if TYPE_CHECKING:
-    from vatt_tf.evaluation.embeddings import EmbeddingSet
+    from vatt_tf.evaluation.collect.embeddings import EmbeddingSet
 
 # Of the quantiles. The best of many clips lie where few random pairs do, so that there are more.
 LEVELS = np.append(np.arange(100) / 100, [0.995, 0.999, 0.9995, 0.9999, 1.0])
@@ -49,7 +49,7 @@ def measure(embeddings: EmbeddingSet) -> dict[str, Any]:
         Space -> modality -> ``"true"`` and ``"random"`` -> ``pairs``, their number, and
         ``quantiles``, ascending, at ``LEVELS``. A modality without such pairs is left out.
     """
-    from vatt_tf.evaluation.clustering import evenly_spaced
+    from vatt_tf.evaluation.collect.clustering import evenly_spaced
 
     found: dict[str, Any] = {}
     captions = np.unique(np.array(embeddings.caption, dtype=object), return_inverse=True)[1]

@@ -13,9 +13,9 @@ from vatt_tf.errors import UserError
 from vatt_tf.evaluation.views import Views, views_of
 
 if TYPE_CHECKING:  # The flags are read before TensorFlow is imported.
-    from vatt_tf.evaluation.activations import Activations
-    from vatt_tf.evaluation.embeddings import EmbeddingSet
-    from vatt_tf.evaluation.predictions import Predictions
+    from vatt_tf.evaluation.collect.activations import Activations
+    from vatt_tf.evaluation.collect.embeddings import EmbeddingSet
+    from vatt_tf.evaluation.collect.predictions import Predictions
     from vatt_tf.evaluation.source import EvaluationSource
 
 TASKS = ("retrieval", "zero_shot", "classify", "probe")

@@ -7,7 +7,7 @@ import pathlib
 from typing import Any
 
 from vatt_tf.atomic import write_json
-from vatt_tf.data.provenance import DataSet, data_sets, differences, known, read_data
+from vatt_tf.data.shards.provenance import DataSet, data_sets, differences, known, read_data
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation.job import TASKS
 from vatt_tf.output_folder import PAGE_MARK, OutputFolder

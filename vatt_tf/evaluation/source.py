@@ -35,7 +35,7 @@ class EvaluationSource:
 
     def data_source(self) -> Any:
         """The source as the input pipeline takes it."""
-        from vatt_tf.data.sources import DataSource
+        from vatt_tf.data.shards.index import DataSource
 
         return DataSource(path=self.path)
 

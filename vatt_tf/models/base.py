@@ -41,7 +41,7 @@ class ConfiguredModel(keras.Model):
         """Sets whether the backward pass computes each Transformer block once more.
 
         Args:
-            remat: See :class:`vatt_tf.layers.transformer.Transformer`.
+            remat: See :class:`vatt_tf.layers.transformer.blocks.Transformer`.
         """
         for tower in self.towers.values():
             if hasattr(tower, "transformer"):  # a linear text tower has none

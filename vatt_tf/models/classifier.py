@@ -9,9 +9,9 @@ import keras
 
 from vatt_tf.heads.classification import ClassificationHead
 from vatt_tf.models.base import ConfiguredModel
-from vatt_tf.models.classifier_config import ClassifierConfig
+from vatt_tf.models.config.classifier import ClassifierConfig
+from vatt_tf.models.config.multimodal import MultimodalConfig
 from vatt_tf.models.multimodal import MultimodalClassifier
-from vatt_tf.models.multimodal_config import MultimodalConfig
 from vatt_tf.models.towers import build_tower, pooled_features
 
 

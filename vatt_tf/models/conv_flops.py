@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from vatt_tf.models.config import TowerConfig
+from vatt_tf.models.config.vatt import TowerConfig
 from vatt_tf.models.towers import build_tower
 from vatt_tf.models.vatt import abstract
 

@@ -3,7 +3,7 @@
 A still image looks the same at every time, so every kernel may be summed over time and every shift
 over time be left out (but for the order of the channels behind it). What is left of a difference
 comes from the ends of the clip, where the video network sees zeros in place of frames;
-``vatt_tf.training.deflation`` fits it away.
+``vatt_tf.training.tasks.deflation`` fits it away.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from keras import ops
 from vatt_tf.encoders import s3d, tsm_resnet
 from vatt_tf.errors import UserError
 from vatt_tf.models.classifier import build_classifier
-from vatt_tf.models.classifier_config import ClassifierConfig
-from vatt_tf.models.config import TowerConfig, VattConfig
-from vatt_tf.models.conv_config import S3DTowerConfig, TSMResNetTowerConfig
-from vatt_tf.models.transformer_config import VideoTowerConfig
+from vatt_tf.models.config.classifier import ClassifierConfig
+from vatt_tf.models.config.convolution import S3DTowerConfig, TSMResNetTowerConfig
+from vatt_tf.models.config.transformer import VideoTowerConfig
+from vatt_tf.models.config.vatt import TowerConfig, VattConfig
 from vatt_tf.models.vatt import build_vatt
 
 _DEFLATE_WEIGHTS: dict[type, Any] = {

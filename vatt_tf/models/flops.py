@@ -19,19 +19,19 @@ import math
 from typing import Any
 
 from vatt_tf.layers.dropout import kept_tokens
-from vatt_tf.models.classifier_config import ClassifierConfig
-from vatt_tf.models.config import (
+from vatt_tf.models.config.classifier import ClassifierConfig
+from vatt_tf.models.config.convolution import CONVOLUTIONAL
+from vatt_tf.models.config.multimodal import MultimodalConfig
+from vatt_tf.models.config.sizes import TransformerSize
+from vatt_tf.models.config.text import TextTowerConfig
+from vatt_tf.models.config.vatt import (
     MODALITIES,
     AudioTowerConfig,
     TowerConfig,
     VattConfig,
     VideoTowerConfig,
 )
-from vatt_tf.models.conv_config import CONVOLUTIONAL
 from vatt_tf.models.conv_flops import convolution_cost
-from vatt_tf.models.multimodal_config import MultimodalConfig
-from vatt_tf.models.sizes import TransformerSize
-from vatt_tf.models.text_config import TextTowerConfig
 
 CONVENTIONS = ("needed", "full", "paper")
 

@@ -18,13 +18,13 @@ import tensorflow as tf
 from vatt_tf import paths
 from vatt_tf.atomic import new_folder, write_json
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.data.tokenizer import load_tokenizer
+from vatt_tf.data.text.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
 from vatt_tf.models.classifier import Classifier, build_classifier
-from vatt_tf.models.classifier_config import ClassifierConfig
-from vatt_tf.models.config import VattConfig
+from vatt_tf.models.config.classifier import ClassifierConfig
+from vatt_tf.models.config.multimodal import MultimodalConfig
+from vatt_tf.models.config.vatt import VattConfig
 from vatt_tf.models.multimodal import MultimodalClassifier
-from vatt_tf.models.multimodal_config import MultimodalConfig
 from vatt_tf.models.vatt import VATT, build_vatt
 
 Config = VattConfig | ClassifierConfig | MultimodalConfig
@@ -59,8 +59,8 @@ def save_description(
         folder: An existing folder.
         config: The model's configuration.
         clip: Shape of the clips that it reads.
-        tokenizer: One of ``vatt_tf.data.tokenizer``; None where there is none (a classifier that
-            reads no text, or converted weights whose vocabulary was not given).
+        tokenizer: One of ``vatt_tf.data.text.tokenizer``; None where there is none (a classifier
+            that reads no text, or converted weights whose vocabulary was not given).
         **extra: Further JSON values, e.g. ``step``.
     """
     description = {

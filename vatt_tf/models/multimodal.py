@@ -12,7 +12,7 @@ from vatt_tf.errors import UserError
 from vatt_tf.heads.classification import ClassificationHead
 from vatt_tf.heads.fusion import AveragedHeads, CompactBilinear, Concatenation, TensorFusion
 from vatt_tf.models.base import ConfiguredModel
-from vatt_tf.models.multimodal_config import MultimodalConfig
+from vatt_tf.models.config.multimodal import MultimodalConfig
 from vatt_tf.models.towers import build_tower, pooled_features
 
 

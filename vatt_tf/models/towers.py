@@ -14,15 +14,15 @@ from vatt_tf.encoders.s3d import S3DGEncoder
 from vatt_tf.encoders.text import AbsoluteTextEncoder, LinearTextEncoder, TextEncoder
 from vatt_tf.encoders.tsm_resnet import TSMResNetEncoder
 from vatt_tf.encoders.video import VideoEncoder
-from vatt_tf.models.agnostic_config import AgnosticTextConfig
-from vatt_tf.models.config import AudioTowerConfig, TowerConfig, VideoTowerConfig
-from vatt_tf.models.conv_config import (
+from vatt_tf.models.config.agnostic import AgnosticTextConfig
+from vatt_tf.models.config.convolution import (
     CONVOLUTIONAL,
     AudioResNetTowerConfig,
     S3DTowerConfig,
     TSMResNetTowerConfig,
 )
-from vatt_tf.models.text_config import TextTowerConfig
+from vatt_tf.models.config.text import TextTowerConfig
+from vatt_tf.models.config.vatt import AudioTowerConfig, TowerConfig, VideoTowerConfig
 
 
 def transformer_arguments(config: Any) -> dict[str, Any]:

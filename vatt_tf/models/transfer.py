@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from vatt_tf.errors import UserError
-from vatt_tf.layers.positions import interpolation_matrix
+from vatt_tf.layers.transformer.positions import interpolation_matrix
 
 if TYPE_CHECKING:
     from vatt_tf.models.vatt import VATT

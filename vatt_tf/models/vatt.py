@@ -15,7 +15,7 @@ from vatt_tf.errors import UserError
 from vatt_tf.heads.common_space import CommonSpace, DisjointHead, FACHead, SharedHead
 from vatt_tf.heads.mmv import LinearHead, MMVFACHead, MMVSharedHead
 from vatt_tf.models.base import ConfiguredModel
-from vatt_tf.models.config import (
+from vatt_tf.models.config.vatt import (
     AudioTowerConfig,
     HeadConfig,
     VattConfig,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.data import restricted_pickle
+from vatt_tf.data.text import restricted_pickle
 from vatt_tf.errors import UserError
 from vatt_tf.pretrained import official_mmv_names as names
 from vatt_tf.wording import count_of

@@ -17,7 +17,7 @@ from vatt_tf.encoders.text import LinearTextEncoder
 from vatt_tf.encoders.tsm_resnet import TSMResNetEncoder
 from vatt_tf.errors import UserError
 from vatt_tf.heads.mmv import MMVFACHead
-from vatt_tf.models.config import VattConfig
+from vatt_tf.models.config.vatt import VattConfig
 from vatt_tf.models.vatt import abstract_vatt, build_vatt
 from vatt_tf.pretrained import official_mmv_names as names
 from vatt_tf.pretrained.mmv_source import MMVSource

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from vatt_tf.errors import UserError
-from vatt_tf.models.classifier_config import ClassifierConfig
-from vatt_tf.models.config import (
+from vatt_tf.models.config.classifier import ClassifierConfig
+from vatt_tf.models.config.sizes import SIZES
+from vatt_tf.models.config.vatt import (
     AgnosticTowerConfig,
     AudioTowerConfig,
     HeadConfig,
@@ -17,7 +18,6 @@ from vatt_tf.models.config import (
     VattConfig,
     VideoTowerConfig,
 )
-from vatt_tf.models.sizes import SIZES
 from vatt_tf.pretrained.official_names import (
     BASE,
     CLASSIFIER,

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from vatt_tf.errors import UserError
-from vatt_tf.models.config import GIN_NAMES, HeadConfig, VattConfig
-from vatt_tf.models.conv_config import (
+from vatt_tf.models.config.convolution import (
     AudioResNetTowerConfig,
     S3DTowerConfig,
     TSMResNetTowerConfig,
 )
-from vatt_tf.models.text_config import TextTowerConfig
+from vatt_tf.models.config.text import TextTowerConfig
+from vatt_tf.models.config.vatt import GIN_NAMES, HeadConfig, VattConfig
 from vatt_tf.pretrained import official_mmv_names as names
 
 # Video net and its width -> name of the released file.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vatt_tf.data.word_vectors import load_word_vectors
+from vatt_tf.data.text.word_vectors import load_word_vectors
 from vatt_tf.errors import UserError
 
 
@@ -17,7 +17,7 @@ def check_word_vectors(path: str, words: Sequence[str], table: np.ndarray) -> No
     another file.
 
     Args:
-        path: See :func:`vatt_tf.data.word_vectors.load_word_vectors`.
+        path: See :func:`vatt_tf.data.text.word_vectors.load_word_vectors`.
         words: The vocabulary in order of id.
         table: float [words, d], the checkpoint's.
 

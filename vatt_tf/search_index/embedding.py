@@ -17,10 +17,10 @@ import av
 import numpy as np
 
 from vatt_tf import paths
-from vatt_tf.data import media
-from vatt_tf.data.scan import VIDEO_SUFFIXES, find_files
+from vatt_tf.data.media import clips as media
+from vatt_tf.data.media.scan import VIDEO_SUFFIXES, find_files
+from vatt_tf.data.media.windows import covering_side, fit_frames, repeat
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.data.windows import covering_side, fit_frames, repeat
 from vatt_tf.errors import UserError
 from vatt_tf.search_index.folder import Entry, IndexFolder
 from vatt_tf.search_index.models import Model

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vatt_tf.data import media
+from vatt_tf.data.media import clips as media
+from vatt_tf.data.media.windows import covering_side, fit_frames, repeat
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.data.windows import covering_side, fit_frames, repeat
 
 if TYPE_CHECKING:
     from vatt_tf.search_index.folder import Clips, IndexFolder

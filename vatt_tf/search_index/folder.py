@@ -3,7 +3,7 @@
     INDEX/manifest.json       model, settings, spaces, counts, quarantine
     INDEX/videos.jsonl        one line per finished video: file, size, times of its clips
     INDEX/vectors_<space>.f32 embeddings of all clips, float32 [clips, dim]
-    INDEX/texts.sqlite        words of the clips (vatt_tf.search_index.texts)
+    INDEX/texts.sqlite        words of the clips (vatt_tf.search_index.text.index)
 
 A video counts once its line is written: vectors go to the disk first, and what has no line is cut
 off when the index is opened to go on. Lines are only appended; a later line for a file replaces the
@@ -24,8 +24,8 @@ import numpy as np
 
 from vatt_tf import __version__, paths
 from vatt_tf.atomic import write_json
-from vatt_tf.data.identity import SAME_FROM
-from vatt_tf.data.lock import only_job
+from vatt_tf.data.shards.identity import SAME_FROM
+from vatt_tf.data.shards.lock import only_job
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import LISTS, OutputFolder
 from vatt_tf.wording import count_of

@@ -148,7 +148,7 @@ def _from_exports(source: Source, batch_size: int) -> Model:
 
 
 def _from_server(source: Source, batch_size: int) -> Model:
-    from vatt_tf.serving.client import Client
+    from vatt_tf.serving.client.client import Client
 
     client = Client(source.address, batch_size=batch_size)
     video = client.describe("video")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from vatt_tf.search_index.folder import Clips, IndexFolder
     from vatt_tf.search_index.models import Model
     from vatt_tf.search_index.ranking import Candidate
-    from vatt_tf.search_index.texts import TextIndex
-    from vatt_tf.search_index.words import Term
+    from vatt_tf.search_index.text.index import TextIndex
+    from vatt_tf.search_index.text.words import Term
 
 # Rows asked for per row that is shown: overlapping clips are left out.
 SURPLUS = 8
@@ -118,7 +118,7 @@ class _Query:
         self, source: Any, *, top: int, per_video: int | None, words_only: bool, exact: bool
     ) -> Found:
         """Asks texts and model, and makes moments of what they find."""
-        from vatt_tf.search_index import texts
+        from vatt_tf.search_index.text import index as texts
 
         opened = self._open_texts(words_only) if self.modality == "text" else None
         try:
@@ -160,8 +160,8 @@ class _Query:
 
     def _open_texts(self, words_only: bool) -> TextIndex | None:
         """The texts of the index; None, with a note, where there are none."""
-        from vatt_tf.search_index.texts import open_texts, sqlite_errors
-        from vatt_tf.search_index.words import MAX_TERMS, terms
+        from vatt_tf.search_index.text.index import open_texts, sqlite_errors
+        from vatt_tf.search_index.text.words import MAX_TERMS, terms
 
         self.terms, cut = terms(str(self.query))
         if words_only and not self.terms:
@@ -187,7 +187,7 @@ class _Query:
 
     def _find_words(self, opened: TextIndex | None, top: int) -> dict[int, tuple[float, bool]]:
         """Clips that hold words of the query: BM25, and whether they hold all of them."""
-        from vatt_tf.data.stop_words import STOP_WORDS
+        from vatt_tf.data.text.stop_words import STOP_WORDS
 
         if opened is None or not self.terms:
             return {}
@@ -260,7 +260,7 @@ class _Query:
         Raises:
             _UnknownWords: If it knows none, and no text holds one either.
         """
-        from vatt_tf.search_index.words import MAX_CHARACTERS
+        from vatt_tf.search_index.text.words import MAX_CHARACTERS
 
         split = model.embedder.split_known(str(self.query)[:MAX_CHARACTERS])
         if split is None:

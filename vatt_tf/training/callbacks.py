@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from vatt_tf.data.damage import DamageLog
+from vatt_tf.data.shards.damage import DamageLog
 from vatt_tf.models.io import save_weights
-from vatt_tf.training import run_folder
-from vatt_tf.training.best import BestWeights, EarlyStop
-from vatt_tf.training.guards import (
+from vatt_tf.training.cluster.strategy import own_folder
+from vatt_tf.training.monitoring.guards import (
     Collapse,
     FrozenStatistics,
     GuardAlarm,
@@ -21,9 +20,10 @@ from vatt_tf.training.guards import (
     Starvation,
     moving_averages,
 )
-from vatt_tf.training.progress import MetricsLog, ProgressBar, last_evaluation
-from vatt_tf.training.strategy import own_folder
-from vatt_tf.training.task import Task
+from vatt_tf.training.monitoring.progress import MetricsLog, ProgressBar, last_evaluation
+from vatt_tf.training.saving import run_folder
+from vatt_tf.training.saving.best import BestWeights, EarlyStop
+from vatt_tf.training.tasks.task import Task
 
 
 class Watch:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from vatt_tf.layers.dropout import kept_tokens
-from vatt_tf.models.conv_config import CONVOLUTIONAL
+from vatt_tf.models.config.convolution import CONVOLUTIONAL
 from vatt_tf.models.conv_flops import convolution_cost
 from vatt_tf.models.flops import step_flops
-from vatt_tf.training import optimizer, schedule
-from vatt_tf.training.config import RunConfig, TrainConfig
-from vatt_tf.training.kinds import count_parameters
+from vatt_tf.training.optimization import optimizer, schedule
+from vatt_tf.training.tasks.config import RunConfig, TrainConfig
+from vatt_tf.training.tasks.registry import count_parameters
 from vatt_tf.wording import count_of
 
 # What a Transformer block keeps for its backward pass, in float32 numbers as multiples of tokens x

@@ -14,10 +14,10 @@ import tensorflow as tf
 
 import vatt_tf
 from vatt_tf import config as gin_config
-from vatt_tf.data.sources import list_shards
+from vatt_tf.data.shards.index import list_shards
 from vatt_tf.errors import UserError
 from vatt_tf.models.io import CHECKPOINTS, newest_checkpoint
-from vatt_tf.training.config import RunConfig
+from vatt_tf.training.tasks.config import RunConfig
 from vatt_tf.wording import count_of
 
 _SHOWN = 5

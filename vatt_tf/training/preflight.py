@@ -10,10 +10,10 @@ from typing import Any
 import tensorflow as tf
 
 from vatt_tf.errors import UserError
-from vatt_tf.models.config import GIN_NAMES
-from vatt_tf.models.transformer_config import VideoTowerConfig
+from vatt_tf.models.config.transformer import VideoTowerConfig
+from vatt_tf.models.config.vatt import GIN_NAMES
 from vatt_tf.training import estimate
-from vatt_tf.training.config import RunConfig
+from vatt_tf.training.tasks.config import RunConfig
 
 _CGROUP = pathlib.Path("/sys/fs/cgroup")
 

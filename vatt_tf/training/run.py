@@ -11,30 +11,33 @@ import keras
 import orbit
 import tensorflow as tf
 
-from vatt_tf.data.provenance import known, write_data
-from vatt_tf.data.read_errors import read_errors
-from vatt_tf.data.service_client import watched
-from vatt_tf.data.sources import describe_record_id
+from vatt_tf.data.input.service_client import watched
+from vatt_tf.data.shards.index import describe_record_id
+from vatt_tf.data.shards.provenance import known, write_data
+from vatt_tf.data.shards.read_errors import read_errors
 from vatt_tf.errors import Interrupted, UserError
 from vatt_tf.models.io import CALIBRATION, save_weights
 from vatt_tf.models.vatt import parameter_counts
-from vatt_tf.training import estimate, optimizer, preflight, run_data, run_folder, schedule
-from vatt_tf.training.best import EarlyStop
-from vatt_tf.training.checkpoints import RunCheckpointManager
-from vatt_tf.training.config import RunConfig
-from vatt_tf.training.evaluator import InterruptibleEvaluator
-from vatt_tf.training.guards import GuardAlarm
-from vatt_tf.training.kinds import make_task
-from vatt_tf.training.preemption import Preemption
-from vatt_tf.training.strategy import (
+from vatt_tf.training import estimate, preflight
+from vatt_tf.training.callbacks import Watch
+from vatt_tf.training.cluster.preemption import Preemption
+from vatt_tf.training.cluster.strategy import (
     gather_function,
     is_chief,
     own_folder,
     wait_for_workers,
 )
-from vatt_tf.training.task import Task
+from vatt_tf.training.monitoring.guards import GuardAlarm
+from vatt_tf.training.optimization import optimizer, schedule
+from vatt_tf.training.saving import run_folder
+from vatt_tf.training.saving.best import EarlyStop
+from vatt_tf.training.saving.checkpoints import RunCheckpointManager
+from vatt_tf.training.tasks import run_data
+from vatt_tf.training.tasks.config import RunConfig
+from vatt_tf.training.tasks.evaluator import InterruptibleEvaluator
+from vatt_tf.training.tasks.registry import make_task
+from vatt_tf.training.tasks.task import Task
 from vatt_tf.training.trainer import ReplicasEqual, Trainer, TrainingDiverged
-from vatt_tf.training.watch import Watch
 
 # Errors that all workers raise after the same step.
 _SEEN_BY_ALL = (TrainingDiverged, ReplicasEqual, GuardAlarm, Interrupted)

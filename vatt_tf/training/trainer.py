@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from vatt_tf.errors import Interrupted, UserError
 from vatt_tf.layers.batch_norm import on_replicas
-from vatt_tf.training.guards import check_replicas
-from vatt_tf.training.step import step_key
+from vatt_tf.training.gradients.contrastive import step_key
+from vatt_tf.training.monitoring.guards import check_replicas
 
 # Steps in a row at which replicas may read the same clips: chance does that in tiny data sets.
 _EQUAL_DATA = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 import numpy as np
 
-from vatt_tf.serving.conformance.connection import Server, floats, predict_request, values
+from vatt_tf.serving.conformance.cases.connection import Server, floats, predict_request, values
 from vatt_tf.serving.conformance.models import MAX_BATCH_SIZE
 from vatt_tf.serving.conformance.suite import Disagreement, Group, accepted, equal, refused
 

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 from tensorflow_serving.apis import classification_pb2, inference_pb2, regression_pb2
 
-from vatt_tf.serving.conformance.connection import Server
+from vatt_tf.serving.conformance.cases.connection import Server
 from vatt_tf.serving.conformance.suite import Group, accepted, equal, refused
 
 CODE = grpc.StatusCode

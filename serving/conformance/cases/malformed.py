@@ -22,7 +22,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import predict_pb2
 
 from vatt_tf.errors import UserError
-from vatt_tf.serving.conformance.connection import Server, predict_request
+from vatt_tf.serving.conformance.cases.connection import Server, predict_request
 
 CODE = grpc.StatusCode
 Request: TypeAlias = predict_pb2.PredictRequest

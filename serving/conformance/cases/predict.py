@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from vatt_tf.serving.conformance.connection import Server, floats, predict_request, values
+from vatt_tf.serving.conformance.cases.connection import Server, floats, predict_request, values
 from vatt_tf.serving.conformance.suite import Disagreement, Group, accepted, equal, refused
 
 CODE = grpc.StatusCode

@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import model_management_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from vatt_tf.serving.conformance.connection import Reply, Server, predict_request
+from vatt_tf.serving.conformance.cases.connection import Reply, Server, predict_request
 from vatt_tf.serving.conformance.models import SERVED
 from vatt_tf.serving.conformance.suite import Disagreement, Group, accepted, equal, refused
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vatt_tf.serving.conformance.connection import HttpReply, Server
-from vatt_tf.serving.conformance.examples import regression
+from vatt_tf.serving.conformance.cases.connection import HttpReply, Server
+from vatt_tf.serving.conformance.cases.examples import regression
 from vatt_tf.serving.conformance.models import METRICS_PATH
 from vatt_tf.serving.conformance.suite import (
     Disagreement,

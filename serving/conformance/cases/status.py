@@ -6,7 +6,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
-from vatt_tf.serving.conformance.connection import Server, predict_request
+from vatt_tf.serving.conformance.cases.connection import Server, predict_request
 from vatt_tf.serving.conformance.models import SERVED
 from vatt_tf.serving.conformance.suite import Group, NotApplicable, accepted, equal, refused
 

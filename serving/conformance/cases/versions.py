@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from vatt_tf.serving.conformance.connection import Server, predict_request
+from vatt_tf.serving.conformance.cases.connection import Server, predict_request
 from vatt_tf.serving.conformance.suite import Disagreement, Group, accepted, equal, refused
 
 CODE = grpc.StatusCode

@@ -11,8 +11,8 @@ from google.protobuf import wrappers_pb2 as wrappers_pb2  # Its types are used i
 from google.protobuf.message import Message
 
 from vatt_tf.errors import UserError
-from vatt_tf.serving.model_config import ModelServerConfig
-from vatt_tf.serving.options import BatchingOptions
+from vatt_tf.serving.server.models.model_config import ModelServerConfig
+from vatt_tf.serving.server.models.options import BatchingOptions
 
 M = TypeVar("M", bound=Message)
 

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 
 from tensorflow_serving.apis import model_pb2
 
-from vatt_tf.serving import model_config
-from vatt_tf.serving.status import Code, ServingError, from_exception, invalid
+from vatt_tf.serving.server.models import model_config
+from vatt_tf.serving.server.models.status import Code, ServingError, from_exception, invalid
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from tensorflow_serving.config import (
     model_server_config_pb2,
 )
 
-from vatt_tf.serving.status import Code, ServingError, invalid
+from vatt_tf.serving.server.models.status import Code, ServingError, invalid
 
 ModelConfig = model_server_config_pb2.ModelConfig
 ModelServerConfig = model_server_config_pb2.ModelServerConfig

@@ -19,7 +19,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tensorflow.python.client import pywrap_tf_session
 
 from vatt_tf import native_log, paths
-from vatt_tf.serving.status import Code, ServingError, from_exception
+from vatt_tf.serving.server.models.status import Code, ServingError, from_exception
 
 native_log.limit_abseil()
 

@@ -19,10 +19,10 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from vatt_tf.serving import inference, predict
-from vatt_tf.serving.manager import ModelManager
-from vatt_tf.serving.metrics import Metrics
-from vatt_tf.serving.status import Code, ServingError, from_exception, invalid
+from vatt_tf.serving.server.models.manager import ModelManager
+from vatt_tf.serving.server.models.status import Code, ServingError, from_exception, invalid
+from vatt_tf.serving.server.requests import inference, predict
+from vatt_tf.serving.server.requests.metrics import Metrics
 
 GRPC, REST = "GRPC", "REST"
 

@@ -12,10 +12,10 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from vatt_tf.serving.manager import LoadedModel
-from vatt_tf.serving.predict import fill_model_spec
-from vatt_tf.serving.servable import DEFAULT_SIGNATURE
-from vatt_tf.serving.status import Code, ServingError, invalid
+from vatt_tf.serving.server.models.manager import LoadedModel
+from vatt_tf.serving.server.models.servable import DEFAULT_SIGNATURE
+from vatt_tf.serving.server.models.status import Code, ServingError, invalid
+from vatt_tf.serving.server.requests.predict import fill_model_spec
 
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 REGRESS_METHOD = "tensorflow/serving/regress"

@@ -8,10 +8,10 @@ import numpy as np
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
-from vatt_tf.serving import tensors
-from vatt_tf.serving.manager import LoadedModel
-from vatt_tf.serving.servable import DEFAULT_SIGNATURE
-from vatt_tf.serving.status import Code, ServingError, invalid
+from vatt_tf.serving.server.models.manager import LoadedModel
+from vatt_tf.serving.server.models.servable import DEFAULT_SIGNATURE
+from vatt_tf.serving.server.models.status import Code, ServingError, invalid
+from vatt_tf.serving.server.requests import tensors
 
 
 def predict(

@@ -9,9 +9,9 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
-from vatt_tf.serving import inference, predict
-from vatt_tf.serving.manager import LoadedModel
-from vatt_tf.serving.status import Code, ServingError, from_exception, invalid
+from vatt_tf.serving.server.models.manager import LoadedModel
+from vatt_tf.serving.server.models.status import Code, ServingError, from_exception, invalid
+from vatt_tf.serving.server.requests import inference, predict
 
 WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 MAX_RECORDS = 1000

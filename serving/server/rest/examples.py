@@ -8,8 +8,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, regression_pb2
 
-from vatt_tf.serving import rest_json
-from vatt_tf.serving.status import invalid
+from vatt_tf.serving.server.models.status import invalid
+from vatt_tf.serving.server.rest import values as rest_json
 
 _KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
 

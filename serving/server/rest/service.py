@@ -23,9 +23,10 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from vatt_tf.serving import rest_examples, rest_json
-from vatt_tf.serving.handlers import REST, Handlers
-from vatt_tf.serving.status import HTTP_STATUS, from_exception, invalid
+from vatt_tf.serving.server.models.status import HTTP_STATUS, from_exception, invalid
+from vatt_tf.serving.server.requests.handlers import REST, Handlers
+from vatt_tf.serving.server.rest import examples as rest_examples
+from vatt_tf.serving.server.rest import values as rest_json
 
 _MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _POST = re.compile(rf"{_MODEL}:(?P<method>classify|regress|predict)", re.IGNORECASE)

@@ -13,8 +13,8 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import predict_pb2
 
-from vatt_tf.serving import tensors
-from vatt_tf.serving.status import Code, ServingError, invalid
+from vatt_tf.serving.server.models.status import Code, ServingError, invalid
+from vatt_tf.serving.server.requests import tensors
 
 TensorInfos = Mapping[str, meta_graph_pb2.TensorInfo]
 

@@ -12,7 +12,7 @@ from tests.data.test_prepare import context, make_video, records
 from vatt_tf import prepare as command
 from vatt_tf.data.datasets import definition, howto100m
 from vatt_tf.data.datasets.voc import CLASSES
-from vatt_tf.data.plan import PlanError, Settings
+from vatt_tf.data.prepare.plan import PlanError, Settings
 
 MARKS = {  # image: classes present, classes difficult
     "trainval": {"000005": (["chair"], ["sofa"]), "000007": (["car", "person"], [])},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vatt_tf.data import audio_ops
+from vatt_tf.data.input import audio_ops
 from vatt_tf.data.schema import ClipSpec
 
 

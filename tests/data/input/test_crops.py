@@ -8,8 +8,8 @@ import tensorflow as tf
 from PIL import Image
 
 from tests.data.records import SPEC, example, write_shards
-from vatt_tf.data import video_ops
-from vatt_tf.data.pipeline import evaluation_dataset
+from vatt_tf.data.input import video_ops
+from vatt_tf.data.input.pipeline import evaluation_dataset
 from vatt_tf.errors import UserError
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vatt_tf.data import order
+from vatt_tf.data.input import order
 
 # Three shards of 5, 0 and 7 records; two shards of 3 and 2.
 FIRST_ROWS = [np.array([0, 5, 5, 12]), np.array([0, 3, 5])]

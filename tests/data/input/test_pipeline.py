@@ -8,12 +8,12 @@ import tensorflow as tf
 
 from tests.data import records
 from tests.data.records import SPEC, example, labels, numbered, spec, write_shards
-from vatt_tf.data.augmentation import Augmentation
-from vatt_tf.data.pipeline import evaluation_dataset, training_dataset
-from vatt_tf.data.read_errors import read_errors
+from vatt_tf.data.input.augmentation import Augmentation
+from vatt_tf.data.input.pipeline import evaluation_dataset, training_dataset
 from vatt_tf.data.schema import ClipSpec, RecordKeys
-from vatt_tf.data.sources import DataSource
-from vatt_tf.data.tokenizer import WordTokenizer
+from vatt_tf.data.shards.index import DataSource
+from vatt_tf.data.shards.read_errors import read_errors
+from vatt_tf.data.text.tokenizer import WordTokenizer
 from vatt_tf.errors import UserError
 
 NONE = Augmentation(crop="center", flip_probability=0, colour_probability=0, audio_noise=0)

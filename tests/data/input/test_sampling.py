@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vatt_tf.data import sampling
+from vatt_tf.data.input import sampling
 
 
 def frames(stored, count, stride, offset):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tests.data.records import jpeg
-from vatt_tf.data import video_ops
+from vatt_tf.data.input import video_ops
 
 
 def test_fitting_box_is_the_largest_centre_crop():

@@ -4,8 +4,8 @@ import unicodedata
 
 import pytest
 
-from vatt_tf.data.columns import SYNONYMS, meant_column
-from vatt_tf.data.manifest import COLUMNS, ManifestError, read_rows, split_name
+from vatt_tf.data.lists.columns import SYNONYMS, meant_column
+from vatt_tf.data.lists.manifest import COLUMNS, ManifestError, read_rows, split_name
 
 A = ("a.mp4", None, None, "train", ["zero"], ["one a"])
 B = ("b.mp4", None, None, "val", ["one"], ["one b"])

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from vatt_tf.data.captions import (
+from vatt_tf.data.media.captions import (
     Caption,
     CaptionError,
     captions_near,

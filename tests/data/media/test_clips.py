@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from vatt_tf.data import media
-from vatt_tf.data.sample_videos import write_video
+from vatt_tf.data.media import clips as media
+from vatt_tf.data.prepare.sample_videos import write_video
 from vatt_tf.errors import UserError
 
 RATE = 25
@@ -335,7 +335,7 @@ def test_facts_of_public_test_files(shared_dir):
 
 def test_no_tensorflow_is_imported():
     code = (
-        "import sys, vatt_tf.data.media, vatt_tf.data.captions, vatt_tf.prepare; "
+        "import sys, vatt_tf.data.media.clips, vatt_tf.data.media.captions, vatt_tf.prepare; "
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

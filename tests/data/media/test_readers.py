@@ -10,9 +10,9 @@ from PIL import Image
 
 from tests.data.test_prepare import context, make_video, records
 from vatt_tf import prepare as command
-from vatt_tf.data.plan import PlanError, Settings
-from vatt_tf.data.readers import AudioReader, read_image
-from vatt_tf.data.tracks import MediaError
+from vatt_tf.data.media.readers import AudioReader, read_image
+from vatt_tf.data.media.tracks import MediaError
+from vatt_tf.data.prepare.plan import PlanError, Settings
 from vatt_tf.errors import UserError
 
 IMAGES = Settings(media="image", short_side=16, num_shards=1)

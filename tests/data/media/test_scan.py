@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from vatt_tf.data.scan import find_files, scan
+from vatt_tf.data.media.scan import find_files, scan
 from vatt_tf.deflate import _image_files
 
 

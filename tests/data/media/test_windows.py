@@ -6,9 +6,9 @@ import av
 import numpy as np
 import pytest
 
-from vatt_tf.data import media, video_ops
-from vatt_tf.data.schema import ClipSpec
-from vatt_tf.data.windows import (
+from vatt_tf.data.input import video_ops
+from vatt_tf.data.media import clips as media
+from vatt_tf.data.media.windows import (
     Span,
     audio_inputs,
     covering_side,
@@ -16,6 +16,7 @@ from vatt_tf.data.windows import (
     text_inputs,
     video_inputs,
 )
+from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 
 CLIP = ClipSpec(frames=4, height=16, width=16, frame_rate=10.0, samples=100, sample_rate=1000)

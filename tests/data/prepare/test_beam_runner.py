@@ -4,13 +4,12 @@ import sys
 
 import pytest
 
+from tests.data.test_prepare import SMALL, digests, make_video
 from vatt_tf import prepare as command
-from vatt_tf.data import beam_runner
-from vatt_tf.data.plan import Settings
-from vatt_tf.data.shards_folder import ShardsFolder
+from vatt_tf.data.prepare import beam_runner
+from vatt_tf.data.prepare.folder import ShardsFolder
+from vatt_tf.data.prepare.plan import Settings
 from vatt_tf.errors import UserError
-
-from .test_prepare import SMALL, digests, make_video
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.data.test_prepare import SMALL, make_video
 from vatt_tf import prepare as command
-from vatt_tf.data.plan import PlanError, Settings
+from vatt_tf.data.prepare.plan import PlanError, Settings
 
 
 @pytest.fixture(scope="module")

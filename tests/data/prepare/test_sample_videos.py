@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from vatt_tf import prepare as command
-from vatt_tf.data import media, sample_videos
-from vatt_tf.data.captions import read_captions
-from vatt_tf.data.sample_videos import COLOURS, MOTIONS, SHAPES, sample_plan
+from vatt_tf.data.media import clips as media
+from vatt_tf.data.media.captions import read_captions
+from vatt_tf.data.prepare import sample_videos
+from vatt_tf.data.prepare.sample_videos import COLOURS, MOTIONS, SHAPES, sample_plan
 
 
 def test_held_out_combinations_are_new_but_their_pairs_are_not():

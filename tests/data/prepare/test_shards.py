@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from vatt_tf.data import plan, shards
-from vatt_tf.data.captions import Caption
-from vatt_tf.data.plan import Settings, Shard, Video
-from vatt_tf.data.sample_videos import write_video
+from vatt_tf.data.media.captions import Caption
+from vatt_tf.data.prepare import plan, shards
+from vatt_tf.data.prepare.plan import Settings, Shard, Video
+from vatt_tf.data.prepare.sample_videos import write_video
 
 
 def one_shard(folder, names=("a",), seconds=2):

@@ -6,8 +6,8 @@ import pytest
 
 from tests.data.test_prepare import make_video
 from vatt_tf import prepare
-from vatt_tf.data import volume
-from vatt_tf.data.volume import duration, gigabytes, length_of, spread
+from vatt_tf.data.prepare import volume
+from vatt_tf.data.prepare.volume import duration, gigabytes, length_of, spread
 
 FLAGS = ["--clip_seconds=1", "--short_side=32", "--jobs=1"]
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from tests.data.records import example, numbered, spec, write_shards
-from vatt_tf.data import service, service_client
-from vatt_tf.data.augmentation import Augmentation
-from vatt_tf.data.pipeline import training_dataset
-from vatt_tf.data.read_errors import read_errors
-from vatt_tf.data.service_client import ServiceLostError
-from vatt_tf.data.tokenizer import WordTokenizer
+from vatt_tf.data.input import service_client
+from vatt_tf.data.input.augmentation import Augmentation
+from vatt_tf.data.input.pipeline import training_dataset
+from vatt_tf.data.input.service_client import ServiceLostError
+from vatt_tf.data.service import server as service
+from vatt_tf.data.shards.read_errors import read_errors
+from vatt_tf.data.text.tokenizer import WordTokenizer
 from vatt_tf.errors import UserError
 
 # Little to set up; clips are the subject of test_pipeline.py.
@@ -77,7 +78,11 @@ def test_no_service_is_an_error_that_says_how_to_start_it(folder, monkeypatch):
     monkeypatch.setattr(service_client, "ANSWER_SECONDS", 0.5)
     with pytest.raises(ServiceLostError) as error:
         service_client.check_services([address])
-    for part in (address, "vatt_tf.data.service --port=" + address.split(":")[1], "within 0.5 s"):
+    for part in (
+        address,
+        "vatt_tf.data.service --port=" + address.split(":")[1],
+        "within 0.5 s",
+    ):
         assert part in str(error.value)
     monkeypatch.setattr(service_client, "check_services", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # asked before anything is sent
@@ -116,7 +121,7 @@ def test_command_serves_until_it_is_stopped(folder, monkeypatch):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vatt_tf.data.service", f"--port={port}"]
+    command = [sys.executable, "-m", "vatt_tf.data.service.server", f"--port={port}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         line = process.stdout.readline()
         assert line.startswith(f"data services: localhost:{port} ")

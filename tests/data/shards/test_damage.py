@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.data.records import example, jpeg, spec, write_shards
-from vatt_tf.data.augmentation import Augmentation
-from vatt_tf.data.damage import FILE_NAME, DamageLog
-from vatt_tf.data.pipeline import training_dataset
-from vatt_tf.data.read_errors import read_errors
-from vatt_tf.data.sources import DataSource, index_source, make_record_id, split_record_id
+from vatt_tf.data.input.augmentation import Augmentation
+from vatt_tf.data.input.pipeline import training_dataset
+from vatt_tf.data.shards.damage import FILE_NAME, DamageLog
+from vatt_tf.data.shards.index import DataSource, index_source, make_record_id, split_record_id
+from vatt_tf.data.shards.read_errors import read_errors
 from vatt_tf.errors import UserError
 
 # Little to set up; clips are the subject of test_pipeline.py.

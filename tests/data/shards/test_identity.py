@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from vatt_tf.data.identity import SAMPLE, DataIdentity
+from vatt_tf.data.shards.identity import SAMPLE, DataIdentity
 
 SETTINGS = {"frame_rate": 10.0, "media": "video"}
 FILES = [(f"v{i}.mp4", 1000 + i) for i in range(8)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.data import records
-from vatt_tf.data import sources
+from vatt_tf.data.shards import index as sources
 from vatt_tf.errors import UserError
 
 

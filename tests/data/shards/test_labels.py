@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tests.data.records import SPEC, example, numbered, write_shards
-from vatt_tf.data.labels import (
+from vatt_tf.data.input.pipeline import evaluation_dataset, training_dataset
+from vatt_tf.data.shards.labels import (
     join_labels,
     labels_of,
     look_alikes,
@@ -14,8 +15,7 @@ from vatt_tf.data.labels import (
     read_labels,
     split_labels,
 )
-from vatt_tf.data.pipeline import evaluation_dataset, training_dataset
-from vatt_tf.data.read_errors import read_errors
+from vatt_tf.data.shards.read_errors import read_errors
 from vatt_tf.errors import UserError
 
 

@@ -7,16 +7,15 @@ import pytest
 import tensorflow as tf
 
 from tests.data.records import spec
-from vatt_tf.data.damage import FILE_NAME, DamageLog
-from vatt_tf.data.inventory import read_inventory
-from vatt_tf.data.labels import labels_of, read_labels
-from vatt_tf.data.pipeline import evaluation_dataset
-from vatt_tf.data.sources import DataSource, index_source, make_record_id, read_manifest
-from vatt_tf.data.tokenizer import load_tokenizer
+from tests.data.test_prepare import SMALL, make_video
+from vatt_tf.data.input.pipeline import evaluation_dataset
+from vatt_tf.data.shards.damage import FILE_NAME, DamageLog
+from vatt_tf.data.shards.index import DataSource, index_source, make_record_id, read_manifest
+from vatt_tf.data.shards.labels import labels_of, read_labels
+from vatt_tf.data.shards.summary import read_inventory
+from vatt_tf.data.text.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
 from vatt_tf.prepare import prepare
-
-from .test_prepare import SMALL, make_video
 
 
 @pytest.fixture(scope="module")

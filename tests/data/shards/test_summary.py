@@ -7,13 +7,13 @@ import random
 import pytest
 from PIL import Image
 
+from tests.data.media.test_readers import IMAGES, SOUNDS, saved, write_wav
 from tests.data.records import example, write_shards
-from tests.data.test_readers import IMAGES, SOUNDS, saved, write_wav
 from vatt_tf import prepare as command
-from vatt_tf.data import leaks
-from vatt_tf.data.inventory import check_classes, class_counts, read_inventory, refuse_shared
-from vatt_tf.data.leaks import same_clips
-from vatt_tf.data.plan import PlanError
+from vatt_tf.data.prepare.plan import PlanError
+from vatt_tf.data.shards import overlap as leaks
+from vatt_tf.data.shards.overlap import same_clips
+from vatt_tf.data.shards.summary import check_classes, class_counts, read_inventory, refuse_shared
 from vatt_tf.errors import UserError
 
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from tests.pretrained.mmv_file import Named, dumps, flat_mapping
-from vatt_tf.data import restricted_pickle
-from vatt_tf.data.restricted_pickle import is_pickle, load
+from vatt_tf.data.text import restricted_pickle
+from vatt_tf.data.text.restricted_pickle import is_pickle, load
 from vatt_tf.errors import UserError
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vatt_tf.data import tokenizer as tokenizers
-from vatt_tf.data.tokenizer import WordTokenizer, build_vocabulary, load_tokenizer
+from vatt_tf.data.text import tokenizer as tokenizers
+from vatt_tf.data.text.tokenizer import WordTokenizer, build_vocabulary, load_tokenizer
 from vatt_tf.errors import UserError
 
 KINDS = ("word", "wordpiece", "sentencepiece")

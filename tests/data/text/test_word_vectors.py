@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vatt_tf.data.word_vectors import load_word_vectors
+from vatt_tf.data.text.word_vectors import load_word_vectors
 from vatt_tf.errors import UserError
 
 WORDS = ("<pad>", "<bos>", "<eos>", "<unk>", "red", "star", "unseen", "paris")

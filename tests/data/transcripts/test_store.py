@@ -12,10 +12,10 @@ import pytest
 
 from tests.data.test_prepare import context, digests, make_video, records
 from vatt_tf import prepare as command
-from vatt_tf.data.captions import Caption, read_captions
-from vatt_tf.data.plan import PlanError, Settings
-from vatt_tf.data.tracks import MediaError
-from vatt_tf.data.transcripts import Transcript, transcript_name
+from vatt_tf.data.media.captions import Caption, read_captions
+from vatt_tf.data.media.tracks import MediaError
+from vatt_tf.data.prepare.plan import PlanError, Settings
+from vatt_tf.data.transcripts.store import Transcript, transcript_name
 from vatt_tf.errors import UserError
 
 SMALL = Settings(short_side=32, clip_seconds=1.0, num_shards=2)

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from tests.data.test_prepare import context, make_video, records
-from tests.data.test_transcripts import SMALL
+from tests.data.transcripts.test_store import SMALL
 from vatt_tf import prepare as command
-from vatt_tf.data.captions import Caption, read_captions
-from vatt_tf.data.sample_videos import write_video
-from vatt_tf.data.tracks import AudioTrack
-from vatt_tf.data.transcripts import Transcript
+from vatt_tf.data.media.captions import Caption, read_captions
+from vatt_tf.data.media.tracks import AudioTrack
+from vatt_tf.data.prepare.sample_videos import write_video
+from vatt_tf.data.transcripts.store import Transcript
 
 
 class Segment(NamedTuple):
@@ -53,7 +53,7 @@ class Word(NamedTuple):
 )
 def test_what_whisper_imagines_is_left_out(no_speech, log_probability, compression, word, said):
     """Numbers as Whisper tiny gives them on these sounds."""
-    from vatt_tf.data.whisper import _is_speech
+    from vatt_tf.data.transcripts.whisper import _is_speech
 
     segment = Segment([Word(0, 1, "a", word)], no_speech, log_probability, compression)
     assert _is_speech(segment) == said
@@ -63,7 +63,7 @@ def test_what_whisper_imagines_is_left_out(no_speech, log_probability, compressi
 def test_long_sound_is_heard_in_pieces(tmp_path, monkeypatch):
     """Words every half second; a sentence at the edge of a piece is heard whole in the next one."""
     pytest.importorskip("faster_whisper")
-    from vatt_tf.data import whisper
+    from vatt_tf.data.transcripts import whisper
 
     make_video(tmp_path / "long.mp4", seconds=10.0)
     (tmp_path / "model").mkdir()
@@ -163,7 +163,7 @@ def test_the_language_is_told_once_and_stands_in_the_records(multilingual, tmp_p
 
 
 def test_later_pieces_are_heard_in_the_language_of_the_first_words(multilingual, tmp_path):
-    from vatt_tf.data.whisper import Whisper
+    from vatt_tf.data.transcripts.whisper import Whisper
 
     sound = 0.3 * np.sin(np.arange(6 * 24_000) / 20).astype(np.float32)
     sound[: 2 * 24_000] = 0.0
@@ -177,7 +177,7 @@ def test_later_pieces_are_heard_in_the_language_of_the_first_words(multilingual,
 
 def test_models_that_are_none(tmp_path):
     pytest.importorskip("faster_whisper")
-    from vatt_tf.data.whisper import RecogniserError, Whisper
+    from vatt_tf.data.transcripts.whisper import RecogniserError, Whisper
 
     with pytest.raises(RecogniserError, match=r"no such folder, and none of the sizes tiny\.en"):
         Whisper("hughe")
@@ -204,7 +204,7 @@ def model():
 
 @pytest.mark.check
 def test_whisper_hears_sentences_at_their_times(model, shared_dir, tmp_path):
-    from vatt_tf.data.whisper import Whisper
+    from vatt_tf.data.transcripts.whisper import Whisper
 
     path = shared_dir / "data" / "grid" / "long" / "grid_long_dev00.mp4"
     expected, _ = read_captions(path.with_suffix("").with_suffix(".en.vtt"))
@@ -230,8 +230,8 @@ def test_whisper_hears_sentences_at_their_times(model, shared_dir, tmp_path):
 
 @pytest.mark.check
 def test_silence_noise_and_tones_give_no_caption(model, tmp_path):
-    from vatt_tf.data.sample_videos import write_video
-    from vatt_tf.data.whisper import Whisper
+    from vatt_tf.data.prepare.sample_videos import write_video
+    from vatt_tf.data.transcripts.whisper import Whisper
 
     heard = Whisper(model)
     random = np.random.default_rng(0)
@@ -253,7 +253,7 @@ def test_silence_noise_and_tones_give_no_caption(model, tmp_path):
 
 @pytest.mark.check
 def test_sounds_of_the_world_give_no_caption(model, shared_dir):
-    from vatt_tf.data.whisper import Whisper
+    from vatt_tf.data.transcripts.whisper import Whisper
 
     heard = Whisper(model)
     files = sorted((shared_dir / "data" / "esc10" / "audio").glob("*/*.ogg"))[::10]

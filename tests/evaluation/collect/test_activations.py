@@ -8,9 +8,11 @@ import keras
 import numpy as np
 import pytest
 
-from tests.evaluation.test_report import check
+from tests.evaluation.report.test_page import check
 from tests.models import tiny
-from vatt_tf.evaluation import activations, metrics, report
+from vatt_tf.evaluation.collect import activations
+from vatt_tf.evaluation.metrics import retrieval as metrics
+from vatt_tf.evaluation.report import page as report
 from vatt_tf.models.vatt import build_vatt
 
 VIEWS = 2

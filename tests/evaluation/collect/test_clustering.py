@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
 
-from tests.evaluation.test_report import check, run_folder
-from tests.evaluation.test_retrieval import make_set, unit
-from vatt_tf.evaluation import clustering, report, retrieval
-from vatt_tf.evaluation.activations import Activations
-from vatt_tf.evaluation.clustering import modality_silhouette
+from tests.evaluation.report.test_page import check, run_folder
+from tests.evaluation.tasks.test_retrieval import make_set, unit
+from vatt_tf.evaluation.collect import clustering
+from vatt_tf.evaluation.collect.activations import Activations
+from vatt_tf.evaluation.collect.clustering import modality_silhouette
+from vatt_tf.evaluation.report import page as report
+from vatt_tf.evaluation.tasks import retrieval
 
 
 def clips(n=12, apart=0.0, modalities=("video", "audio", "text"), seed=0):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation import embeddings
+from vatt_tf.evaluation.collect import embeddings
 
 
 class FakeModel:

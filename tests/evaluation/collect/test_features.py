@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.evaluation.test_predictions import batch
+from tests.evaluation.collect.test_predictions import batch
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation.features import extract_features, features_function
+from vatt_tf.evaluation.collect.features import extract_features, features_function
 from vatt_tf.models import io
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation.predictions import logits_function, predict
+from vatt_tf.evaluation.collect.predictions import logits_function, predict
 
 NAMES = ("calm", "loud")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vatt_tf.evaluation.bootstrap import bootstrap, weighted_median
+from vatt_tf.evaluation.metrics.bootstrap import bootstrap, weighted_median
 
 
 def test_the_interval_of_a_mean_is_the_one_of_the_normal_distribution():
@@ -19,7 +19,7 @@ def test_same_seed_same_interval_whatever_the_chunks(monkeypatch):
     values = {"x": np.arange(50.0)}
     whole = bootstrap(values, seed=3)
     assert whole == bootstrap(values, seed=3) != bootstrap(values, seed=4)
-    monkeypatch.setattr("vatt_tf.evaluation.bootstrap._CHUNK", 170)
+    monkeypatch.setattr("vatt_tf.evaluation.metrics.bootstrap._CHUNK", 170)
     assert bootstrap(values, seed=3) == whole
 
 

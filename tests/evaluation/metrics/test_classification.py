@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from vatt_tf.evaluation import classification_metrics as cm
+from vatt_tf.evaluation.metrics import classification as cm
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk_metrics
 
-from vatt_tf.evaluation import metrics
+from vatt_tf.evaluation.metrics import retrieval as metrics
 
 
 def random_pairs(n=37, d=8, seed=0):

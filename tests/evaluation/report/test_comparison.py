@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation.comparison import check_comparison, comparison_table
+from vatt_tf.evaluation.report.comparison import check_comparison, comparison_table
 
 
 def test_the_best_of_each_column_is_marked():

@@ -9,8 +9,10 @@ import re
 import numpy as np
 import pytest
 
-from tests.evaluation.test_retrieval import make_set, unit
-from vatt_tf.evaluation import figures, report, retrieval, run_info
+from tests.evaluation.tasks.test_retrieval import make_set, unit
+from vatt_tf.evaluation.report import figures, run_info
+from vatt_tf.evaluation.report import page as report
+from vatt_tf.evaluation.tasks import retrieval
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 

@@ -7,13 +7,16 @@ import json
 import numpy as np
 import pytest
 
-from tests.evaluation.test_report import check, run_folder
-from tests.evaluation.test_retrieval import make_set, unit
-from vatt_tf.evaluation import classification, headline, report, run_info
-from vatt_tf.evaluation.activations import Activations
-from vatt_tf.evaluation.heatmap import heatmap
-from vatt_tf.evaluation.predictions import Predictions
-from vatt_tf.evaluation.sections import answers, curves, maps
+from tests.evaluation.report.test_page import check, run_folder
+from tests.evaluation.tasks.test_retrieval import make_set, unit
+from vatt_tf.evaluation.collect.activations import Activations
+from vatt_tf.evaluation.collect.predictions import Predictions
+from vatt_tf.evaluation.report import headline, run_info
+from vatt_tf.evaluation.report import page as report
+from vatt_tf.evaluation.report.heatmap import heatmap
+from vatt_tf.evaluation.report.sections import curves, maps
+from vatt_tf.evaluation.report.sections import predictions as answers
+from vatt_tf.evaluation.tasks import classification
 
 NAMES = ("<dog>", "rain", "clock")
 

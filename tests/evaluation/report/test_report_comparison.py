@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.evaluation.test_report import check, run_folder
-from tests.evaluation.test_report_classifier import activations
-from tests.evaluation.test_retrieval import make_set, unit
+from tests.evaluation.report.test_page import check, run_folder
+from tests.evaluation.report.test_report_classifier import activations
+from tests.evaluation.tasks.test_retrieval import make_set, unit
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation import report
-from vatt_tf.evaluation.activations import Activations
+from vatt_tf.evaluation.collect.activations import Activations
+from vatt_tf.evaluation.report import page as report
 
 
 def classify(top1, data="shards"):

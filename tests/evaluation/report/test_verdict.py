@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from vatt_tf.evaluation import metrics
-from vatt_tf.evaluation.retrieval import recall_confidence
-from vatt_tf.evaluation.verdict import _times, verdict
+from vatt_tf.evaluation.metrics import retrieval as metrics
+from vatt_tf.evaluation.report.verdict import _times, verdict
+from vatt_tf.evaluation.tasks.retrieval import recall_confidence
 
 SPACES = {"kind": "vatt", "model": {"modalities": ["video", "audio", "text"]}}
 CAPTIONLESS = {"kind": "vatt", "model": {"modalities": ["video", "audio"]}}

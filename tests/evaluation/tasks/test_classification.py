@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation.classification import classification_block, format_classification
-from vatt_tf.evaluation.predictions import Predictions
+from vatt_tf.evaluation.collect.predictions import Predictions
+from vatt_tf.evaluation.tasks.classification import classification_block, format_classification
 
 
 def predictions(scores, labels, multi_label=False, left_out=0):

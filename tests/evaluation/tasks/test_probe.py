@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation import probe_classifiers
-from vatt_tf.evaluation.features import FeatureSet
-from vatt_tf.evaluation.probe import format_probe, probe
+from vatt_tf.evaluation.collect.features import FeatureSet
+from vatt_tf.evaluation.metrics import probe_classifiers
+from vatt_tf.evaluation.tasks.probe import format_probe, probe
 
 GRIDS = {
     "logistic": ("C", (0.01, 1.0)),
@@ -23,7 +23,7 @@ CENTRES = np.random.default_rng(0).normal(size=(6, 12))
 @pytest.fixture(autouse=True)
 def short_grids(monkeypatch):
     """Two values to choose from instead of seven."""
-    monkeypatch.setattr("vatt_tf.evaluation.probe.GRIDS", GRIDS)
+    monkeypatch.setattr("vatt_tf.evaluation.tasks.probe.GRIDS", GRIDS)
 
 
 def clips(truth, seed=0, noise=0.3, views=None, classes=6):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation import metrics, retrieval
-from vatt_tf.evaluation.embeddings import EmbeddingSet
+from vatt_tf.evaluation.collect.embeddings import EmbeddingSet
+from vatt_tf.evaluation.metrics import retrieval as metrics
+from vatt_tf.evaluation.tasks import retrieval
 
 
 def make_set(spaces, captions, labels=None, masks=None):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score
 
-from tests.evaluation.test_retrieval import make_set, unit
+from tests.evaluation.tasks.test_retrieval import make_set, unit
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation import zero_shot
-from vatt_tf.evaluation.sections import tables
+from vatt_tf.evaluation.report.sections import tables
+from vatt_tf.evaluation.tasks import zero_shot
 
 VECTORS = {"cat": [1, 0, 0], "dog": [0, 1, 0], "bird": [0, 0, 1]}
 

@@ -8,7 +8,7 @@ import pytest
 from tests.layers.layer_test_case import LayerTestCase
 from tests.layers.plain_network import read_weights, set_weights
 from tests.layers.plain_s3d import PlainS3D
-from vatt_tf.layers.inception import InceptionBlock
+from vatt_tf.layers.convolution.inception import InceptionBlock
 
 FILTERS = (3, 4, 5, 2, 6, 7)
 

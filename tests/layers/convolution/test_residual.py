@@ -8,7 +8,7 @@ import pytest
 from tests.layers.layer_test_case import LayerTestCase
 from tests.layers.plain_network import set_weights
 from tests.layers.plain_resnet import PlainResNet, assert_statistics_equal
-from vatt_tf.layers.residual import BottleneckBlock
+from vatt_tf.layers.convolution.residual import BottleneckBlock
 
 
 def random(*shape):

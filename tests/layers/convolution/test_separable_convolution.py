@@ -13,9 +13,13 @@ from tests.layers.plain_network import read_weights, set_weights
 from tests.layers.plain_s3d import PlainS3D, convolve
 from tests.layers.plain_s3d import max_pool as plain_max_pool
 from tests.layers.plain_s3d import space_to_depth as plain_space_to_depth
-from vatt_tf.layers.separable_convolution import ConvolutionUnit, SelfGating, SeparableUnit
-from vatt_tf.layers.space_time_convolution import SpaceTimeConvolution, max_pool
-from vatt_tf.layers.space_to_depth import space_to_depth
+from vatt_tf.layers.convolution.separable_convolution import (
+    ConvolutionUnit,
+    SelfGating,
+    SeparableUnit,
+)
+from vatt_tf.layers.convolution.space_time_convolution import SpaceTimeConvolution, max_pool
+from vatt_tf.layers.convolution.space_to_depth import space_to_depth
 
 ONE, TWO = (1, 1, 1), (2, 2, 2)
 # Kernels and strides of the network, and what else SAME padding has to tell apart.

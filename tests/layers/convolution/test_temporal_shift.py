@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests.layers.layer_test_case import LayerTestCase
-from vatt_tf.layers.temporal_shift import TemporalShift
+from vatt_tf.layers.convolution.temporal_shift import TemporalShift
 
 
 def clip(*shape):

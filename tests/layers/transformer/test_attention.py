@@ -8,16 +8,16 @@ import pytest
 import tensorflow as tf
 
 from tests.layers.layer_test_case import LayerTestCase
-from vatt_tf.layers import attention
-from vatt_tf.layers.attention import (
+from vatt_tf.layers.fusion import fusion
+from vatt_tf.layers.masks import MaskKey
+from vatt_tf.layers.transformer import attention
+from vatt_tf.layers.transformer.attention import (
     RelativePositionBias,
     SelfAttention,
     attend,
     relative_buckets,
 )
-from vatt_tf.layers.fusion import fusion
-from vatt_tf.layers.masks import MaskKey
-from vatt_tf.training.compilation import compiler_of
+from vatt_tf.training.gradients.compilation import compiler_of
 
 
 def random(*shape):

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 
 from tests.layers.layer_test_case import LayerTestCase
-from vatt_tf.layers.agg_token import AggToken
 from vatt_tf.layers.random import seed_scope
-from vatt_tf.layers.transformer import Transformer, TransformerBlock
+from vatt_tf.layers.transformer.agg_token import AggToken
+from vatt_tf.layers.transformer.blocks import Transformer, TransformerBlock
 
 T5 = {"use_bias": False, "norm": "rms_norm", "scale_scores": False}
 SIZE = {"num_heads": 2, "d_kv": 4, "d_ff": 12, "dropout_rate": 0.1}

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy.stats import norm
 
-from vatt_tf.layers.lean_dense import gelu_dense, lean_dense, norm_dense
+from vatt_tf.layers.transformer.lean_dense import gelu_dense, lean_dense, norm_dense
 
 RANDOM = np.random.default_rng(0)
 TOKENS = 2.0 * RANDOM.normal(size=(2, 5, 6)) + 0.5

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.layers.layer_test_case import LayerTestCase
-from vatt_tf.layers.patch_embedding import PatchEmbedding
+from vatt_tf.layers.transformer.patch_embedding import PatchEmbedding
 
 
 def random(*shape):

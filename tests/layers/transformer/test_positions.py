@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.layers.layer_test_case import LayerTestCase
-from vatt_tf.layers.positions import FactorisedPositions, interpolation_matrix
+from vatt_tf.layers.transformer.positions import FactorisedPositions, interpolation_matrix
 
 
 class TestFactorisedPositions(LayerTestCase):

@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 
 from tests.layers.layer_test_case import LayerTestCase
-from vatt_tf.layers.attention import SelfAttention
 from vatt_tf.layers.random import seed_scope
-from vatt_tf.layers.shaw_attention import ShawAttention, clipped_distances
+from vatt_tf.layers.transformer.attention import SelfAttention
+from vatt_tf.layers.transformer.shaw_attention import ShawAttention, clipped_distances
 
 HEADS, WIDTH, LENGTH, DISTANCE = 2, 3, 6, 2
 

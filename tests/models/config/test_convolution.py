@@ -12,16 +12,16 @@ import pytest
 from tests.models import tiny
 from vatt_tf.errors import UserError
 from vatt_tf.models.classifier import build_classifier
-from vatt_tf.models.classifier_config import ClassifierConfig
-from vatt_tf.models.config import HeadConfig, VattConfig
-from vatt_tf.models.conv_config import (
+from vatt_tf.models.config.classifier import ClassifierConfig
+from vatt_tf.models.config.convolution import (
     AudioResNetTowerConfig,
     S3DTowerConfig,
     TSMResNetTowerConfig,
 )
+from vatt_tf.models.config.text import TextTowerConfig
+from vatt_tf.models.config.vatt import HeadConfig, VattConfig
 from vatt_tf.models.conv_flops import convolution_cost
 from vatt_tf.models.flops import step_flops
-from vatt_tf.models.text_config import TextTowerConfig
 from vatt_tf.models.vatt import build_vatt
 
 NARROW = {"frames": 4, "image_size": (32, 48), "width": 0.0625}

@@ -10,7 +10,8 @@ import pytest
 
 from tests.models import tiny
 from vatt_tf.errors import UserError
-from vatt_tf.models.config import (
+from vatt_tf.models.config.sizes import SIZES
+from vatt_tf.models.config.vatt import (
     AgnosticTowerConfig,
     AudioTowerConfig,
     HeadConfig,
@@ -18,7 +19,6 @@ from vatt_tf.models.config import (
     VattConfig,
     VideoTowerConfig,
 )
-from vatt_tf.models.sizes import SIZES
 
 
 @pytest.fixture(autouse=True)

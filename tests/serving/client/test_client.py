@@ -19,11 +19,11 @@ from tests.serving import fake_server
 from tests.serving.fake_server import audio_features, text_features, unit, video_features
 from tests.test_api import frames_of, write_video
 from vatt_tf.errors import UserError
-from vatt_tf.serving import client as client_lib
-from vatt_tf.serving import client_command
-from vatt_tf.serving.client import AsyncClient, Client
-from vatt_tf.serving.client_calls import Classification, RequestError
-from vatt_tf.serving.client_protocol import Reply, Request
+from vatt_tf.serving.client import client as client_lib
+from vatt_tf.serving.client import command as client_command
+from vatt_tf.serving.client.calls import Classification, RequestError
+from vatt_tf.serving.client.client import AsyncClient, Client
+from vatt_tf.serving.client.protocol import Reply, Request
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 RNG = np.random.default_rng(0)
@@ -96,7 +96,7 @@ def test_a_run_of_equal_values_is_unfolded():
 
 def test_neither_tensorflow_nor_models_are_loaded():
     code = (
-        "import sys, vatt_tf.serving.client, vatt_tf.serving.client_command\n"
+        "import sys, vatt_tf.serving.client.client, vatt_tf.serving.client.command\n"
         "print([m for m in sys.modules if m.startswith(('tensorflow', 'keras', 'vatt_tf.models'))])"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -9,10 +9,10 @@ from concurrent import futures
 import numpy as np
 import pytest
 
-from vatt_tf.serving.batching import BatchedModel, BatchThreads
-from vatt_tf.serving.metrics import Metrics
-from vatt_tf.serving.options import BatchingOptions
-from vatt_tf.serving.status import Code, ServingError
+from vatt_tf.serving.server.batching import BatchedModel, BatchThreads
+from vatt_tf.serving.server.models.options import BatchingOptions
+from vatt_tf.serving.server.models.status import Code, ServingError
+from vatt_tf.serving.server.requests.metrics import Metrics
 
 PATIENCE = 20.0
 
@@ -179,7 +179,7 @@ def test_task_whose_time_is_over_is_not_run(batched, doubler):
 
 @pytest.mark.parametrize("batched", [{"pad_variable_length_inputs": True}], indirect=True)
 def test_padding_of_variable_length(batched):
-    from vatt_tf.serving import batching
+    from vatt_tf.serving.server import batching
 
     joined = batching._join(
         [np.ones((1, 2), np.int32), np.ones((2, 3), np.int32)], 3, batched._options

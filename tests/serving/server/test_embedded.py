@@ -22,10 +22,11 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from vatt_tf.errors import UserError
 from vatt_tf.serving import __main__ as command
-from vatt_tf.serving import config_files, tensors
-from vatt_tf.serving.metrics import Counter, Histogram
-from vatt_tf.serving.server import start_server
-from vatt_tf.serving.status import Code, ServingError
+from vatt_tf.serving.server.embedded import start_server
+from vatt_tf.serving.server.models import config_files
+from vatt_tf.serving.server.models.status import Code, ServingError
+from vatt_tf.serving.server.requests import tensors
+from vatt_tf.serving.server.requests.metrics import Counter, Histogram
 
 PATIENCE = 60.0
 
@@ -256,7 +257,7 @@ def test_wrong_batching_files(tmp_path, text, part):
 
 def test_per_model_batching(models):
     (models / "double" / "1" / "batching_params.pbtxt").write_text("max_batch_size { value: 2 }")
-    from vatt_tf.serving.options import BatchingOptions
+    from vatt_tf.serving.server.models.options import BatchingOptions
 
     options = {"batching": BatchingOptions(), "enable_per_model_batching_parameters": True}
     with start_server(models, **options) as server:

@@ -15,13 +15,13 @@ from tests.training.conftest import WHOLE_RUN
 from tests.training.test_run import assert_same_checkpoints, command, lines
 from vatt_tf.errors import Interrupted
 from vatt_tf.models.io import CHECKPOINTS
-from vatt_tf.training import preemption as preemption_module
 from vatt_tf.training import run
-from vatt_tf.training.checkpoints import RunCheckpointManager
-from vatt_tf.training.evaluator import RetrievalEvaluator
-from vatt_tf.training.preemption import Preemption, StopNow
-from vatt_tf.training.pretrain import Pretraining
-from vatt_tf.training.watch import Watch
+from vatt_tf.training.callbacks import Watch
+from vatt_tf.training.cluster import preemption as preemption_module
+from vatt_tf.training.cluster.preemption import Preemption, StopNow
+from vatt_tf.training.saving.checkpoints import RunCheckpointManager
+from vatt_tf.training.tasks.evaluator import RetrievalEvaluator
+from vatt_tf.training.tasks.pretrain import Pretraining
 
 GOES_ON = ": the same command goes on from there"
 NOTHING_SAVED = "interrupted; no step was saved yet: the same command begins anew"

@@ -14,10 +14,10 @@ from tests.training.test_run import assert_same_checkpoints
 from tests.training.tiny import spread
 from vatt_tf import config
 from vatt_tf.models.io import save_weights
-from vatt_tf.training.cluster import WORKER_LOST
-from vatt_tf.training.config import TrainConfig
-from vatt_tf.training.local_workers import free_ports
-from vatt_tf.training.pretrain import Pretraining
+from vatt_tf.training.cluster.local_workers import free_ports
+from vatt_tf.training.cluster.workers import WORKER_LOST
+from vatt_tf.training.tasks.config import TrainConfig
+from vatt_tf.training.tasks.pretrain import Pretraining
 
 NO_CHANCE = [
     f"{tower}.{name}=0.0"

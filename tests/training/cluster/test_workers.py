@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from vatt_tf.errors import UserError
-from vatt_tf.training import cluster, fingerprints, local_workers
+from vatt_tf.training import fingerprints
+from vatt_tf.training.cluster import local_workers
+from vatt_tf.training.cluster import workers as cluster
 
 HOSTS = "host1:2222,host2:2222"
 

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from tests.training.tiny import tiny_config
 from vatt_tf.models.classifier import build_classifier
-from vatt_tf.models.classifier_config import ClassifierConfig
-from vatt_tf.training.classification_step import ClassificationStep
+from vatt_tf.models.config.classifier import ClassifierConfig
+from vatt_tf.training.gradients.classification import ClassificationStep
 
 ROWS, CLASSES = 6, 3
 KEY = tf.constant([3, 5], tf.int32)

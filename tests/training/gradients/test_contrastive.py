@@ -7,17 +7,17 @@ import pytest
 import tensorflow as tf
 
 from tests.training.tiny import tiny_batch, tiny_config, tiny_model
-from vatt_tf.data.pipeline import DataSource
+from vatt_tf.data.input.pipeline import DataSource
 from vatt_tf.errors import UserError
 from vatt_tf.layers.dropout import Dropout
 from vatt_tf.layers.fusion import fusion
 from vatt_tf.layers.random import seed_scope
 from vatt_tf.losses.objective import ObjectiveConfig, objective
 from vatt_tf.losses.statistical import STATISTICS, statistical_loss
-from vatt_tf.models.config import VattConfig
-from vatt_tf.training import step as step_module
-from vatt_tf.training.config import TrainConfig
-from vatt_tf.training.step import PretrainStep, seeded, step_key
+from vatt_tf.models.config.vatt import VattConfig
+from vatt_tf.training.gradients import contrastive as step_module
+from vatt_tf.training.gradients.contrastive import PretrainStep, seeded, step_key
+from vatt_tf.training.tasks.config import TrainConfig
 
 KEY = tf.constant([3, 4], tf.int32)
 

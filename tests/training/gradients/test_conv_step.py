@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.test_conv_config import mmv
-from vatt_tf.data.pipeline import DataSource
+from tests.models.config.test_convolution import mmv
+from vatt_tf.data.input.pipeline import DataSource
 from vatt_tf.errors import UserError
 from vatt_tf.losses.objective import ObjectiveConfig, objective
 from vatt_tf.models.vatt import build_vatt
-from vatt_tf.training.config import TrainConfig
-from vatt_tf.training.step import PretrainStep
+from vatt_tf.training.gradients.contrastive import PretrainStep
+from vatt_tf.training.tasks.config import TrainConfig
 
 MODALITIES = ("video", "audio", "text")
 

@@ -13,14 +13,14 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 
 from tests.models import tiny as small
-from tests.models.test_conv_config import TSM
-from tests.training import test_conv_step as conv
+from tests.models.config.test_convolution import TSM
+from tests.training.gradients import test_conv_step as conv
 from tests.training.tiny import tiny_batch, tiny_classifier, tiny_model
 from vatt_tf.losses.objective import ObjectiveConfig
 from vatt_tf.models.vatt import build_vatt
-from vatt_tf.training.classification_step import ClassificationStep
-from vatt_tf.training.step import PretrainStep
-from vatt_tf.training.sums import add, add_gradients_in_pairs
+from vatt_tf.training.gradients.classification import ClassificationStep
+from vatt_tf.training.gradients.contrastive import PretrainStep
+from vatt_tf.training.gradients.summation import add, add_gradients_in_pairs
 
 KEY = tf.constant([1, 2])
 # What hands on the buffer that it was given.

@@ -10,12 +10,12 @@ import tensorflow as tf
 from tensorflow.python.framework import kernels
 
 from tests.training.tiny import tiny_batch, tiny_classifier, tiny_model
-from vatt_tf.data.pipeline import Augmentation, training_dataset
+from vatt_tf.data.input.pipeline import Augmentation, training_dataset
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.data.tokenizer import load_tokenizer
+from vatt_tf.data.text.tokenizer import load_tokenizer
 from vatt_tf.losses.objective import ObjectiveConfig
-from vatt_tf.training.classification_step import ClassificationStep
-from vatt_tf.training.step import PretrainStep, step_key
+from vatt_tf.training.gradients.classification import ClassificationStep
+from vatt_tf.training.gradients.contrastive import PretrainStep, step_key
 
 # Structure, which the compiler takes apart itself.
 STRUCTURE = {"NoOp", "Placeholder"}

@@ -11,7 +11,7 @@ from tests.training.test_run import command, lines
 from tests.training.tiny import tiny_model
 from vatt_tf.errors import UserError
 from vatt_tf.losses.objective import ObjectiveConfig, loss_of_a_guess, objective
-from vatt_tf.training.guards import (
+from vatt_tf.training.monitoring.guards import (
     Chance,
     Collapse,
     FrozenStatistics,

@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from vatt_tf.training.rates import layer_rates
+from vatt_tf.training.optimization.layer_rates import layer_rates
 
 PATHS = {
     "classifier/video/patch_embedding/kernel": 3,

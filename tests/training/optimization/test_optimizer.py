@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vatt_tf.training.optimizer import optimizer
+from vatt_tf.training.optimization.optimizer import optimizer
 
 STOCK = {
     "adam": keras.optimizers.Adam(0.1),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vatt_tf.errors import UserError
-from vatt_tf.training.schedule import WarmupCosine, learning_rate
+from vatt_tf.training.optimization.schedule import WarmupCosine, learning_rate
 
 
 @pytest.mark.parametrize(

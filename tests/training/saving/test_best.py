@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from vatt_tf.training.best import BestWeights, EarlyStop
+from vatt_tf.training.saving.best import BestWeights, EarlyStop
 
 
 def keeper(folder, patience=0):

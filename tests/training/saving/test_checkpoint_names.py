@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.training.test_run import command
 from vatt_tf import train
-from vatt_tf.evaluation.embeddings import run_step
-from vatt_tf.evaluation.run_info import read_run
+from vatt_tf.evaluation.collect.embeddings import run_step
+from vatt_tf.evaluation.report.run_info import read_run
 from vatt_tf.models.io import newest_checkpoint
-from vatt_tf.training.checkpoints import RunCheckpointManager
-
-from .test_run import command
+from vatt_tf.training.saving.checkpoints import RunCheckpointManager
 
 NAMES = ("tr [2]", "tr*", "tr?", "tr\\2", "~", "caf\udce9")
 

@@ -7,7 +7,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from vatt_tf.training.checkpoints import RunCheckpointManager
+from vatt_tf.training.saving.checkpoints import RunCheckpointManager
 
 
 @pytest.fixture

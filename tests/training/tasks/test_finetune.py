@@ -11,7 +11,7 @@ import tensorflow as tf
 from tests.data.records import example, jpeg
 from tests.digests import digests
 from tests.export import tiny
-from tests.models import test_conv_config as conv
+from tests.models.config import test_convolution as conv
 from tests.training.conftest import SIZES
 from tests.training.test_run import (
     assert_same_checkpoints,
@@ -19,7 +19,7 @@ from tests.training.test_run import (
     lines,
 )
 from vatt_tf import config
-from vatt_tf.data.tokenizer import WordTokenizer
+from vatt_tf.data.text.tokenizer import WordTokenizer
 from vatt_tf.models.deflation import deflate
 from vatt_tf.models.io import load_classifier, load_pretrained, save_pretrained
 from vatt_tf.models.vatt import build_vatt

@@ -10,9 +10,9 @@ import pytest
 from tests.training.conftest import GIN, SIZES
 from vatt_tf import config
 from vatt_tf import prepare as command
-from vatt_tf.data.sample_videos import write_video
-from vatt_tf.data.scripts import fraction_without_blanks
-from vatt_tf.data.tokenizer import load_tokenizer
+from vatt_tf.data.prepare.sample_videos import write_video
+from vatt_tf.data.text.scripts import fraction_without_blanks
+from vatt_tf.data.text.tokenizer import load_tokenizer
 
 COLOURS, SHAPES = "赤い 青い 緑の 黄色い 黒い".split(), "丸 四角 三角形 星".split()
 MOVES = ("左に動きます", "右に回ります")

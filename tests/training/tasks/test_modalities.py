@@ -18,14 +18,14 @@ from tests.training.test_run import command, lines
 from vatt_tf import config, load, train
 from vatt_tf.errors import UserError
 from vatt_tf.evaluate import evaluate
-from vatt_tf.evaluation.tasks import at_random_weights
+from vatt_tf.evaluation.tasks.registry import at_random_weights
 from vatt_tf.export import __main__ as export_command
 from vatt_tf.export import export_models
 from vatt_tf.export import load as load_exports
 from vatt_tf.models.flops import step_flops
 from vatt_tf.models.io import load_pretrained, save_pretrained
 from vatt_tf.models.vatt import build_vatt, parameter_counts
-from vatt_tf.training.kinds import configured_run, make_task
+from vatt_tf.training.tasks.registry import configured_run, make_task
 
 
 def description(run_dir):

@@ -9,13 +9,21 @@ from tests.digests import digests
 from tests.training.conftest import GIN, SIZES
 from tests.training.test_run import command
 from vatt_tf import config
-from vatt_tf.data.identity import DataIdentity
-from vatt_tf.data.provenance import FILE, DataSet, data_sets, differences, read_data, write_data
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.data.tokenizer import WordTokenizer
+from vatt_tf.data.shards.identity import DataIdentity
+from vatt_tf.data.shards.provenance import (
+    FILE,
+    DataSet,
+    data_sets,
+    differences,
+    read_data,
+    write_data,
+)
+from vatt_tf.data.text.tokenizer import WordTokenizer
 from vatt_tf.errors import UserError
-from vatt_tf.training import run_data, run_folder
-from vatt_tf.training.run_data import StartedRun
+from vatt_tf.training.saving import run_folder
+from vatt_tf.training.tasks import run_data
+from vatt_tf.training.tasks.run_data import StartedRun
 
 FILES = [(f"v{number}.mp4", 100 + number) for number in range(10)]
 SETTINGS = {"frame_rate": 10.0}

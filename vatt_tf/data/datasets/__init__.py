@@ -13,7 +13,7 @@ from vatt_tf.data.datasets.moments import MOMENTS_IN_TIME
 from vatt_tf.data.datasets.originals import Definition, Layout
 from vatt_tf.data.datasets.retrieval import MSRVTT, YOUCOOK2
 from vatt_tf.data.datasets.voc import VOC2007
-from vatt_tf.data.plan import PlanError
+from vatt_tf.data.prepare.plan import PlanError
 
 __all__ = ["DATASETS", "Definition", "Layout", "definition"]
 

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 from vatt_tf.data.datasets.originals import Definition, Once, Originals, read_lines, read_table
-from vatt_tf.data.plan import PlanError
+from vatt_tf.data.prepare.plan import PlanError
 
 _SETTINGS = {"frame_rate": 25.0, "short_side": 256, "cut": "whole"}
 _PROTOCOL = "official split --fold (1 to 3): train and test; linear probe, 4 windows of 224 pixels"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vatt_tf.data.datasets.originals import Definition, Once, Originals, read_table, seconds
-from vatt_tf.data.plan import PlanError
+from vatt_tf.data.prepare.plan import PlanError
 
 _SEGMENTS = {
     "balanced_train_segments.csv": "train",

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 
 from vatt_tf.data.datasets.originals import Definition, Originals, read_table
-from vatt_tf.data.manifest import split_name
-from vatt_tf.data.plan import PlanError
+from vatt_tf.data.lists.manifest import split_name
+from vatt_tf.data.prepare.plan import PlanError
 
 DIGITS = tuple("zero one two three four five six seven eight nine".split())
 HELD_OUT = 0.2  # share of a class's files, in their order, where no manifest.csv says which

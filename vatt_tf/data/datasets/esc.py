@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from vatt_tf.data.datasets.originals import Definition, Originals, read_table
-from vatt_tf.data.plan import PlanError
+from vatt_tf.data.prepare.plan import PlanError
 
 _TABLE = ["meta/esc50.csv", "esc50.csv"]
 _HOLDS = "filename,fold,target,category,esc10 for every clip"

@@ -9,10 +9,10 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vatt_tf.data.captions import Caption, clean
 from vatt_tf.data.datasets.originals import Definition, Originals
-from vatt_tf.data.plan import PlanError
-from vatt_tf.data.transcripts import Transcript
+from vatt_tf.data.media.captions import Caption, clean
+from vatt_tf.data.prepare.plan import PlanError
+from vatt_tf.data.transcripts.store import Transcript
 from vatt_tf.wording import count_of
 
 _NAMES = ("caption.json", "raw_caption_superclean.json", "raw_caption.json")

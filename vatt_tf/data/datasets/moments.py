@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from vatt_tf.data.datasets.originals import Definition, Once, Originals, read_lines, read_table
-from vatt_tf.data.plan import PlanError
+from vatt_tf.data.prepare.plan import PlanError
 
 
 def _read(originals: Originals) -> Sequence[str]:

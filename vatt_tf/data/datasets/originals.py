@@ -11,12 +11,9 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from vatt_tf.data.captions import CaptionError, decode_text
-from vatt_tf.data.columns import column_names, normal_name, refuse_slips
-from vatt_tf.data.manifest import Row, Rows
-from vatt_tf.data.plan import PlanError
-from vatt_tf.data.scan import MEDIA_SUFFIXES, scan
-from vatt_tf.data.tables import (
+from vatt_tf.data.lists.columns import column_names, normal_name, refuse_slips
+from vatt_tf.data.lists.manifest import Row, Rows
+from vatt_tf.data.lists.tables import (
     Reader,
     TableError,
     check_width,
@@ -24,7 +21,10 @@ from vatt_tf.data.tables import (
     read_table_text,
     split_lines,
 )
-from vatt_tf.data.transcripts import Recogniser
+from vatt_tf.data.media.captions import CaptionError, decode_text
+from vatt_tf.data.media.scan import MEDIA_SUFFIXES, scan
+from vatt_tf.data.prepare.plan import PlanError
+from vatt_tf.data.transcripts.store import Recogniser
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from vatt_tf.data.datasets.originals import (
     read_table,
     seconds,
 )
-from vatt_tf.data.plan import PlanError
+from vatt_tf.data.prepare.plan import PlanError
 
 _SUBSETS = {"training": "train", "validation": "val", "testing": "test"}
 _VTT_SPLITS = {"train": "train", "validate": "val", "test": "test"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vatt_tf.data.datasets.originals import Definition, Originals, read_lines
-from vatt_tf.data.plan import PlanError
+from vatt_tf.data.prepare.plan import PlanError
 
 # In the order of the development kit.
 CLASSES = (

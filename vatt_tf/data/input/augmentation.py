@@ -8,7 +8,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from vatt_tf.data import audio_ops, video_ops
+from vatt_tf.data.input import audio_ops, video_ops
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError, is_number, value_text
 

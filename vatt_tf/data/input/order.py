@@ -100,7 +100,7 @@ def epoch_order(
         seed: Seed of the run.
         source: Number of the source.
         epoch: Number of the epoch.
-        first_row: int64 ``[shards + 1]``, see :class:`~vatt_tf.data.sources.ShardIndex`.
+        first_row: int64 ``[shards + 1]``, see :class:`~vatt_tf.data.shards.index.ShardIndex`.
         shuffle_buffer: Records; 1 shuffles the order of the shards only.
 
     Returns:

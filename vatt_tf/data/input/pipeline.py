@@ -16,19 +16,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from vatt_tf.data import audio_ops, order, sampling, service_client, video_ops
-from vatt_tf.data.augmentation import (
+from vatt_tf.data.input import audio_ops, order, sampling, service_client, video_ops
+from vatt_tf.data.input.augmentation import (
     Augmentation,
     augmented_frames,
     augmented_sound,
     masked_sound,
 )
-from vatt_tf.data.read_errors import NOT_FINITE, check_keys
-from vatt_tf.data.records import Record, RecordTable, class_vector, parse_record, require
+from vatt_tf.data.input.tolerance import tolerant_map
 from vatt_tf.data.schema import ClipSpec, RecordKeys
-from vatt_tf.data.sources import DataSource, Sources, as_sources, index_source
-from vatt_tf.data.tokenizer import Tokenizer
-from vatt_tf.data.tolerance import tolerant_map
+from vatt_tf.data.shards.index import DataSource, Sources, as_sources, index_source
+from vatt_tf.data.shards.read_errors import NOT_FINITE, check_keys
+from vatt_tf.data.shards.records import Record, RecordTable, class_vector, parse_record, require
+from vatt_tf.data.text.tokenizer import Tokenizer
 from vatt_tf.errors import UserError
 from vatt_tf.wording import count_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from vatt_tf.data.tables import Record, TableError
+from vatt_tf.data.lists.tables import Record, TableError
 
 # Names that other tools give to a column of a manifest.
 SYNONYMS = {

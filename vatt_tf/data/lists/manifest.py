@@ -9,17 +9,14 @@ import pathlib
 import re
 from typing import Any
 
-from vatt_tf.data.captions import CaptionError, parse_time
-from vatt_tf.data.columns import (
+from vatt_tf.data.lists.columns import (
     SYNONYMS,
     column_names,
     meant_column,
     normal_name,
     refuse_slips,
 )
-from vatt_tf.data.labels import look_alikes, normal_label
-from vatt_tf.data.scan import MEDIA_SUFFIXES
-from vatt_tf.data.tables import (
+from vatt_tf.data.lists.tables import (
     SEPARATORS,
     Reader,
     Record,
@@ -31,6 +28,9 @@ from vatt_tf.data.tables import (
     some_lines,
     split_lines,
 )
+from vatt_tf.data.media.captions import CaptionError, parse_time
+from vatt_tf.data.media.scan import MEDIA_SUFFIXES
+from vatt_tf.data.shards.labels import look_alikes, normal_label
 from vatt_tf.errors import UserError
 
 MANIFEST_FORMAT = 1

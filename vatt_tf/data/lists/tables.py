@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from vatt_tf.data.captions import CaptionError, decode_text
+from vatt_tf.data.media.captions import CaptionError, decode_text
 from vatt_tf.errors import UserError
 
 SEPARATORS = (",", ";", "\t")

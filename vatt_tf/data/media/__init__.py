@@ -1,1 +1,15 @@
 """What stands in a media file: tracks, frames, samples, captions, windows."""
+
+from vatt_tf import lazy
+
+__getattr__ = lazy.names(
+    __name__,
+    ClipReader="clips",
+    MediaClip="clips",
+    MediaError="clips",
+    MediaInfo="clips",
+    iter_clips="clips",
+    probe="clips",
+    read_audio="clips",
+    read_clip="clips",
+)

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vatt_tf.data.scripts import join_blanks
+from vatt_tf.data.text.scripts import join_blanks
 from vatt_tf.errors import UserError
 from vatt_tf.wording import count_of
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.data.tracks import (
+from vatt_tf.data.media.tracks import (
     HOLE_SECONDS,
     AudioTrack,
     MediaError,

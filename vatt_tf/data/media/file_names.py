@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
-from vatt_tf.data.scan import is_hidden
+from vatt_tf.data.media.scan import is_hidden
 
 
 class FoundFile(NamedTuple):

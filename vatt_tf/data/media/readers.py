@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.data.media import MediaClip
-from vatt_tf.data.tracks import HOLE_SECONDS, AudioTrack, MediaError, scaled_size
+from vatt_tf.data.media.clips import MediaClip
+from vatt_tf.data.media.tracks import HOLE_SECONDS, AudioTrack, MediaError, scaled_size
 
 # Containers whose headers do not give the length: FFmpeg estimates it from the bit rate.
 _ESTIMATED = {"mp3", "aac", "mpeg", "mpegts"}

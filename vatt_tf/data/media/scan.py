@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vatt_tf import paths
-from vatt_tf.data.captions import CAPTION_SUFFIXES
+from vatt_tf.data.media.captions import CAPTION_SUFFIXES
 
 VIDEO_SUFFIXES = tuple(
     ".mp4 .mov .mkv .webm .avi .mpg .mpeg .m4v .ogv .ts .m2ts .mts .wmv .flv .3gp".split()

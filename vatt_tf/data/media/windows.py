@@ -18,7 +18,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from vatt_tf import paths as paths_lib
-from vatt_tf.data import media
+from vatt_tf.data.media import clips as media
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 

@@ -12,8 +12,8 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vatt_tf.data import shards
-from vatt_tf.data.plan import Settings, Shard
+from vatt_tf.data.prepare import shards
+from vatt_tf.data.prepare.plan import Settings, Shard
 from vatt_tf.errors import UserError
 
 

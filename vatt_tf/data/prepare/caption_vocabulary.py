@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from vatt_tf.atomic import read_json, write_json
-from vatt_tf.data import jobs as parallel
-from vatt_tf.data import shards
-from vatt_tf.data.plan import Plan
-from vatt_tf.data.scripts import fraction_without_blanks
-from vatt_tf.data.shards_folder import ShardsFolder
+from vatt_tf.data.prepare import workers as parallel
+from vatt_tf.data.prepare.folder import ShardsFolder
+from vatt_tf.data.prepare.plan import Plan
+from vatt_tf.data.shards.clip_table import ACCOUNTS, account_path
+from vatt_tf.data.text.scripts import fraction_without_blanks
 
 TOKENIZERS = ("word", "wordpiece", "sentencepiece")
 MAX_WORDS = 65_536
@@ -29,7 +29,7 @@ class _TrainCaptions:
 
     def __iter__(self) -> Iterator[str]:
         for name in self._names:
-            account = read_json(shards.books_path(self._out, name)) or {}
+            account = read_json(account_path(self._out, name)) or {}
             yield from account.get("captions", ())
 
 
@@ -41,7 +41,7 @@ def build_tokenizers(
     report: Callable[..., None] | None = None,
 ) -> dict[str, str]:
     """Builds the vocabularies of the train captions; kind -> file in the shards folder."""
-    from vatt_tf.data.tokenizer import build_vocabulary
+    from vatt_tf.data.text.tokenizer import build_vocabulary
 
     folder = out / "tokenizer"
     folder.mkdir(exist_ok=True)
@@ -83,7 +83,7 @@ def write_tokenizers(
         return {}
     if "sentencepiece" not in kinds:
         _tell_which_tokenizer(_TrainCaptions(out, names), kinds, say)
-    path = out / shards.BOOKS / "tokenizers.json"
+    path = out / ACCOUNTS / "tokenizers.json"
     before = read_json(path)
     if isinstance(before, dict) and before.get("made_from") == made_from:
         if all((out / file).is_file() for file in before["files"].values()):

@@ -10,11 +10,11 @@ from typing import Any
 
 import av
 
-from vatt_tf.data.captions import Caption, CaptionError, captions_near, read_captions
-from vatt_tf.data.media import ClipReader, MediaClip, MediaError
-from vatt_tf.data.plan import Settings, Video
-from vatt_tf.data.readers import AudioReader, ImageReader
-from vatt_tf.data.tracks import SoundOnlyError
+from vatt_tf.data.media.captions import Caption, CaptionError, captions_near, read_captions
+from vatt_tf.data.media.clips import ClipReader, MediaClip, MediaError
+from vatt_tf.data.media.readers import AudioReader, ImageReader
+from vatt_tf.data.media.tracks import SoundOnlyError
+from vatt_tf.data.prepare.plan import Settings, Video
 from vatt_tf.wording import count_of
 
 # A clip may be this much shorter than asked for without a word: headers round.

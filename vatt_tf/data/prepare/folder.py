@@ -9,18 +9,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vatt_tf.atomic import read_json, write_json
-from vatt_tf.data import clip_table, shards
-from vatt_tf.data.identity import DataIdentity
-from vatt_tf.data.manifest import MANIFEST_FORMAT
-from vatt_tf.data.plan import Plan, PlanError, Settings
+from vatt_tf.data.lists.manifest import MANIFEST_FORMAT
+from vatt_tf.data.prepare.plan import Plan, PlanError, Settings
 from vatt_tf.data.schema import TOKENIZER_FILES
+from vatt_tf.data.shards import clip_table
+from vatt_tf.data.shards.clip_table import ACCOUNTS, account_path
+from vatt_tf.data.shards.identity import DataIdentity
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import OutputFolder, listed
 
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer"
 TRANSCRIPTS = "transcripts"
-_SETTINGS, _IDENTITY = f"{shards.BOOKS}/settings.json", f"{shards.BOOKS}/identity.json"
+_SETTINGS, _IDENTITY = f"{ACCOUNTS}/settings.json", f"{ACCOUNTS}/identity.json"
 
 
 class ShardsFolder:
@@ -38,7 +39,7 @@ class ShardsFolder:
         self._files = OutputFolder(out, "prepare")
         known = bool(self._files)
         # Only this command makes a folder of this name; a lock may be all that it holds.
-        self._files.adopt([f"{shards.BOOKS}/"])
+        self._files.adopt([f"{ACCOUNTS}/"])
         if not known:
             self._files.adopt(_earlier_files(self.path))
 
@@ -129,7 +130,7 @@ class ShardsFolder:
         Raises:
             UserError: Other files have these names.
         """
-        from vatt_tf.data.sample_videos import sample_files, sample_table  # brings PyAV
+        from vatt_tf.data.prepare.sample_videos import sample_files, sample_table  # brings PyAV
 
         names = [f"videos/{name}" for name in sample_files()]
         table = self.path / "videos" / "manifest.csv"
@@ -211,14 +212,14 @@ def _needed(plan: Plan, kinds: Sequence[str]) -> list[str]:
 
 
 def _hidden(plan: Plan) -> list[str]:
-    accounts = (shards.books_path("", shard.name).as_posix() for shard in plan.shards)
-    return [_SETTINGS, _IDENTITY, f"{shards.BOOKS}/tokenizers.json", *accounts]
+    accounts = (account_path("", shard.name).as_posix() for shard in plan.shards)
+    return [_SETTINGS, _IDENTITY, f"{ACCOUNTS}/tokenizers.json", *accounts]
 
 
 def _is_of_a_shard(name: str) -> bool:
     """Whether a file belongs to one shard or one split, which may go."""
     folder, _, file = name.partition("/")
-    if folder == shards.BOOKS:
+    if folder == ACCOUNTS:
         return "-of-" in file
     return file.endswith(".tfrecord") or (folder == clip_table.INVENTORY and file.endswith(".csv"))
 
@@ -229,13 +230,13 @@ def _is_sample(name: str) -> bool:
 
 def _earlier_files(out: pathlib.Path) -> Iterator[str]:
     """Files of a version that made no lists, as far as they can be told from others."""
-    books = out / shards.BOOKS
+    books = out / ACCOUNTS
     for path in books.glob("*.json") if books.is_dir() else ():
         content = read_json(path)
         if not isinstance(content, dict):
             continue
         if isinstance(content.get("file"), str) and "fingerprint" in content:
-            yield from (content["file"], f"{shards.BOOKS}/{path.name}")
+            yield from (content["file"], f"{ACCOUNTS}/{path.name}")
         elif path.name == "tokenizers.json":
             yield from _strings(content.get("files"))
     content = read_json(out / MANIFEST)

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vatt_tf.data.media import MediaError, probe
+from vatt_tf.data.media.clips import MediaError, probe
 from vatt_tf.wording import percent
 
 if TYPE_CHECKING:  # The plan imports this module.
-    from vatt_tf.data.plan import Settings
+    from vatt_tf.data.prepare.plan import Settings
 
 # A folder with fewer files is split by time: whole files would hold out far more or less than was
 # asked for, or leave nothing to train on.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from vatt_tf.data.media import MediaError, probe
-from vatt_tf.data.plan import Plan, PlanError, Settings
+from vatt_tf.data.media.clips import MediaError, probe
+from vatt_tf.data.prepare.plan import Plan, PlanError, Settings
 from vatt_tf.errors import HOW_TO_ADD_WORDS, PUBLISHED_WEIGHTS
 
 

@@ -17,12 +17,12 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from vatt_tf.data.captions import pick_caption_file
-from vatt_tf.data.file_names import FileNames, FoundFile
-from vatt_tf.data.holdout import BY_FILE, BY_TIME, Part, hold_out, number_of
-from vatt_tf.data.leaks import same_clips, tell_some
-from vatt_tf.data.manifest import Row, Rows
-from vatt_tf.data.scan import MEDIA_SUFFIXES, VIDEO_SUFFIXES, scan
+from vatt_tf.data.lists.manifest import Row, Rows
+from vatt_tf.data.media.captions import pick_caption_file
+from vatt_tf.data.media.file_names import FileNames, FoundFile
+from vatt_tf.data.media.scan import MEDIA_SUFFIXES, VIDEO_SUFFIXES, scan
+from vatt_tf.data.prepare.holdout import BY_FILE, BY_TIME, Part, hold_out, number_of
+from vatt_tf.data.shards.overlap import same_clips, tell_some
 from vatt_tf.errors import UserError
 from vatt_tf.wording import count_of
 

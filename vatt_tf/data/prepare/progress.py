@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vatt_tf.data.plan import Shard
+from vatt_tf.data.prepare.plan import Shard
 from vatt_tf.progress_bar import progress_bar
 
 

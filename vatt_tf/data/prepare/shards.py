@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from vatt_tf.atomic import read_json, write_json
-from vatt_tf.data.captions import Caption
-from vatt_tf.data.clips import VideoClips
-from vatt_tf.data.plan import Settings, Shard, Video
+from vatt_tf.data.media.captions import Caption
+from vatt_tf.data.prepare.cutting import VideoClips
+from vatt_tf.data.prepare.plan import Settings, Shard, Video
 from vatt_tf.data.schema import RecordKeys
+from vatt_tf.data.shards.clip_table import account_path
+from vatt_tf.data.shards.overlap import content_hash
 from vatt_tf.errors import UserError
-
-BOOKS = ".prepare"  # folder inside the shards folder: what was finished with which settings
 
 Report = Callable[[str, str, float], None]  # event ("open", "read", "done"), file, share read
 
@@ -205,24 +205,9 @@ def free_space(folder: str | os.PathLike) -> str:
         return "free space unknown"
 
 
-def content_hash(frames: Iterable[bytes], waveform: np.ndarray | None) -> str:
-    """A short hash (16 hex digits) of what a record shows and sounds like."""
-    digest = hashlib.sha256()
-    for frame in frames:
-        digest.update(len(frame).to_bytes(8, "little") + frame)
-    if waveform is not None:
-        digest.update(np.ascontiguousarray(waveform, "<f4").tobytes())
-    return digest.hexdigest()[:16]
-
-
-def books_path(out: str | os.PathLike, name: str) -> pathlib.Path:
-    """Where the account of a finished shard is kept."""
-    return pathlib.Path(out, BOOKS, pathlib.PurePosixPath(name).name).with_suffix(".json")
-
-
 def finished_shard(shard: Shard, settings: Settings, out: str | os.PathLike) -> dict | None:
     """The account of a shard that an earlier run finished from the same input, or None."""
-    account = read_json(books_path(out, shard.name))
+    account = read_json(account_path(out, shard.name))
     if not isinstance(account, dict) or account.get("fingerprint") != shard.fingerprint(settings):
         return None
     try:
@@ -264,8 +249,8 @@ def build_shard(
     records = _shard_records(shard, settings, account, report or (lambda *_: None))
     account |= write_records(pathlib.Path(out, shard.name), records)
     account["seconds"] = round(account["seconds"], 3)
-    with _writing(books_path(out, shard.name)):
-        write_json(books_path(out, shard.name), account)
+    with _writing(account_path(out, shard.name)):
+        write_json(account_path(out, shard.name), account)
     return account
 
 

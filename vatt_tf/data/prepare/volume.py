@@ -7,8 +7,9 @@ import os
 import time
 from collections.abc import Sequence
 
-from vatt_tf.data import media, shards
-from vatt_tf.data.plan import Plan, Settings, Video
+from vatt_tf.data.media import clips as media
+from vatt_tf.data.prepare import shards
+from vatt_tf.data.prepare.plan import Plan, Settings, Video
 from vatt_tf.wording import count_of
 
 # Files that are opened, spread evenly over the folder, and records that are made of each.

@@ -53,7 +53,7 @@ def _measure(flags: argparse.Namespace) -> int:
         counts = [cli.positive(part) for part in flags.workers.split(",")]
     except argparse.ArgumentTypeError as error:
         raise UserError(f"--workers={flags.workers}: {error}") from error
-    from vatt_tf.data.noise import write_noise_shard
+    from vatt_tf.data.input.noise import write_noise_shard
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -61,7 +61,7 @@ def _measure(flags: argparse.Namespace) -> int:
         rows.append({"services": 0, "clips_per_second": _speed(shard, flags, ())})
         for count in counts:
             port = _free_ports(2 * count)
-            command = [sys.executable, "-m", "vatt_tf.data.service"]
+            command = [sys.executable, "-m", "vatt_tf.data.service.server"]
             command += [f"--port={port}", f"--workers={count}"]
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
                 assert service.stdout is not None
@@ -88,7 +88,7 @@ def table(rows: Sequence[dict[str, float]]) -> str:
 
 def _speed(shard: str, flags: argparse.Namespace, addresses: Sequence[str]) -> float:
     """Clips per second of a trainer that does nothing else."""
-    from vatt_tf.data.pipeline import training_dataset
+    from vatt_tf.data.input.pipeline import training_dataset
     from vatt_tf.data.schema import ClipSpec
 
     clip = dataclasses.replace(ClipSpec(), frames=flags.frames, height=flags.size, width=flags.size)

@@ -50,12 +50,12 @@ def service_dataset(addresses: Sequence[str], **arguments: Any) -> tf.data.Datas
 
     Args:
         addresses: ``host:port`` of each service.
-        **arguments: Those of :func:`vatt_tf.data.pipeline.training_dataset`.
+        **arguments: Those of :func:`vatt_tf.data.input.pipeline.training_dataset`.
 
     Raises:
         ServiceLostError: A service does not answer within 20 s.
     """
-    from vatt_tf.data.pipeline import training_dataset
+    from vatt_tf.data.input.pipeline import training_dataset
 
     return training_dataset(**arguments, services=addresses)
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vatt_tf.atomic import new_file, read_json
-from vatt_tf.data import shards
-from vatt_tf.data.labels import join_labels
+from vatt_tf.data.shards.labels import join_labels
 
 INVENTORY = "clips"  # folder of the tables
 COLUMNS = ("shard", "record", "file", "start", "end", "labels", "content")
+ACCOUNTS = ".prepare"  # folder of the accounts: what was finished with which settings
 
 
 def write_inventory(out: str | os.PathLike, names: Sequence[tuple[str, str]]) -> None:
@@ -39,6 +39,11 @@ def write_inventory(out: str | os.PathLike, names: Sequence[tuple[str, str]]) ->
 
 
 def _lines(out: str | os.PathLike, name: str) -> Iterator[tuple[Any, ...]]:
-    account = read_json(shards.books_path(out, name)) or {}
+    account = read_json(account_path(out, name)) or {}
     for record, (file, start, end, labels, content) in enumerate(account.get("clips", ())):
         yield name, record, file, start, end, join_labels(labels), content
+
+
+def account_path(out: str | os.PathLike, name: str) -> pathlib.Path:
+    """Where the account of a finished shard is kept."""
+    return pathlib.Path(out, ACCOUNTS, pathlib.PurePosixPath(name).name).with_suffix(".json")

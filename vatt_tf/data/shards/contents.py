@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from vatt_tf.data.sources import DataSource, list_shards, read_manifest
+from vatt_tf.data.shards.index import DataSource, list_shards, read_manifest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from vatt_tf.data.read_errors import find_fault
 from vatt_tf.data.schema import RecordKeys
-from vatt_tf.data.sources import Sources, as_sources, index_source, split_record_id
+from vatt_tf.data.shards.index import Sources, as_sources, index_source, split_record_id
+from vatt_tf.data.shards.read_errors import find_fault
 from vatt_tf.errors import UserError
 from vatt_tf.wording import percent
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from vatt_tf import paths
-from vatt_tf.data.captions import decode_text
+from vatt_tf.data.media.captions import decode_text
 from vatt_tf.errors import UserError
 
 if TYPE_CHECKING:
-    from vatt_tf.data.sources import Sources
+    from vatt_tf.data.shards.index import Sources
 
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))  # blanks without width
 HOW_TO_NAME_CLASSES = "give a label file: a class a line, in the order of the indices"
@@ -89,7 +89,7 @@ def labels_of(source: Sources, splits: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UserError: The shards do not name their classes.
     """
-    from vatt_tf.data.sources import (
+    from vatt_tf.data.shards.index import (
         as_sources,
         list_shards,
         read_manifest,

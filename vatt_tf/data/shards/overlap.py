@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
@@ -101,3 +102,13 @@ def tell_some(items: Sequence[str], count: int = 10) -> str:
     """The first items for a message, and how many more there are."""
     more = f" ... and {len(items) - count} more" if len(items) > count else ""
     return "; ".join(items[:count]) + more
+
+
+def content_hash(frames: Iterable[bytes], waveform: np.ndarray | None) -> str:
+    """A short hash (16 hex digits) of what a record shows and sounds like."""
+    digest = hashlib.sha256()
+    for frame in frames:
+        digest.update(len(frame).to_bytes(8, "little") + frame)
+    if waveform is not None:
+        digest.update(np.ascontiguousarray(waveform, "<f4").tobytes())
+    return digest.hexdigest()[:16]

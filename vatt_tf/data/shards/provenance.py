@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from vatt_tf.atomic import read_json, write_json
-from vatt_tf.data.identity import DataIdentity
-from vatt_tf.data.sources import list_shards, read_manifest
+from vatt_tf.data.shards.identity import DataIdentity
+from vatt_tf.data.shards.index import list_shards, read_manifest
 
 FILE = "data.json"
 FORMAT = 1

@@ -13,9 +13,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from vatt_tf.data.records import parse_record, read_at
 from vatt_tf.data.schema import RecordKeys
-from vatt_tf.data.sources import (
+from vatt_tf.data.shards.index import (
     DataSource,
     ShardIndex,
     Sources,
@@ -24,6 +23,7 @@ from vatt_tf.data.sources import (
     make_record_id,
     split_record_id,
 )
+from vatt_tf.data.shards.records import parse_record, read_at
 from vatt_tf.errors import UserError
 from vatt_tf.wording import count_of
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from vatt_tf.data.labels import HOW_TO_NAME_CLASSES, known_classes
 from vatt_tf.data.schema import RecordKeys
-from vatt_tf.data.sources import FRAMING_BYTES, SHARD_SHIFT, SOURCE_SHIFT, ShardIndex
+from vatt_tf.data.shards.index import FRAMING_BYTES, SHARD_SHIFT, SOURCE_SHIFT, ShardIndex
+from vatt_tf.data.shards.labels import HOW_TO_NAME_CLASSES, known_classes
 
 
 @dataclasses.dataclass(frozen=True)

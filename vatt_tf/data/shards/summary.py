@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from vatt_tf.data import shards
-from vatt_tf.data.clip_table import INVENTORY
-from vatt_tf.data.labels import HOW_TO_NAME_CLASSES, known_classes, split_labels
-from vatt_tf.data.leaks import same_clips, tell_some
 from vatt_tf.data.schema import RecordKeys
-from vatt_tf.data.sources import DataSource, as_sources, index_source, read_manifest
+from vatt_tf.data.shards.clip_table import INVENTORY
+from vatt_tf.data.shards.index import DataSource, as_sources, index_source, read_manifest
+from vatt_tf.data.shards.labels import HOW_TO_NAME_CLASSES, known_classes, split_labels
+from vatt_tf.data.shards.overlap import content_hash, same_clips, tell_some
 from vatt_tf.errors import UserError
 from vatt_tf.wording import count_of
 
@@ -165,7 +164,7 @@ def _record(example: Any, keys: RecordKeys) -> tuple:
     length = len(frames) / rate if rate else len(waveform) / (numbers(keys.sample_rate) or [1])[0]
     end = (numbers(keys.clip_end) or [round((start + length) * 1e6)])[0] / 1e6
     labels = tuple(texts(keys.label_text) or numbers(keys.label_index))
-    content = shards.content_hash(frames, waveform if len(waveform) else None)
+    content = content_hash(frames, waveform if len(waveform) else None)
     return (texts(keys.filename) or [""])[0], start, end, labels, content
 
 

@@ -14,16 +14,16 @@ import tensorflow as tf
 
 from vatt_tf import paths
 from vatt_tf.atomic import write_bytes
-from vatt_tf.data.known_words import TOKENS, UNKNOWN, split_known, split_words
-from vatt_tf.data.stop_words import STOP_WORDS
-from vatt_tf.data.vocabulary import (
+from vatt_tf.data.text.known_words import TOKENS, UNKNOWN, split_known, split_words
+from vatt_tf.data.text.stop_words import STOP_WORDS
+from vatt_tf.data.text.vocabulary import (
     FILE_NAMES,
     WORD_SPECIALS,
     build_vocabulary,
     normalise_words,
     read_words,
 )
-from vatt_tf.data.word_vectors import load_word_vectors
+from vatt_tf.data.text.word_vectors import load_word_vectors
 from vatt_tf.errors import UserError
 
 __all__ = [
@@ -94,7 +94,7 @@ class Tokenizer(tf.Module):
             text: A string that is valid UTF-8.
 
         Returns:
-            See :func:`vatt_tf.data.known_words.split_known`.
+            See :func:`vatt_tf.data.text.known_words.split_known`.
         """
         words = split_words(text)
         return split_known(words, self.count_tokens(tf.constant(words, tf.string)))

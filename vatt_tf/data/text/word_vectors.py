@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from vatt_tf import paths
-from vatt_tf.data import restricted_pickle
-from vatt_tf.data.vocabulary import WORD_SPECIALS
+from vatt_tf.data.text import restricted_pickle
+from vatt_tf.data.text.vocabulary import WORD_SPECIALS
 from vatt_tf.errors import UserError
 
 # Words without a vector get a small one of their own: uniform in -+ this.

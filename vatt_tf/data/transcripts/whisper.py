@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from vatt_tf import paths
-from vatt_tf.data.captions import Caption, group_words
-from vatt_tf.data.tracks import AudioTrack
-from vatt_tf.data.transcripts import Transcript
+from vatt_tf.data.media.captions import Caption, group_words
+from vatt_tf.data.media.tracks import AudioTrack
+from vatt_tf.data.transcripts.store import Transcript
 from vatt_tf.errors import UserError
 
 SAMPLE_RATE = 16_000

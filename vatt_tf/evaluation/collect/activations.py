@@ -15,8 +15,9 @@ import numpy as np
 from keras import ops
 
 from vatt_tf.encoders.text import word_mask
-from vatt_tf.evaluation import batches, metrics
-from vatt_tf.evaluation.embeddings import EmbeddingSet
+from vatt_tf.evaluation.collect import batches
+from vatt_tf.evaluation.collect.embeddings import EmbeddingSet
+from vatt_tf.evaluation.metrics import retrieval as metrics
 
 
 @dataclasses.dataclass(frozen=True)

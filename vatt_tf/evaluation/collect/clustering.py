@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.evaluation.embeddings import EmbeddingSet
+from vatt_tf.evaluation.collect.embeddings import EmbeddingSet
 
 # Clips that are measured: the distances of all pairs of their vectors are computed.
 MOST_CLIPS = 1000

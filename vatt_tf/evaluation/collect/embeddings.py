@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation import batches, metrics
+from vatt_tf.evaluation.collect import batches
+from vatt_tf.evaluation.metrics import retrieval as metrics
 
 MODALITIES = ("video", "audio", "text")
 

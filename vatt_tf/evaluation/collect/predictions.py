@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation import batches
+from vatt_tf.evaluation.collect import batches
 
 _COLUMNS = ("filename", "start", "end", "labels")
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.evaluation import metrics
-from vatt_tf.evaluation.bootstrap import DRAWS, bootstrap
+from vatt_tf.evaluation.metrics import retrieval as metrics
+from vatt_tf.evaluation.metrics.bootstrap import DRAWS, bootstrap
 
 # Every draw of the bootstrap sums over all clips of all classes.
 MULTI_LABEL_DRAWS = 200

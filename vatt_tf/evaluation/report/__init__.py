@@ -1,1 +1,5 @@
 """report.html: the page, its figures and its verdict."""
+
+from vatt_tf import lazy
+
+__getattr__ = lazy.names(__name__, write_report="page", write_comparison="page")

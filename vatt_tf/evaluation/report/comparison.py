@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vatt_tf.atomic import write_json
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation.headline import headlines
+from vatt_tf.evaluation.report.headline import headlines
 from vatt_tf.output_folder import check_replaceable, marked
 from vatt_tf.wording import WIDTH, shortened
 
@@ -86,7 +86,7 @@ def write_comparison_file(path: str, task: str, found: Mapping[str, Evaluation])
         found: Run -> its evaluation; the page shows the embeddings and activations they kept.
     """
     if path.endswith(".html"):
-        from vatt_tf.evaluation.report import write_comparison
+        from vatt_tf.evaluation.report.page import write_comparison
 
         write_comparison(
             list(found),

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vatt_tf.evaluation.retrieval import DIRECTIONS, direction_name
+from vatt_tf.evaluation.tasks.retrieval import DIRECTIONS, direction_name
 
 # (key in a block of results.json, name on the page, whether it is a share shown in percent).
 CLASSIFICATION = (

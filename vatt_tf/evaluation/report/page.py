@@ -11,25 +11,25 @@ from collections.abc import Sequence
 
 from vatt_tf.atomic import write_text
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation import elements, figures
-from vatt_tf.evaluation.activations import Activations
-from vatt_tf.evaluation.embeddings import EmbeddingSet
-from vatt_tf.evaluation.headline import headlines
-from vatt_tf.evaluation.predictions import Predictions
-from vatt_tf.evaluation.run_info import RunInfo, read_run, train_seconds
-from vatt_tf.evaluation.sections import (
-    answers,
+from vatt_tf.evaluation.collect.activations import Activations
+from vatt_tf.evaluation.collect.embeddings import EmbeddingSet
+from vatt_tf.evaluation.collect.predictions import Predictions
+from vatt_tf.evaluation.report import elements, figures
+from vatt_tf.evaluation.report.headline import headlines
+from vatt_tf.evaluation.report.run_info import RunInfo, read_run, train_seconds
+from vatt_tf.evaluation.report.sections import activations as nodes
+from vatt_tf.evaluation.report.sections import (
     classification,
     comparison,
     curves,
     maps,
-    nodes,
     retrieval_examples,
     tables,
 )
-from vatt_tf.evaluation.style import CSS
-from vatt_tf.evaluation.verdict import verdict
-from vatt_tf.models.config import ONE_SPACE_HEADS
+from vatt_tf.evaluation.report.sections import predictions as answers
+from vatt_tf.evaluation.report.style import CSS
+from vatt_tf.evaluation.report.verdict import verdict
+from vatt_tf.models.config.vatt import ONE_SPACE_HEADS
 from vatt_tf.output_folder import PAGE_MARK
 
 # (task, metric) -> name of its tile.

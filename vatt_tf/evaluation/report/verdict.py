@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vatt_tf.errors import HOW_TO_ADD_WORDS
-from vatt_tf.evaluation.headline import Headline, headlines
-from vatt_tf.evaluation.metrics import RECALL_AT
-from vatt_tf.evaluation.retrieval import DIRECTIONS, direction_name
+from vatt_tf.evaluation.metrics.retrieval import RECALL_AT
+from vatt_tf.evaluation.report.headline import Headline, headlines
+from vatt_tf.evaluation.tasks.retrieval import DIRECTIONS, direction_name
 from vatt_tf.wording import count_of
 
 # Below these a reader should take the numbers as rough.

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation import classification_metrics
-from vatt_tf.evaluation.predictions import Predictions
+from vatt_tf.evaluation.collect.predictions import Predictions
+from vatt_tf.evaluation.metrics import classification as classification_metrics
 from vatt_tf.wording import METRIC_NAMES, count_of, fixed, percent, shortened, wrapped
 
 # Larger confusion matrices are neither readable nor small.

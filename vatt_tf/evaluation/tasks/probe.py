@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation import classification_metrics, metrics, probe_classifiers
-from vatt_tf.evaluation.classification import chance, true_classes
-from vatt_tf.evaluation.features import FeatureSet
-from vatt_tf.evaluation.probe_classifiers import FITS, GRIDS, Scores
-from vatt_tf.evaluation.probe_multi_label import (
+from vatt_tf.evaluation.collect.features import FeatureSet
+from vatt_tf.evaluation.metrics import classification as classification_metrics
+from vatt_tf.evaluation.metrics import probe_classifiers
+from vatt_tf.evaluation.metrics import retrieval as metrics
+from vatt_tf.evaluation.metrics.probe_classifiers import FITS, GRIDS, Scores
+from vatt_tf.evaluation.tasks.classification import chance, true_classes
+from vatt_tf.evaluation.tasks.probe_multi_label import (
     format_multi_label,
     has_several_classes,
     probe_multi_label,

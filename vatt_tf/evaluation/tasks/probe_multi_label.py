@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation.classification_metrics import (
+from vatt_tf.evaluation.collect.features import FeatureSet
+from vatt_tf.evaluation.metrics.classification import (
     eleven_point_precision,
     multi_label_metrics,
 )
-from vatt_tf.evaluation.features import FeatureSet
-from vatt_tf.evaluation.probe_classifiers import Scores
+from vatt_tf.evaluation.metrics.probe_classifiers import Scores
 from vatt_tf.wording import count_of
 
 KINDS = ("logistic", "svm")

@@ -6,17 +6,17 @@ import pathlib
 from typing import Any
 
 from vatt_tf import paths
-from vatt_tf.data import pipeline
-from vatt_tf.data.inventory import read_inventory, refuse_shared
-from vatt_tf.data.labels import labels_of, read_labels
+from vatt_tf.data.input import pipeline
 from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.shards.labels import labels_of, read_labels
+from vatt_tf.data.shards.summary import read_inventory, refuse_shared
 from vatt_tf.errors import NO_VOCABULARY, UserError
-from vatt_tf.evaluation import features
-from vatt_tf.evaluation import probe as probe_lib
+from vatt_tf.evaluation.collect import features
 from vatt_tf.evaluation.job import Evaluation, Job
-from vatt_tf.evaluation.probe_classifiers import LOW_RANK_STEPS
-from vatt_tf.evaluation.reading import lean_clip, open_records, reading
+from vatt_tf.evaluation.metrics.probe_classifiers import LOW_RANK_STEPS
 from vatt_tf.evaluation.source import EvaluationSource, find_source
+from vatt_tf.evaluation.tasks import probe as probe_lib
+from vatt_tf.evaluation.tasks.reading import lean_clip, open_records, reading
 from vatt_tf.models import io
 
 VALIDATION = ("val", "validation", "valid")

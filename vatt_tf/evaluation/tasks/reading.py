@@ -7,9 +7,9 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from vatt_tf.data import pipeline
-from vatt_tf.data.read_errors import read_errors
+from vatt_tf.data.input import pipeline
 from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.shards.read_errors import read_errors
 from vatt_tf.evaluation.job import Job
 from vatt_tf.evaluation.source import EvaluationSource
 from vatt_tf.progress_bar import progress_bar

@@ -7,24 +7,18 @@ from typing import Any
 
 import keras
 
-from vatt_tf.data.labels import read_labels
+from vatt_tf.data.shards.labels import read_labels
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation import (
-    calibration,
-    classification,
-    clustering,
-    embeddings,
-    predictions,
-    retrieval,
-    zero_shot,
-)
-from vatt_tf.evaluation.activations import Activations, collect_activations
+from vatt_tf.evaluation import calibration
+from vatt_tf.evaluation.collect import clustering, embeddings, predictions
+from vatt_tf.evaluation.collect.activations import Activations, collect_activations
 from vatt_tf.evaluation.job import Evaluation, Job
-from vatt_tf.evaluation.probe_task import run_probe
-from vatt_tf.evaluation.reading import lean_clip, open_records, reading
 from vatt_tf.evaluation.source import EvaluationSource, find_source
+from vatt_tf.evaluation.tasks import classification, retrieval, zero_shot
+from vatt_tf.evaluation.tasks.probe_task import run_probe
+from vatt_tf.evaluation.tasks.reading import lean_clip, open_records, reading
 from vatt_tf.models import io
-from vatt_tf.models.config import VattConfig
+from vatt_tf.models.config.vatt import VattConfig
 from vatt_tf.models.vatt import VATT, build_vatt
 from vatt_tf.wording import count_of
 

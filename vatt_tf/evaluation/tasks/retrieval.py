@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation import metrics
-from vatt_tf.evaluation.bootstrap import bootstrap, weighted_median
-from vatt_tf.evaluation.embeddings import EmbeddingSet
+from vatt_tf.evaluation.collect.embeddings import EmbeddingSet
+from vatt_tf.evaluation.metrics import retrieval as metrics
+from vatt_tf.evaluation.metrics.bootstrap import bootstrap, weighted_median
 from vatt_tf.wording import count_of, fixed, wrapped
 
 # (query, item) in the order of the printed table.

@@ -12,8 +12,8 @@ import numpy as np
 
 from vatt_tf import paths
 from vatt_tf.errors import NO_TEXT_TOWER, NO_VOCABULARY, UserError
-from vatt_tf.evaluation import metrics
-from vatt_tf.evaluation.embeddings import EmbeddingSet, embed_strings
+from vatt_tf.evaluation.collect.embeddings import EmbeddingSet, embed_strings
+from vatt_tf.evaluation.metrics import retrieval as metrics
 from vatt_tf.wording import count_of, percent, shortened, wrapped
 
 # Put around a class name that comes without a prompt; the text tower was trained on narrations, not

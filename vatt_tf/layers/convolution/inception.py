@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from vatt_tf.layers.separable_convolution import ConvolutionUnit, SeparableUnit
-from vatt_tf.layers.space_time_convolution import max_pool
+from vatt_tf.layers.convolution.separable_convolution import ConvolutionUnit, SeparableUnit
+from vatt_tf.layers.convolution.space_time_convolution import max_pool
 
 
 @keras.saving.register_keras_serializable("vatt_tf")

@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from vatt_tf.layers.batch_norm import batch_norm
-from vatt_tf.layers.space_time_convolution import kernel_initializer
-from vatt_tf.layers.temporal_shift import TemporalShift
+from vatt_tf.layers.convolution.space_time_convolution import kernel_initializer
+from vatt_tf.layers.convolution.temporal_shift import TemporalShift
 
 
 def convolution(

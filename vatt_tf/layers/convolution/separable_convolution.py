@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from vatt_tf.layers.batch_norm import batch_norm
-from vatt_tf.layers.space_time_convolution import (
+from vatt_tf.layers.convolution.space_time_convolution import (
     SpaceTimeConvolution,
     kernel_initializer,
     space_time_average,

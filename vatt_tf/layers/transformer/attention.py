@@ -12,9 +12,9 @@ from keras import ops
 
 from vatt_tf.layers.dropout import Dropout
 from vatt_tf.layers.fusion import fused
-from vatt_tf.layers.lean_dense import lean_dense, on_rows
 from vatt_tf.layers.masks import Kept, MaskKey, masked
 from vatt_tf.layers.recompute import once_there, one_of, with_backward
+from vatt_tf.layers.transformer.lean_dense import lean_dense, on_rows
 
 # Attention weights that are there at a time, if one head has not more. With the larger number a
 # step of Base towers is 1.05 times as fast; the other is for those who ask for little memory.

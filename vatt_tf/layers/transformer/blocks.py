@@ -9,17 +9,17 @@ from typing import Any
 import keras
 from keras import ops
 
-from vatt_tf.layers.attention import (
+from vatt_tf.layers.dropout import Dropout
+from vatt_tf.layers.random import seed_scope
+from vatt_tf.layers.recompute import once_there
+from vatt_tf.layers.transformer.attention import (
     FEWER_WEIGHTS,
     MOST_WEIGHTS,
     RelativePositionBias,
     SelfAttention,
 )
-from vatt_tf.layers.dropout import Dropout
-from vatt_tf.layers.lean_dense import dense_of, gelu_dense, norm_dense, on_rows
-from vatt_tf.layers.random import seed_scope
-from vatt_tf.layers.recompute import once_there
-from vatt_tf.layers.shaw_attention import ShawAttention
+from vatt_tf.layers.transformer.lean_dense import dense_of, gelu_dense, norm_dense, on_rows
+from vatt_tf.layers.transformer.shaw_attention import ShawAttention
 
 NORMS = ("layer_norm", "rms_norm")
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from vatt_tf.layers.attention import SelfAttention
+from vatt_tf.layers.transformer.attention import SelfAttention
 
 
 def clipped_distances(length: int, max_distance: int) -> np.ndarray:

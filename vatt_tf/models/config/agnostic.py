@@ -1,6 +1,6 @@
 """Configuration of the agnostic Transformer, and of its text side as a tower of its own.
 
-A part of ``vatt_tf.models.config``.
+A part of ``vatt_tf.models.config.vatt``.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import ClassVar
 
 import gin
 
-from vatt_tf.models.fields import check_positive, check_rate
-from vatt_tf.models.sizes import SizeFields, check_transformer
-from vatt_tf.models.text_config import check_words
+from vatt_tf.models.config.fields import check_positive, check_rate
+from vatt_tf.models.config.sizes import SizeFields, check_transformer
+from vatt_tf.models.config.text import check_words
 
 
 @gin.configurable("agnostic_tower")

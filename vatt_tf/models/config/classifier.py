@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.models.config import CLASSIFIED, TowerConfig, check_tower, tower_from_dict
-from vatt_tf.models.fields import (
+from vatt_tf.models.config.fields import (
     AsDict,
     check_choice,
     check_flag,
@@ -16,6 +15,7 @@ from vatt_tf.models.fields import (
     check_rate,
     made_from,
 )
+from vatt_tf.models.config.vatt import CLASSIFIED, TowerConfig, check_tower, tower_from_dict
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import gin
 from vatt_tf.data.schema import MEL_SCALINGS, ClipSpec
 from vatt_tf.encoders.resnet import UNIT_WIDTHS, scaled
 from vatt_tf.encoders.s3d import S3DGEncoder
-from vatt_tf.models.fields import (
+from vatt_tf.models.config.fields import (
     as_sizes,
     check_choice,
     check_flag,

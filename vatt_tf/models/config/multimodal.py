@@ -10,8 +10,7 @@ from typing import Any
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.heads.fusion import FUSIONS, MOST_PRODUCTS
-from vatt_tf.models.config import MODALITIES, TowerConfig, check_tower, tower_from_dict
-from vatt_tf.models.fields import (
+from vatt_tf.models.config.fields import (
     AsDict,
     check_choice,
     check_flag,
@@ -20,6 +19,7 @@ from vatt_tf.models.fields import (
     fail,
     made_from,
 )
+from vatt_tf.models.config.vatt import MODALITIES, TowerConfig, check_tower, tower_from_dict
 
 _NAME = "multimodal_classifier"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from vatt_tf.models.fields import check_choice, check_positive, check_rate
+from vatt_tf.models.config.fields import check_choice, check_positive, check_rate
 
 
 @dataclasses.dataclass(frozen=True)

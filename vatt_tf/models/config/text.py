@@ -1,4 +1,4 @@
-"""Configuration of the text tower; a part of ``vatt_tf.models.config``."""
+"""Configuration of the text tower; a part of ``vatt_tf.models.config.vatt``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import gin
 
-from vatt_tf.models.fields import added_later, check_choice, check_flag, check_positive, fail
-from vatt_tf.models.sizes import SizeFields, check_transformer
+from vatt_tf.models.config.fields import added_later, check_choice, check_flag, check_positive, fail
+from vatt_tf.models.config.sizes import SizeFields, check_transformer
 
 _LINEAR_WIDTH = 2048
 

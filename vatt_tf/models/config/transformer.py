@@ -1,4 +1,4 @@
-"""Configurations of the video and audio Transformers; a part of ``vatt_tf.models.config``."""
+"""Configurations of the video and audio Transformers; a part of ``vatt_tf.models.config.vatt``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import gin
 
 from vatt_tf.data.schema import MEL_SCALINGS, WAVEFORM_SCALINGS, ClipSpec
-from vatt_tf.models.fields import (
+from vatt_tf.models.config.fields import (
     added_later,
     as_sizes,
     check_choice,
@@ -19,7 +19,7 @@ from vatt_tf.models.fields import (
     fail,
     set_field,
 )
-from vatt_tf.models.sizes import SizeFields, check_transformer
+from vatt_tf.models.config.sizes import SizeFields, check_transformer
 
 
 def _check_drop_token(name: str, rate: float, tokens: int) -> None:

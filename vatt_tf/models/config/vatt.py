@@ -14,13 +14,13 @@ import gin
 
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError, value_text
-from vatt_tf.models.agnostic_config import AgnosticTextConfig, AgnosticTowerConfig
-from vatt_tf.models.conv_config import (
+from vatt_tf.models.config.agnostic import AgnosticTextConfig, AgnosticTowerConfig
+from vatt_tf.models.config.convolution import (
     AudioResNetTowerConfig,
     S3DTowerConfig,
     TSMResNetTowerConfig,
 )
-from vatt_tf.models.fields import (
+from vatt_tf.models.config.fields import (
     AsDict,
     added_later,
     check_choice,
@@ -29,9 +29,9 @@ from vatt_tf.models.fields import (
     made_from,
     set_field,
 )
-from vatt_tf.models.sizes import SIZE_FIELDS
-from vatt_tf.models.text_config import TextTowerConfig
-from vatt_tf.models.transformer_config import AudioTowerConfig, VideoTowerConfig
+from vatt_tf.models.config.sizes import SIZE_FIELDS
+from vatt_tf.models.config.text import TextTowerConfig
+from vatt_tf.models.config.transformer import AudioTowerConfig, VideoTowerConfig
 
 ONE_SPACE_HEADS = ("shared", "mmv_shared", "linear")
 HEADS = ("fac", "disjoint", "mmv_fac", "mmv_disjoint", *ONE_SPACE_HEADS)

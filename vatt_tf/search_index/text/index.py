@@ -20,13 +20,13 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from vatt_tf import paths
-from vatt_tf.data.captions import Caption
-from vatt_tf.data.scripts import join_blanks
+from vatt_tf.data.media.captions import Caption
+from vatt_tf.data.text.scripts import join_blanks
 from vatt_tf.errors import UserError
 from vatt_tf.search_index.folder import TEXTS, Entry
-from vatt_tf.search_index.sidecars import RULES, Sidecars, clip_texts, name_words
-from vatt_tf.search_index.sqlite import sqlite3
-from vatt_tf.search_index.words import TOKENIZER, Term
+from vatt_tf.search_index.text.sidecars import RULES, Sidecars, clip_texts, name_words
+from vatt_tf.search_index.text.sqlite import sqlite3
+from vatt_tf.search_index.text.words import TOKENIZER, Term
 
 VERSION = 1  # of the tables; another one is made anew
 # Videos in a transaction, and seconds that one process waits for another one's.

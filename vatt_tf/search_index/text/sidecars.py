@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from vatt_tf import paths
-from vatt_tf.data.captions import Caption, pick_caption_file, read_captions
-from vatt_tf.data.scan import scan
-from vatt_tf.data.shards_folder import TRANSCRIPTS
-from vatt_tf.data.transcripts import name_in_folder, read_transcript
+from vatt_tf.data.media.captions import Caption, pick_caption_file, read_captions
+from vatt_tf.data.media.scan import scan
+from vatt_tf.data.prepare.folder import TRANSCRIPTS
+from vatt_tf.data.transcripts.store import name_in_folder, read_transcript
 from vatt_tf.errors import UserError
-from vatt_tf.search_index.words import fold
+from vatt_tf.search_index.text.words import fold
 
 # Characters of a clip that are indexed. Without a limit a transcript without times, which belongs
 # to every clip, takes clips x length of the transcript.

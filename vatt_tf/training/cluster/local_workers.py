@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
-from vatt_tf.training import cluster
+from vatt_tf.training.cluster import workers as cluster
 
 # Seconds that the others get to notice that one has failed, and to say so.
 _GRACE = 40.0

@@ -14,7 +14,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from vatt_tf.errors import Interrupted
-from vatt_tf.training.cluster import leave
+from vatt_tf.training.cluster.workers import leave
 
 _SIGNALS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 # Seconds in which the main thread ends by itself what need not be finished.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from vatt_tf.errors import UserError
-from vatt_tf.training.cluster import EXAMPLE, workers_in_environment
+from vatt_tf.training.cluster.workers import EXAMPLE, workers_in_environment
 
 NAMES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 

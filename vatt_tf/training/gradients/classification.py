@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from vatt_tf.layers.fusion import fusion
 from vatt_tf.losses import classification as losses
-from vatt_tf.training.compilation import compiler_of
-from vatt_tf.training.step import Gather, dense, fold, seeded
-from vatt_tf.training.sums import add, add_gradients_in_pairs
+from vatt_tf.training.gradients.compilation import compiler_of
+from vatt_tf.training.gradients.contrastive import Gather, dense, fold, seeded
+from vatt_tf.training.gradients.summation import add, add_gradients_in_pairs
 from vatt_tf.wording import count_of
 
 # Folded into the random key for draws that are made for the whole batch at once.
@@ -73,7 +73,8 @@ class ClassificationStep:
 
         Args:
             batch: One replica's rows: the model's inputs and ``labels`` float32 ``[b, C]``.
-            key: Random key of this replica and step, see :func:`vatt_tf.training.step.step_key`.
+            key: Random key of this replica and step, see
+                :func:`vatt_tf.training.gradients.contrastive.step_key`.
             row_offset: Not read: no clip depends on another one.
         """
         with fusion(self._compiler):

@@ -21,8 +21,8 @@ from vatt_tf.layers.random import seed_scope
 from vatt_tf.losses.health import embedding_health
 from vatt_tf.losses.objective import ObjectiveConfig, objective
 from vatt_tf.losses.statistical import statistical_loss
-from vatt_tf.training.compilation import compiler_of
-from vatt_tf.training.sums import add, add_gradients_in_pairs
+from vatt_tf.training.gradients.compilation import compiler_of
+from vatt_tf.training.gradients.summation import add, add_gradients_in_pairs
 from vatt_tf.wording import count_of
 
 MODALITIES = ("video", "audio", "text")

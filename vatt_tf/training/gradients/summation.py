@@ -25,8 +25,8 @@ _MERGED = "_grappler_ArithmeticOptimizer_AddOpsRewriteStage"
 def add_gradients_in_pairs() -> None:
     """From now on all tapes of this process add up what reaches a tensor two by two.
 
-    TensorFlow has no public place for this; tests/training/test_sums.py looks at the graphs of
-    steps, and would tell if it came to nothing.
+    TensorFlow has no public place for this; tests/training/gradients/test_summation.py looks at
+    the graphs of steps, and would tell if it came to nothing.
     """
     space = backprop._default_vspace._replace(aggregate_fn=_sum)
     pywrap_tfe.TFE_Py_RegisterVSpace(space)

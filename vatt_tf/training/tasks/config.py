@@ -10,14 +10,14 @@ from typing import Any, ClassVar, NoReturn
 import gin
 
 from vatt_tf import paths
-from vatt_tf.data.pipeline import Augmentation, DataSource
+from vatt_tf.data.input.pipeline import Augmentation, DataSource
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError, is_number, value_text
 from vatt_tf.losses.objective import ObjectiveConfig
 from vatt_tf.models import initial
-from vatt_tf.models.config import VattConfig
-from vatt_tf.models.conv_config import CONVOLUTIONAL
-from vatt_tf.training.guards import GuardConfig
+from vatt_tf.models.config.convolution import CONVOLUTIONAL
+from vatt_tf.models.config.vatt import VattConfig
+from vatt_tf.training.monitoring.guards import GuardConfig
 from vatt_tf.wording import count_of
 
 PRECISIONS = ("float32", "mixed_bfloat16")

@@ -7,13 +7,13 @@ from typing import Any
 
 import orbit
 
-from vatt_tf.data.pipeline import EVALUATION_SPLITS, evaluation_dataset
-from vatt_tf.data.read_errors import read_errors
+from vatt_tf.data.input.pipeline import EVALUATION_SPLITS, evaluation_dataset
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.evaluation.embeddings import embed_dataset, embedding_function
-from vatt_tf.evaluation.retrieval import retrieval_metrics
+from vatt_tf.data.shards.read_errors import read_errors
+from vatt_tf.evaluation.collect.embeddings import embed_dataset, embedding_function
 from vatt_tf.evaluation.source import find_source
-from vatt_tf.training.preemption import Preemption
+from vatt_tf.evaluation.tasks.retrieval import retrieval_metrics
+from vatt_tf.training.cluster.preemption import Preemption
 
 
 class RetrievalEvaluator(orbit.AbstractEvaluator):

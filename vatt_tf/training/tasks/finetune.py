@@ -10,7 +10,13 @@ import numpy as np
 import orbit
 import tensorflow as tf
 
-from vatt_tf.data.inventory import (
+from vatt_tf.data.input.pipeline import (
+    EVALUATION_SPLITS,
+    TRAINING_SPLITS,
+    evaluation_dataset,
+)
+from vatt_tf.data.shards.read_errors import read_errors
+from vatt_tf.data.shards.summary import (
     check_classes,
     check_scored,
     class_counts,
@@ -18,32 +24,26 @@ from vatt_tf.data.inventory import (
     read_inventory,
     refuse_shared,
 )
-from vatt_tf.data.pipeline import (
-    EVALUATION_SPLITS,
-    TRAINING_SPLITS,
-    evaluation_dataset,
-)
-from vatt_tf.data.read_errors import read_errors
-from vatt_tf.data.tokenizer import load_tokenizer
-from vatt_tf.evaluation.classification import classification_block
-from vatt_tf.evaluation.predictions import logits_function, predict
+from vatt_tf.data.text.tokenizer import load_tokenizer
+from vatt_tf.evaluation.collect.predictions import logits_function, predict
 from vatt_tf.evaluation.source import find_source
+from vatt_tf.evaluation.tasks.classification import classification_block
 from vatt_tf.models.classifier import build_classifier
 from vatt_tf.models.initial import changed_rates, load_initial_weights, stored_tokenizer
 from vatt_tf.models.io import save_description
-from vatt_tf.training.classification_step import ClassificationStep
-from vatt_tf.training.finetune_config import FinetuneConfig
-from vatt_tf.training.guards import Chance, Guard
-from vatt_tf.training.pretrain import tokenizer_beside
-from vatt_tf.training.rates import layer_rates
-from vatt_tf.training.run_data import StartedRun, run_rates
-from vatt_tf.training.run_data import check_classes as check_labels
-from vatt_tf.training.step import Gather
-from vatt_tf.training.task import Task
+from vatt_tf.training.gradients.classification import ClassificationStep
+from vatt_tf.training.gradients.contrastive import Gather
+from vatt_tf.training.monitoring.guards import Chance, Guard
+from vatt_tf.training.optimization.layer_rates import layer_rates
+from vatt_tf.training.tasks.finetune_config import FinetuneConfig
+from vatt_tf.training.tasks.pretrain import tokenizer_beside
+from vatt_tf.training.tasks.run_data import StartedRun, run_rates
+from vatt_tf.training.tasks.run_data import check_classes as check_labels
+from vatt_tf.training.tasks.task import Task
 
 
 class Finetuning(Task):
-    """See :class:`vatt_tf.training.task.Task`.
+    """See :class:`vatt_tf.training.tasks.task.Task`.
 
     Args:
         config: The run.

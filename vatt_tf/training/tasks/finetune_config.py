@@ -8,17 +8,19 @@ from typing import Any, ClassVar
 import gin
 
 from vatt_tf import paths
-from vatt_tf.data.labels import labels_of, read_labels
-from vatt_tf.data.pipeline import TRAINING_SPLITS
+from vatt_tf.data.input.pipeline import TRAINING_SPLITS
+from vatt_tf.data.shards.labels import labels_of, read_labels
 from vatt_tf.errors import UserError, is_number
-from vatt_tf.models.settings import SETTINGS
-from vatt_tf.training.config import RunConfig
+from vatt_tf.models.config.settings import SETTINGS
+from vatt_tf.training.tasks.config import RunConfig
 
 
 @gin.configurable("finetune")
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig(RunConfig):
-    """A fine-tuning run (facts C); see :class:`vatt_tf.training.config.RunConfig` for the rest.
+    """A fine-tuning run (facts C).
+
+    See :class:`vatt_tf.training.tasks.config.RunConfig` for the rest.
 
     ``initial_weights`` is a run directory of pre-training, converted weights, or another
     classifier; a dict from modality to folder takes each tower from its own. Gradient clipping

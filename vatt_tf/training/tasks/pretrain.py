@@ -10,26 +10,26 @@ import numpy as np
 import tensorflow as tf
 
 from vatt_tf import paths
-from vatt_tf.data.sources import HOW_TO_MAKE_SHARDS
-from vatt_tf.data.tokenizer import load_tokenizer
+from vatt_tf.data.shards.index import HOW_TO_MAKE_SHARDS
+from vatt_tf.data.text.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
 from vatt_tf.losses.objective import loss_of_a_guess
-from vatt_tf.models.config import MODALITIES
+from vatt_tf.models.config.vatt import MODALITIES
 from vatt_tf.models.initial import changed_rates
 from vatt_tf.models.io import load_pretrained, read_description, save_description
 from vatt_tf.models.transfer import transfer_common_towers, transfer_weights
 from vatt_tf.models.vatt import VATT, build_vatt
-from vatt_tf.training.config import TrainConfig
-from vatt_tf.training.evaluator import RetrievalEvaluator
-from vatt_tf.training.guards import Chance, Guard, Temperature
-from vatt_tf.training.modalities import check_held_out, with_towers_of_data
-from vatt_tf.training.run_data import StartedRun, run_rates
-from vatt_tf.training.step import Gather, PretrainStep
-from vatt_tf.training.task import Task
+from vatt_tf.training.gradients.contrastive import Gather, PretrainStep
+from vatt_tf.training.monitoring.guards import Chance, Guard, Temperature
+from vatt_tf.training.tasks.config import TrainConfig
+from vatt_tf.training.tasks.evaluator import RetrievalEvaluator
+from vatt_tf.training.tasks.modalities import check_held_out, with_towers_of_data
+from vatt_tf.training.tasks.run_data import StartedRun, run_rates
+from vatt_tf.training.tasks.task import Task
 
 
 class Pretraining(Task):
-    """See :class:`vatt_tf.training.task.Task`.
+    """See :class:`vatt_tf.training.tasks.task.Task`.
 
     Args:
         config: The run.
@@ -164,7 +164,7 @@ def make_model(config: TrainConfig, tokenizer: Any) -> VATT:
         for path in _transfer(source, model, config.initial_weights):
             print(f"{config.initial_weights}: {path} interpolated to {config.clip}")
     if config.word_vectors is not None:
-        from vatt_tf.data.word_vectors import load_word_vectors
+        from vatt_tf.data.text.word_vectors import load_word_vectors
 
         vectors, missing = load_word_vectors(config.word_vectors, tokenizer.words)
         # The table may have more rows than there are words: the rest is never looked up.

@@ -7,18 +7,18 @@ from typing import Any
 import tensorflow as tf
 
 from vatt_tf import config as gin_config
-from vatt_tf.data.pipeline import TRAINING_SPLITS
-from vatt_tf.data.sources import list_shards
+from vatt_tf.data.input.pipeline import TRAINING_SPLITS
+from vatt_tf.data.shards.index import list_shards
 from vatt_tf.errors import UserError
 from vatt_tf.models.classifier import build_classifier
 from vatt_tf.models.vatt import abstract, build_vatt, parameter_counts
-from vatt_tf.training import finetune, pretrain
-from vatt_tf.training.config import RunConfig, TrainConfig
-from vatt_tf.training.finetune_config import FinetuneConfig
-from vatt_tf.training.modalities import with_towers_of_data
-from vatt_tf.training.run_data import StartedRun
-from vatt_tf.training.step import Gather
-from vatt_tf.training.task import Task
+from vatt_tf.training.gradients.contrastive import Gather
+from vatt_tf.training.tasks import finetune, pretrain
+from vatt_tf.training.tasks.config import RunConfig, TrainConfig
+from vatt_tf.training.tasks.finetune_config import FinetuneConfig
+from vatt_tf.training.tasks.modalities import with_towers_of_data
+from vatt_tf.training.tasks.run_data import StartedRun
+from vatt_tf.training.tasks.task import Task
 
 
 def configured_run() -> RunConfig:

@@ -8,13 +8,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from vatt_tf.data.provenance import DataSet, data_sets, differences, read_data
-from vatt_tf.data.sources import DataSource
-from vatt_tf.data.tokenizer import load_tokenizer
+from vatt_tf.data.shards.index import DataSource
+from vatt_tf.data.shards.provenance import DataSet, data_sets, differences, read_data
+from vatt_tf.data.text.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
 from vatt_tf.models.io import CHECKPOINTS, DESCRIPTION, read_description, read_tokenizer
 from vatt_tf.output_folder import listed
-from vatt_tf.training.config import RunConfig
+from vatt_tf.training.tasks.config import RunConfig
 from vatt_tf.wording import count_of
 
 

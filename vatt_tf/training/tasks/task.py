@@ -8,12 +8,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from vatt_tf.data.pipeline import training_dataset
+from vatt_tf.data.input.pipeline import training_dataset
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.data.service import service_dataset
-from vatt_tf.training.config import RunConfig
-from vatt_tf.training.guards import Guard
-from vatt_tf.training.step import Gather
+from vatt_tf.data.service.server import service_dataset
+from vatt_tf.training.gradients.contrastive import Gather
+from vatt_tf.training.monitoring.guards import Guard
+from vatt_tf.training.tasks.config import RunConfig
 
 
 class Task(abc.ABC):

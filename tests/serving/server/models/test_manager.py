@@ -10,9 +10,9 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_serving.apis import model_pb2
 
-from vatt_tf.serving import model_config
-from vatt_tf.serving.manager import ModelManager, State
-from vatt_tf.serving.status import Code, ServingError
+from vatt_tf.serving.server.models import model_config
+from vatt_tf.serving.server.models.manager import ModelManager, State
+from vatt_tf.serving.server.models.status import Code, ServingError
 
 PATIENCE = 20.0
 

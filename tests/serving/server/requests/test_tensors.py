@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-from vatt_tf.serving import tensors
+from vatt_tf.serving.server.requests import tensors
 
 DTYPES = [
     "float16",

@@ -8,8 +8,10 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import classification_pb2, predict_pb2
 
-from vatt_tf.serving import rest_examples, rest_json, tensors
-from vatt_tf.serving.status import Code, ServingError
+from vatt_tf.serving.server.models.status import Code, ServingError
+from vatt_tf.serving.server.requests import tensors
+from vatt_tf.serving.server.rest import examples as rest_examples
+from vatt_tf.serving.server.rest import values as rest_json
 
 FLOAT, INT32, UINT8 = types_pb2.DT_FLOAT, types_pb2.DT_INT32, types_pb2.DT_UINT8
 STRING, BOOL, INT64 = types_pb2.DT_STRING, types_pb2.DT_BOOL, types_pb2.DT_INT64

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vatt_tf.evaluation import elements, figures
-from vatt_tf.evaluation.heatmap import heatmap
+from vatt_tf.evaluation.report import elements, figures
+from vatt_tf.evaluation.report.heatmap import heatmap
 
 # Columns of the map: neighbouring nodes are averaged.
 COLUMNS = 96

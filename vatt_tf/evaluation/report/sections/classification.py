@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.evaluation import elements
-from vatt_tf.evaluation.headline import CLASSIFICATION, headlines
-from vatt_tf.evaluation.heatmap import heatmap
-from vatt_tf.evaluation.run_info import RunInfo
+from vatt_tf.evaluation.report import elements
+from vatt_tf.evaluation.report.headline import CLASSIFICATION, headlines
+from vatt_tf.evaluation.report.heatmap import heatmap
+from vatt_tf.evaluation.report.run_info import RunInfo
 from vatt_tf.wording import count_of
 
 # Classes with a bar of their own at each end; those between them are in results.json.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from vatt_tf.evaluation import elements, figures
-from vatt_tf.evaluation.headline import Headline, headlines
-from vatt_tf.evaluation.run_info import RunInfo
+from vatt_tf.evaluation.report import elements, figures
+from vatt_tf.evaluation.report.headline import Headline, headlines
+from vatt_tf.evaluation.report.run_info import RunInfo
 from vatt_tf.wording import count_of
 
 TASKS = {

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.evaluation import elements, figures
-from vatt_tf.evaluation.headline import CLASSIFICATION
-from vatt_tf.evaluation.retrieval import direction_name
-from vatt_tf.evaluation.run_info import RunInfo, chance_loss
+from vatt_tf.evaluation.report import elements, figures
+from vatt_tf.evaluation.report.headline import CLASSIFICATION
+from vatt_tf.evaluation.report.run_info import RunInfo, chance_loss
+from vatt_tf.evaluation.tasks.retrieval import direction_name
 
 PAIR_STYLES = {"video_audio": "audio", "video_text": "text", "audio_text": "video"}
 STATISTICS = "loss/statistics"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vatt_tf.evaluation import elements
-from vatt_tf.evaluation.predictions import Predictions
+from vatt_tf.evaluation.collect.predictions import Predictions
+from vatt_tf.evaluation.report import elements
 
 EXAMPLES, TOP = 3, 5
 

@@ -6,8 +6,9 @@ import html
 
 import numpy as np
 
-from vatt_tf.evaluation import elements, metrics
-from vatt_tf.evaluation.embeddings import EmbeddingSet
+from vatt_tf.evaluation.collect.embeddings import EmbeddingSet
+from vatt_tf.evaluation.metrics import retrieval as metrics
+from vatt_tf.evaluation.report import elements
 from vatt_tf.wording import fixed
 
 SHOWN = 5

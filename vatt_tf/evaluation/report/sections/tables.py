@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 from typing import Any
 
-from vatt_tf.evaluation import elements
-from vatt_tf.evaluation.retrieval import directions
-from vatt_tf.evaluation.run_info import RunInfo
+from vatt_tf.evaluation.report import elements
+from vatt_tf.evaluation.report.run_info import RunInfo
+from vatt_tf.evaluation.tasks.retrieval import directions
 from vatt_tf.wording import count_of
 
 
