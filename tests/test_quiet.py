@@ -34,7 +34,7 @@ vatt_tf.export.load(out).embed_video([str(video)])
 
 # XLA compiles the change of colours, here and in a data service.
 from tests.data.service.test_server import SMALL, WORDS
-from vatt_tf.data import service
+from vatt_tf.data.service import server as service
 from vatt_tf.data.input.augmentation import Augmentation
 from vatt_tf.data.input.pipeline import training_dataset
 from vatt_tf.data.text.tokenizer import WordTokenizer
@@ -123,7 +123,7 @@ def test_the_server(exported_models, tmp_path):
     ) as server:
         try:
             address = re.search(r" at (\S+)", server.stdout.readline()).group(1)
-            asked = run("-m", "vatt_tf.serving.client.client", "text", "a", f"--server={address}")
+            asked = run("-m", "vatt_tf.serving.client", "text", "a", f"--server={address}")
         finally:
             server.terminate()
         printed = server.stderr.read()

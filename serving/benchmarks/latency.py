@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import pathlib
-import sys
 import tempfile
 from typing import Any
 
@@ -268,7 +267,3 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
     return cli.run(command)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

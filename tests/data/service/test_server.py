@@ -121,7 +121,7 @@ def test_command_serves_until_it_is_stopped(folder, monkeypatch):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vatt_tf.data.service.server", f"--port={port}"]
+    command = [sys.executable, "-m", "vatt_tf.data.service", f"--port={port}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         line = process.stdout.readline()
         assert line.startswith(f"data services: localhost:{port} ")

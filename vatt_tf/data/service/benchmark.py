@@ -61,7 +61,7 @@ def _measure(flags: argparse.Namespace) -> int:
         rows.append({"services": 0, "clips_per_second": _speed(shard, flags, ())})
         for count in counts:
             port = _free_ports(2 * count)
-            command = [sys.executable, "-m", "vatt_tf.data.service.server"]
+            command = [sys.executable, "-m", "vatt_tf.data.service"]
             command += [f"--port={port}", f"--workers={count}"]
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
                 assert service.stdout is not None
@@ -118,7 +118,3 @@ def _free_ports(count: int) -> int:
             continue
         return port
     raise UserError(f"found no {count} free ports in a row on this host")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -171,7 +171,3 @@ def _work(host: str, port: int, worker_port: int, ready: connection.Connection) 
     assert parent is not None
     connection.wait([parent.sentinel])
     del servers
-
-
-if __name__ == "__main__":
-    sys.exit(main())
