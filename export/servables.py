@@ -12,14 +12,13 @@ import keras
 import tensorflow as tf
 
 import vatt_tf
-from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.schema import MODALITIES, ClipSpec
 from vatt_tf.data.text.known_words import VOCABULARY
 from vatt_tf.errors import NO_TEXT_TOWER, UserError
 from vatt_tf.evaluation.calibration import how_to_measure
 from vatt_tf.evaluation.collect.embeddings import run_step
 from vatt_tf.export import inputs
 from vatt_tf.models import io
-from vatt_tf.models.config.vatt import MODALITIES
 
 CLASSIFIER = "classifier"
 DESCRIBE = "describe"

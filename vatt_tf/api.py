@@ -26,13 +26,10 @@ from vatt_tf.data.media.windows import (
     text_inputs,
     video_inputs,
 )
-from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.schema import DEFAULT_PARTNER, ClipSpec
 from vatt_tf.errors import NO_TEXT_TOWER, NO_VOCABULARY, UserError
 from vatt_tf.evaluation.collect import embeddings as embeddings_lib
 from vatt_tf.evaluation.metrics import retrieval as metrics
-
-# The modality whose common space is meant when the caller does not say.
-_DEFAULT_PARTNER = {"video": "text", "audio": "video", "text": "video"}
 
 
 def load(path: str, *, batch_size: int = 8) -> VattEmbedder:
@@ -281,7 +278,7 @@ class VattEmbedder:
         if space == "all":
             return list(own)
         if space is None:
-            partner = _DEFAULT_PARTNER[modality]
+            partner = DEFAULT_PARTNER[modality]
             return [next((n for n, parts in own.items() if partner in parts), next(iter(own)))]
         if space in own:
             return [space]

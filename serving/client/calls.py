@@ -16,7 +16,7 @@ import numpy as np
 
 from vatt_tf.data.media import windows as windows_lib
 from vatt_tf.data.media.windows import Inputs, Span
-from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.schema import DEFAULT_PARTNER, MODALITIES, ClipSpec
 from vatt_tf.data.text.known_words import TOKENS, UNKNOWN, VOCABULARY, split_known, split_words
 from vatt_tf.errors import UserError
 from vatt_tf.serving.client.protocol import Reply, Request
@@ -24,10 +24,7 @@ from vatt_tf.serving.client.protocol import Reply, Request
 T = TypeVar("T")
 Steps = Generator[Request, Reply, T]
 
-MODALITIES = ("video", "audio", "text")
 INPUT_NAMES = {"video": "frames", "audio": "waveform", "text": "text"}
-# The modality whose common space is meant when the caller does not say.
-DEFAULT_PARTNER = {"video": "text", "audio": "video", "text": "video"}
 # A served model may be replaced in the middle of a call, which then starts again.
 ATTEMPTS = 3
 # A string is a thousandth of the work of a clip.

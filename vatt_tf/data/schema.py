@@ -6,6 +6,10 @@ import dataclasses
 
 from vatt_tf.errors import UserError
 
+MODALITIES = ("video", "audio", "text")
+# The modality whose common space is meant when the caller does not say.
+DEFAULT_PARTNER = {"video": "text", "audio": "video", "text": "video"}
+
 
 @dataclasses.dataclass(frozen=True)
 class RecordKeys:

@@ -12,11 +12,11 @@ import gin
 import numpy as np
 from keras import ops
 
-from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.schema import MODALITIES, ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.models import io
 from vatt_tf.models.classifier import Classifier
-from vatt_tf.models.config.vatt import GIN_NAMES, MODALITIES, TowerConfig, VattConfig
+from vatt_tf.models.config.vatt import GIN_NAMES, TowerConfig, VattConfig
 from vatt_tf.models.multimodal import MultimodalClassifier
 from vatt_tf.models.transfer import assign_values
 from vatt_tf.wording import count_of

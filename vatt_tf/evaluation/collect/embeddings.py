@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from vatt_tf.data.schema import MODALITIES
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation.collect import batches
 from vatt_tf.evaluation.metrics import retrieval as metrics
-
-MODALITIES = ("video", "audio", "text")
 
 
 @dataclasses.dataclass

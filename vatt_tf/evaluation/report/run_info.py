@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vatt_tf import paths
-from vatt_tf.evaluation.collect.embeddings import MODALITIES
+from vatt_tf.data.schema import MODALITIES
 from vatt_tf.wording import count_of
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.schema import MODALITIES, ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.heads.fusion import FUSIONS, MOST_PRODUCTS
 from vatt_tf.models.config.fields import (
@@ -19,7 +19,7 @@ from vatt_tf.models.config.fields import (
     fail,
     made_from,
 )
-from vatt_tf.models.config.vatt import MODALITIES, TowerConfig, check_tower, tower_from_dict
+from vatt_tf.models.config.vatt import TowerConfig, check_tower, tower_from_dict
 
 _NAME = "multimodal_classifier"
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import gin
 
+from vatt_tf.data.schema import MODALITIES
 from vatt_tf.errors import UserError
 from vatt_tf.models.config.classifier import ClassifierConfig
 from vatt_tf.models.config.fields import check_choice, check_positive, fail, set_field
 from vatt_tf.models.config.multimodal import MultimodalConfig
-from vatt_tf.models.config.vatt import CLASSIFIED, MODALITIES, TOWERS, TowerConfig, check_tower
+from vatt_tf.models.config.vatt import CLASSIFIED, TOWERS, TowerConfig, check_tower
 from vatt_tf.models.initial import InitialWeights, folder_of, rebound, stored_tower
 from vatt_tf.wording import count_of
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import gin
 
-from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.schema import MODALITIES, ClipSpec
 from vatt_tf.errors import UserError, value_text
 from vatt_tf.models.config.agnostic import AgnosticTextConfig, AgnosticTowerConfig
 from vatt_tf.models.config.convolution import (
@@ -87,7 +87,6 @@ TowerConfig = (
     | TextTowerConfig
     | AgnosticTextConfig
 )
-MODALITIES = ("video", "audio", "text")
 # Modalities of which a tower can become a classifier.
 CLASSIFIED = ("video", "audio")
 # Configurations by the modality that their tower reads; the first is the default.

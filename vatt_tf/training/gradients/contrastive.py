@@ -15,6 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from vatt_tf.data.schema import MODALITIES
 from vatt_tf.layers.batch_norm import held_statistics
 from vatt_tf.layers.fusion import fusion
 from vatt_tf.layers.random import seed_scope
@@ -24,8 +25,6 @@ from vatt_tf.losses.statistical import statistical_loss
 from vatt_tf.training.gradients.compilation import compiler_of
 from vatt_tf.training.gradients.summation import add, add_gradients_in_pairs
 from vatt_tf.wording import count_of
-
-MODALITIES = ("video", "audio", "text")
 
 Gather = Callable[[tf.Tensor], tf.Tensor]
 

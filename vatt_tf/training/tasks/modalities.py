@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 
 from vatt_tf.data.input.pipeline import EVALUATION_SPLITS, TRAINING_SPLITS
+from vatt_tf.data.schema import MODALITIES
 from vatt_tf.data.shards.contents import contents
 from vatt_tf.data.shards.index import DataSource
 from vatt_tf.errors import HOW_TO_ADD_WORDS, PUBLISHED_WEIGHTS, UserError
-from vatt_tf.models.config.vatt import MODALITIES
 from vatt_tf.models.io import read_description
 from vatt_tf.training.tasks.config import TrainConfig
 from vatt_tf.training.tasks.run_data import StartedRun

@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from vatt_tf import paths
+from vatt_tf.data.schema import MODALITIES
 from vatt_tf.data.shards.index import HOW_TO_MAKE_SHARDS
 from vatt_tf.data.text.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
 from vatt_tf.losses.objective import loss_of_a_guess
-from vatt_tf.models.config.vatt import MODALITIES
 from vatt_tf.models.initial import changed_rates
 from vatt_tf.models.io import load_pretrained, read_description, save_description
 from vatt_tf.models.transfer import transfer_common_towers, transfer_weights

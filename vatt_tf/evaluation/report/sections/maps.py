@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from vatt_tf.data.schema import MODALITIES
 from vatt_tf.evaluation.collect.activations import Activations
 from vatt_tf.evaluation.collect.clustering import evenly_spaced, modality_silhouette
-from vatt_tf.evaluation.collect.embeddings import MODALITIES, EmbeddingSet
+from vatt_tf.evaluation.collect.embeddings import EmbeddingSet
 from vatt_tf.evaluation.report import elements, figures
 from vatt_tf.wording import fixed
 
