@@ -71,7 +71,7 @@ def signatures(
     }
 
 
-def of_equal_rows(names: Sequence[str], values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+def with_equal_rows(names: Sequence[str], values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """The inputs of a signature, checked to have as many rows each."""
     if len(values) == 1:
         return list(values)
@@ -218,7 +218,7 @@ def decode_sounds(sounds: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
 
 def tower_audio(waveform: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
     """What the audio tower reads: [b, samples, 1] or log-mel [b, mel_frames, mel_bins, 1]."""
-    return audio_ops.sound_as_read(waveform, clip)[..., tf.newaxis]
+    return audio_ops.audio_frontend(waveform, clip)[..., tf.newaxis]
 
 
 def _signature(name: str, key: str, shape: list, dtype: tf.DType, prepare: Callable) -> Signature:

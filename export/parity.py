@@ -151,7 +151,8 @@ def _cases(servable: Servable) -> Iterator[tuple[str, Arrays, Arrays]]:
         yield _case(servable, signature, sent)
         if signature == DEFAULT and servable.any_size:
             other = {
-                modality: _of_other_size(servable.clip, modality) for modality in servable.any_size
+                modality: _example_of_other_size(servable.clip, modality)
+                for modality in servable.any_size
             }
             rows = {modality: value[:1] for modality, value in sent.items()}
             yield _case(servable, signature, {**rows, **other})
@@ -166,7 +167,7 @@ def _case(servable: Servable, signature: str, sent: Arrays) -> tuple[str, Arrays
     )
 
 
-def _of_other_size(clip: ClipSpec, modality: str) -> np.ndarray:
+def _example_of_other_size(clip: ClipSpec, modality: str) -> np.ndarray:
     """A longer clip than the model was trained with, frames also wider: one row."""
     if modality == "video":
         return examples.frames(1, (clip.frames + clip.frames // 2, clip.height, 2 * clip.width))
@@ -184,7 +185,7 @@ def _read(servable: Servable, name: str, sent: np.ndarray) -> np.ndarray:
     waveform = sent
     if name == "audio_bytes":
         waveform = np.stack([_clip_sound(row, clip) for row in sent])
-    waveform = np.stack([audio_ops.sound_as_read(row, clip) for row in waveform])
+    waveform = np.stack([audio_ops.audio_frontend(row, clip) for row in waveform])
     return waveform[..., np.newaxis]
 
 

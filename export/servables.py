@@ -82,7 +82,7 @@ class Servable:
 
     def _call(self, parts: Mapping[str, inputs.Signature]) -> Callable[..., Outputs]:
         def call(*values: tf.Tensor) -> Outputs:
-            values = inputs.of_equal_rows([part.input.name for part in parts.values()], values)
+            values = inputs.with_equal_rows([part.input.name for part in parts.values()], values)
             pairs = zip(parts.items(), values, strict=True)
             return self.forward(
                 {modality: part.prepare(value) for (modality, part), value in pairs}

@@ -147,7 +147,7 @@ def fuzz(
         answers = list(pool.map(send, range(first, first + requests)))
         times.append(time.monotonic())
         bystander.finish()
-    wrong = _print_answers(answers)
+    wrong = _print_replies(answers)
     calm = _print_bystander(bystander, times, max_slowdown)
     return not wrong and calm
 
@@ -179,10 +179,10 @@ def _send(server: Server, call: Any, seed: int, index: int, targets: list[Target
     return Answer(index, kind.name, name, reply.code.name, reply.message, right)
 
 
-def _print_answers(answers: list[Answer]) -> int:
+def _print_replies(replies: list[Answer]) -> int:
     """Prints the table of kinds; returns the number of wrong answers."""
     kinds = collections.defaultdict(list)
-    for answer in answers:
+    for answer in replies:
         kinds[answer.kind].append(answer)
     print(f"{'kind':20} {'sent':>6} {'wrong':>6}  codes")
     for kind, group in sorted(kinds.items()):
@@ -190,8 +190,8 @@ def _print_answers(answers: list[Answer]) -> int:
         wrong = sum(not answer.right for answer in group)
         listed = ", ".join(f"{code} {count}" for code, count in codes.most_common())
         print(wrapped(f"{kind:20} {len(group):6} {wrong:6}  {listed}"))
-    wrong_answers = [answer for answer in answers if not answer.right]
-    print(f"{'all':20} {len(answers):6} {len(wrong_answers):6}")
+    wrong_answers = [answer for answer in replies if not answer.right]
+    print(f"{'all':20} {len(replies):6} {len(wrong_answers):6}")
     for answer in wrong_answers[:SHOWN]:
         print(
             f"request {answer.index}: {answer.kind} to {answer.target} got {answer.code} "

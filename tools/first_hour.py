@@ -106,7 +106,7 @@ def model_kept() -> Iterator[None]:
         yield
 
 
-def answers(index: pathlib.Path, run: pathlib.Path, scratch: pathlib.Path) -> bool:
+def search_answers(index: pathlib.Path, run: pathlib.Path, scratch: pathlib.Path) -> bool:
     """Whether the search that the quickstart names prints hits for a piece of a video."""
     from vatt_tf import search
     from vatt_tf.search_index.folder import open_index
@@ -270,7 +270,7 @@ def check(letter: str, run: pathlib.Path, minutes: float, captions: dict[str, st
 
     scratch = run.parent / "queries"
     scratch.mkdir(exist_ok=True)
-    answered = answers(index, run, scratch)
+    answered = search_answers(index, run, scratch)
     row = Row(name, len(open_index(index).entries), minutes, report, answered)
     with model_kept():
         if chosen.by_example:

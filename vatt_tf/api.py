@@ -263,7 +263,7 @@ class VattEmbedder:
             return window[:, None]
         from vatt_tf.data.input import audio_ops
 
-        return np.asarray(audio_ops.sound_as_read(window, self.clip))[..., None]
+        return np.asarray(audio_ops.audio_frontend(window, self.clip))[..., None]
 
     def _require(self, modality: str) -> None:
         if modality == "text" and not any("text" in parts for parts in self.spaces.values()):

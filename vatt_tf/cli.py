@@ -15,7 +15,7 @@ from absl import flags
 from absl import logging as absl_logging
 from absl.flags import argparse_flags
 
-from vatt_tf import lean_keras, native_log, paths
+from vatt_tf import keras_imports, native_log, paths
 from vatt_tf.errors import Interrupted, UserError
 
 # Closer flags are typing errors; less close ones are other flags.
@@ -184,7 +184,7 @@ def before_tensorflow() -> None:
     # TensorFlow turns oneDNN on by itself where there is AVX-512 only. With AVX2 its products of
     # matrices are twice as fast as the others, and the training with them.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    lean_keras.leave_out()
+    keras_imports.leave_out()
 
 
 def accept_any_output() -> None:

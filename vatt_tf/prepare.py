@@ -179,7 +179,7 @@ def _identity(
     files = ((video.file, video.size) for shard in plan.shards for video in shard.videos)
     dataset = "" if layout is None else f"{layout.name}{f' {layout.fold}' if layout.fold else ''}"
     root = os.path.realpath(videos)
-    return DataIdentity.of_files(root, files, settings.as_dict(), plan.columns, dataset)
+    return DataIdentity.from_files(root, files, settings.as_dict(), plan.columns, dataset)
 
 
 def _label_changes(before: Any, labels: Sequence[str]) -> Iterator[str]:

@@ -55,9 +55,10 @@ class TestDropout(LayerTestCase):
             tape.watch(tensors)
             found = layer.add_to(*tensors, training=True)
         np.testing.assert_allclose(found, expected, rtol=1e-6)
-        of_inputs, of_values = tape.gradient(found, tensors, output_gradients=tf.constant(values))
-        np.testing.assert_array_equal(of_inputs, values)
-        np.testing.assert_allclose(of_values, expected - inputs, atol=1e-6)
+        upstream = tf.constant(values)
+        grad_inputs, grad_values = tape.gradient(found, tensors, output_gradients=upstream)
+        np.testing.assert_array_equal(grad_inputs, values)
+        np.testing.assert_allclose(grad_values, expected - inputs, atol=1e-6)
         np.testing.assert_allclose(layer.add_to(inputs, values, training=False), inputs + values)
 
     def test_same_key_same_mask(self):

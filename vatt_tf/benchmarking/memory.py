@@ -30,7 +30,7 @@ def peak_bytes() -> int:
     if _gpu() is not None:
         return tensor_bytes()["peak"]
     of_life = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return _of_status("VmHWM:") or of_life
+    return _from_status("VmHWM:") or of_life
 
 
 def tensor_bytes() -> dict[str, int]:
@@ -45,7 +45,7 @@ def tensor_bytes() -> dict[str, int]:
     import tensorflow as tf
 
     if not _are_counted():
-        return {"current": _of_status("VmRSS:") or 0, "peak": peak_bytes()}
+        return {"current": _from_status("VmRSS:") or 0, "peak": peak_bytes()}
     return tf.config.experimental.get_memory_info(_gpu() or "CPU:0")
 
 
@@ -69,7 +69,7 @@ def machine_bytes() -> int | None:
     return 1024 * int(meminfo.read_text(encoding="ascii").split("MemTotal:")[1].split()[0])
 
 
-def _of_status(name: str) -> int | None:
+def _from_status(name: str) -> int | None:
     if _STATUS.exists():
         for line in _STATUS.read_text(encoding="ascii").splitlines():
             if line.startswith(name):

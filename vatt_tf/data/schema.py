@@ -64,7 +64,7 @@ class ClipSpec:
         sample_rate: Samples per second.
         mel_bins: Mel bands of the log-mel input (80-7600 Hz).
         mel_scaling: ``"min_max"`` or ``"fixed"``, see :func:`vatt_tf.data.input.audio_ops.log_mel`.
-        waveform_scaling: ``"none"`` or ``"deviation"``, see ``audio_ops.sound_as_read``.
+        waveform_scaling: ``"none"`` or ``"deviation"``, see ``audio_ops.audio_frontend``.
         stft_window: STFT window in samples (0.04267 s at 48 kHz).
         stft_step: STFT step in samples (0.02134 s at 48 kHz).
         texts: Candidate captions of a clip (P of MIL-NCE).

@@ -136,7 +136,7 @@ class TransformerEncoder(keras.layers.Layer):
             self.agg_token(tokens),
             attention_mask=attention_mask,
             training=training,
-            first_only=pooled_only,
+            agg_only=pooled_only,
         )
         if self.post_projection_dim:
             tokens = ops.gelu(self.post_projection(tokens), approximate=False)

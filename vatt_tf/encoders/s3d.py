@@ -9,7 +9,7 @@ from keras import ops
 
 from vatt_tf.encoders.convolutional import SizedByStrides, unit_range
 from vatt_tf.layers.convolution.inception import InceptionBlock
-from vatt_tf.layers.convolution.separable_convolution import ConvolutionUnit, SeparableUnit
+from vatt_tf.layers.convolution.separable_convolution import ConvBNReLU, SeparableUnit
 from vatt_tf.layers.convolution.space_time_convolution import max_pool, space_time_average, strided
 from vatt_tf.layers.convolution.space_to_depth import space_to_depth
 
@@ -112,10 +112,8 @@ class S3DGEncoder(SizedByStrides, keras.layers.Layer):
         strides = (stride, stride, stride)
         if deflated:
             kernel, strides = (1, *kernel[1:]), (1, *strides[1:])
-        self.conv_1a = ConvolutionUnit(
-            self._scaled(64), kernel, strides, dtype=policy, name="conv_1a"
-        )
-        self.conv_2b = ConvolutionUnit(self._scaled(64), dtype=policy, name="conv_2b")
+        self.conv_1a = ConvBNReLU(self._scaled(64), kernel, strides, dtype=policy, name="conv_1a")
+        self.conv_2b = ConvBNReLU(self._scaled(64), dtype=policy, name="conv_2b")
         self.conv_2c = SeparableUnit(
             self._scaled(192), (time, 3, 3), gating, dtype=policy, name="conv_2c"
         )

@@ -138,7 +138,7 @@ class TextEncoder(keras.layers.Layer):
         tokens = ops.gelu(self.pre_projection(tokens), approximate=False)
         tokens = self.input_dropout(tokens, training=training)
         tokens = self.transformer(
-            tokens, attention_mask=word_mask(ids), training=training, first_only=pooled_only
+            tokens, attention_mask=word_mask(ids), training=training, agg_only=pooled_only
         )
         return _text_features(tokens, pooled_only)
 

@@ -281,7 +281,7 @@ class OneSpaceHead(CommonSpace):
         }
 
     def compute_output_shape(self, shape: Mapping[str, Any]) -> dict[str, Any]:
-        return {"vat": {name: (*of_one[:-1], self.dim) for name, of_one in shape.items()}}
+        return {"vat": {name: (*one[:-1], self.dim) for name, one in shape.items()}}
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "dim": self.dim}

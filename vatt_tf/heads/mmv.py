@@ -81,7 +81,7 @@ class MMVFACHead(CommonSpace):
                 for name in ("video", "audio")
                 if name in shape
             },
-            "vat": {name: (*of_one[:-1], self.vat_dim) for name, of_one in shape.items()},
+            "vat": {name: (*one[:-1], self.vat_dim) for name, one in shape.items()},
         }
 
     def get_config(self) -> dict[str, Any]:

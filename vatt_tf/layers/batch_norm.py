@@ -15,7 +15,7 @@ _HELD = ThreadValue(False)
 _REPLICAS = ThreadValue()
 
 
-def held_statistics() -> contextlib.AbstractContextManager[None]:
+def frozen_statistics() -> contextlib.AbstractContextManager[None]:
     """While it lasts, layers that are called for training leave their moving averages alone.
 
     The two-pass step calls the towers twice on the same clips; they count once. What is traced in

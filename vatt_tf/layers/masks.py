@@ -11,7 +11,7 @@ from keras import ops
 
 from vatt_tf.layers.fusion import is_fusing
 from vatt_tf.layers.random import SeedStream
-from vatt_tf.layers.recompute import once_there
+from vatt_tf.layers.recompute import add_data_dependency
 
 _MOST_POSITIONS = 2**31  # What an int32 counts.
 
@@ -72,7 +72,7 @@ def masked(values: Any, kept: Kept) -> Any:
         kept = kept.mask(values.shape)
     else:
         # A mask of floats is made when it is needed; the backward pass makes its own.
-        kept = once_there(values, kept)
+        kept = add_data_dependency(values, kept)
     return values * ops.cast(kept, values.dtype)
 
 

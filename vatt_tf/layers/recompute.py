@@ -33,7 +33,7 @@ def with_backward(forward: Callable[..., Any], backward: Callable[..., Any]) -> 
     return function
 
 
-def once_there(first: Any | Sequence[Any], values: Any) -> Any:
+def add_data_dependency(first: Any | Sequence[Any], values: Any) -> Any:
     """Returns ``values`` such that what is computed from them waits for ``first``.
 
     A graph runs an operation as soon as its inputs are there, and merges equal operations: what a
@@ -48,13 +48,13 @@ def once_there(first: Any | Sequence[Any], values: Any) -> Any:
         The same values.
     """
     firsts = first if isinstance(first, list | tuple) else [first]
-    numbers = [ops.cast(one_of(one), "float32") for one in firsts]
+    numbers = [ops.cast(first_value(one), "float32") for one in firsts]
     zero = sum(ops.minimum(ops.abs(number), 0.0) for number in numbers)
     if values.dtype == "bool":
         return ops.logical_or(values, zero > 0.0)
     return values + ops.cast(zero, values.dtype)
 
 
-def one_of(values: Any) -> Any:
+def first_value(values: Any) -> Any:
     """Something small, [1], that is there when the values are."""
     return ops.reshape(values, (-1,))[:1]

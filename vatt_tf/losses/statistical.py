@@ -279,5 +279,5 @@ def _log_densities(values: Any, means: Any, variances: Any) -> Any:
     precisions = ops.transpose(1.0 / variances)
     squares = ops.matmul(ops.square(values), precisions)
     squares = squares - 2.0 * ops.matmul(values, ops.transpose(means) * precisions)
-    of_means = ops.sum(ops.square(means) / variances + ops.log(variances), axis=-1)
-    return -0.5 * (squares + of_means + values.shape[-1] * math.log(2.0 * math.pi))
+    mean_terms = ops.sum(ops.square(means) / variances + ops.log(variances), axis=-1)
+    return -0.5 * (squares + mean_terms + values.shape[-1] * math.log(2.0 * math.pi))

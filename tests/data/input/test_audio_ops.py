@@ -60,10 +60,10 @@ def test_waveforms_of_one_loudness():
     signals = np.random.default_rng(0).normal(size=(2, 500)) * [[0.5], [0.02]]
     signals = signals.astype("float32")
     spec = ClipSpec(samples=500, waveform_scaling="deviation")
-    scaled = audio_ops.sound_as_read(tf.constant(signals), spec).numpy()
+    scaled = audio_ops.audio_frontend(tf.constant(signals), spec).numpy()
     np.testing.assert_allclose(scaled, signals / signals.std(1, keepdims=True), rtol=1e-5)
-    assert not audio_ops.sound_as_read(tf.zeros([500]), spec).numpy().any()
-    as_it_is = audio_ops.sound_as_read(tf.constant(signals), ClipSpec(samples=500))
+    assert not audio_ops.audio_frontend(tf.zeros([500]), spec).numpy().any()
+    as_it_is = audio_ops.audio_frontend(tf.constant(signals), ClipSpec(samples=500))
     np.testing.assert_array_equal(as_it_is, signals)
 
 

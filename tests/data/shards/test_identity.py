@@ -12,7 +12,7 @@ FILES = [(f"v{i}.mp4", 1000 + i) for i in range(8)]
 
 
 def identity(files=FILES, root="/a", settings=SETTINGS, columns=(), dataset=""):
-    return DataIdentity.of_files(root, files, settings, columns, dataset)
+    return DataIdentity.from_files(root, files, settings, columns, dataset)
 
 
 def stored(one):

@@ -14,7 +14,7 @@ from tests.layers.plain_s3d import PlainS3D, convolve
 from tests.layers.plain_s3d import max_pool as plain_max_pool
 from tests.layers.plain_s3d import space_to_depth as plain_space_to_depth
 from vatt_tf.layers.convolution.separable_convolution import (
-    ConvolutionUnit,
+    ConvBNReLU,
     SelfGating,
     SeparableUnit,
 )
@@ -76,7 +76,7 @@ class TestSelfGating(LayerTestCase):
 
 
 class TestConvolutionUnit(LayerTestCase):
-    layer_class = ConvolutionUnit
+    layer_class = ConvBNReLU
     config = {"filters": 4, "kernel_size": (2, 4, 4), "strides": (1, 2, 2), "gating": True}
 
     def inputs(self):
@@ -84,7 +84,7 @@ class TestConvolutionUnit(LayerTestCase):
 
 
 class TestConvolutionUnitWithoutGating(LayerTestCase):
-    layer_class = ConvolutionUnit
+    layer_class = ConvBNReLU
     config = {"filters": 4}
 
     def inputs(self):
@@ -202,8 +202,8 @@ def test_space_to_depth(block, size):
 @pytest.mark.parametrize(
     "layer",
     [
-        lambda: ConvolutionUnit(4, (7, 7, 7), TWO, name="layer"),
-        lambda: ConvolutionUnit(4, gating=True, name="layer"),
+        lambda: ConvBNReLU(4, (7, 7, 7), TWO, name="layer"),
+        lambda: ConvBNReLU(4, gating=True, name="layer"),
         lambda: SeparableUnit(4, (3, 3, 3), gating=True, name="layer"),
         lambda: SeparableUnit(4, (1, 3, 3), gating=True, name="layer"),
         lambda: SeparableUnit(4, (3, 3, 3), name="layer"),

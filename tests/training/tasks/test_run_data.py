@@ -30,7 +30,7 @@ SETTINGS = {"frame_rate": 10.0}
 
 
 def identity(files=FILES, root="/videos/a", settings=SETTINGS):
-    return DataIdentity.of_files(root, files, settings)
+    return DataIdentity.from_files(root, files, settings)
 
 
 def with_identity(shards, folder, one):

@@ -60,7 +60,7 @@ def _uniform_whole(key: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
     return tf.random.stateless_uniform([], key, 0, limit, tf.int32, alg="philox")
 
 
-def sound_as_read(waveform: tf.Tensor, spec: ClipSpec) -> tf.Tensor:
+def audio_frontend(waveform: tf.Tensor, spec: ClipSpec) -> tf.Tensor:
     """What the audio tower reads of a sound, but for its last axis.
 
     A waveform is left as it is (``waveform_scaling="none"``, released code) or divided by its

@@ -432,7 +432,7 @@ def _audio(
     def cut() -> tuple[tf.Tensor, tf.Tensor]:
         clip, count = sampling.audio_window(record.waveform, start, spec.samples, step, period)
         clip = change(clip)
-        return mask(audio_ops.sound_as_read(clip, spec)), count
+        return mask(audio_ops.audio_frontend(clip, spec)), count
 
     shape = spec.audio_shape[:-1]
     clip, count = tf.cond(

@@ -41,7 +41,7 @@ class DataIdentity:
     every: frozenset[str] | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @classmethod
-    def of_files(
+    def from_files(
         cls,
         root: str,
         files: Iterable[tuple[str, int]],

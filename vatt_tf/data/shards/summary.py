@@ -193,18 +193,18 @@ def refuse_shared(train: Inventory, test: Inventory) -> None:
         )
 
 
-def _spans(inventory: Inventory) -> list[tuple[Any, float, float]]:
-    names = zip(inventory.folders, inventory.files, strict=True)
-    spans = zip(names, inventory.starts, inventory.ends, strict=True)
+def _spans(table: Inventory) -> list[tuple[Any, float, float]]:
+    names = zip(table.folders, table.files, strict=True)
+    spans = zip(names, table.starts, table.ends, strict=True)
     # Without a file name a record only has its content.
     return [(name if name[1] else object(), start, end) for name, start, end in spans]
 
 
-def class_counts(inventory: Inventory, label_names: Sequence[str]) -> np.ndarray:
+def class_counts(table: Inventory, label_names: Sequence[str]) -> np.ndarray:
     """How many records each class has.
 
     Args:
-        inventory: The records.
+        table: The records.
         label_names: All classes in index order.
 
     Returns:
@@ -215,12 +215,12 @@ def class_counts(inventory: Inventory, label_names: Sequence[str]) -> np.ndarray
     """
     counts = np.zeros(len(label_names), np.int64)
     places = {name: index for index, name in enumerate(label_names)}
-    for record, labels in enumerate(inventory.labels):
+    for record, labels in enumerate(table.labels):
         for label in set(labels):
             index = places.get(label, -1) if isinstance(label, str) else label
             if not 0 <= index < len(label_names):
                 raise UserError(
-                    f"{inventory.path}: {inventory.describe(record)} has the class '{label}', "
+                    f"{table.path}: {table.describe(record)} has the class '{label}', "
                     f"which is none of the {len(label_names)} classes "
                     f"{known_classes(label_names)}: mend the label or {HOW_TO_NAME_CLASSES}"
                 )
@@ -228,27 +228,27 @@ def class_counts(inventory: Inventory, label_names: Sequence[str]) -> np.ndarray
     return counts
 
 
-def check_scored(inventory: Inventory, run: str, *, single_label: bool) -> None:
+def check_scored(table: Inventory, run: str, *, single_label: bool) -> None:
     """Checks that the evaluations of a run can score these records.
 
     Args:
-        inventory: The records.
+        table: The records.
         run: Name of the run's configurable, for messages.
         single_label: Whether a record has one class at most.
 
     Raises:
         UserError: No record has a class, or one has several although ``single_label``.
     """
-    if not any(inventory.labels):
+    if not any(table.labels):
         raise UserError(
-            f"{run}.eval_data={inventory.path} (macro EVAL_DATA): none of the {len(inventory)} "
+            f"{run}.eval_data={table.path} (macro EVAL_DATA): none of the {len(table)} "
             f"clips has a label: label them and prepare again, or set {run}.evaluate_every=0"
         )
-    several = [i for i, labels in enumerate(inventory.labels) if len(set(labels)) > 1]
+    several = [i for i, labels in enumerate(table.labels) if len(set(labels)) > 1]
     if single_label and several:
-        told = [f"{inventory.describe(i)}: {list(inventory.labels[i])}" for i in several]
+        told = [f"{table.describe(i)}: {list(table.labels[i])}" for i in several]
         raise UserError(
-            f"{run}.eval_data={inventory.path} (macro EVAL_DATA): "
+            f"{run}.eval_data={table.path} (macro EVAL_DATA): "
             f"{count_of(len(several), 'clip')} with "
             f"several classes: {tell_some(told)}. Give each one class, or train a multi-label "
             "classifier"
@@ -256,7 +256,7 @@ def check_scored(inventory: Inventory, run: str, *, single_label: bool) -> None:
 
 
 def check_classes(
-    inventory: Inventory,
+    table: Inventory,
     label_names: Sequence[str],
     what: str,
     *,
@@ -265,7 +265,7 @@ def check_classes(
     """Checks that a classifier can be trained on these records.
 
     Args:
-        inventory: The records.
+        table: The records.
         label_names: All classes in index order.
         what: What the records are for, e.g. ``training data``; named in errors.
         single_label: Whether every record has to have exactly one class.
@@ -277,8 +277,8 @@ def check_classes(
         UserError: An unknown class, a class without examples, one class only, or records with
             another number of classes than one.
     """
-    counts = class_counts(inventory, label_names)
-    where = f"the {what} {inventory.path}"
+    counts = class_counts(table, label_names)
+    where = f"the {what} {table.path}"
     if np.count_nonzero(counts) < 2:
         found = [name for name, count in zip(label_names, counts, strict=True) if count]
         raise UserError(
@@ -291,10 +291,10 @@ def check_classes(
             f"{where} has no example of {len(empty)} of {len(label_names)} classes: "
             f"{tell_some(empty)}. Add examples, or {HOW_TO_NAME_CLASSES} (without these)"
         )
-    sizes = Counter(len(set(labels)) for labels in inventory.labels)
+    sizes = Counter(len(set(labels)) for labels in table.labels)
     if single_label and set(sizes) != {1}:
-        odd = [i for i, labels in enumerate(inventory.labels) if len(set(labels)) != 1]
-        told = [f"{inventory.describe(i)}: {list(inventory.labels[i])}" for i in odd]
+        odd = [i for i, labels in enumerate(table.labels) if len(set(labels)) != 1]
+        told = [f"{table.describe(i)}: {list(table.labels[i])}" for i in odd]
         raise UserError(
             f"{where} has {count_of(len(odd), 'record')} without a class or with several: "
             f"{tell_some(told)}. "

@@ -16,7 +16,7 @@ from vatt_tf.evaluation.job import Evaluation, Job
 from vatt_tf.evaluation.metrics.probe_classifiers import LOW_RANK_STEPS
 from vatt_tf.evaluation.source import EvaluationSource, find_source
 from vatt_tf.evaluation.tasks import probe as probe_lib
-from vatt_tf.evaluation.tasks.reading import lean_clip, open_records, reading
+from vatt_tf.evaluation.tasks.reading import minimal_clip_spec, open_records, reading
 from vatt_tf.models import io
 
 VALIDATION = ("val", "validation", "valid")
@@ -44,7 +44,7 @@ def run_probe(job: Job) -> Evaluation:
     function = features.features_function(model, modality)
     if modality == "text" and tokenizer is None:
         raise UserError(f"--modality=text: {job.weights}: {NO_VOCABULARY}")
-    clip = lean_clip(clip, (modality,))
+    clip = minimal_clip_spec(clip, (modality,))
     by_view = views.aggregate == "scores"
     sets = {}
     for name, part in parts.items():

@@ -45,7 +45,7 @@ def open_records(
     )
 
 
-def lean_clip(clip: ClipSpec, modalities: Sequence[str]) -> ClipSpec:
+def minimal_clip_spec(clip: ClipSpec, modalities: Sequence[str]) -> ClipSpec:
     """The clip without what the model does not read: decoding is most of the work.
 
     The number of frames stays: it places the windows.

@@ -16,7 +16,7 @@ from vatt_tf.evaluation.job import Evaluation, Job
 from vatt_tf.evaluation.source import EvaluationSource, find_source
 from vatt_tf.evaluation.tasks import classification, retrieval, zero_shot
 from vatt_tf.evaluation.tasks.probe_task import run_probe
-from vatt_tf.evaluation.tasks.reading import lean_clip, open_records, reading
+from vatt_tf.evaluation.tasks.reading import minimal_clip_spec, open_records, reading
 from vatt_tf.models import io
 from vatt_tf.models.config.vatt import VattConfig
 from vatt_tf.models.vatt import VATT, build_vatt
@@ -143,7 +143,7 @@ def _classify(job: Job) -> Evaluation:
     loaded = io.load_classifier(job.weights)
     names = _class_names(job.weights, loaded, given)
     modalities = loaded.model.config.modalities
-    clip = loaded.clip if job.keep else lean_clip(loaded.clip, modalities)
+    clip = loaded.clip if job.keep else minimal_clip_spec(loaded.clip, modalities)
     dataset = open_records(job, found, clip, loaded.tokenizer, names)
     with reading(job, found, "classifying") as progress:
         answers = predictions.predict(

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from vatt_tf.layers.convolution.separable_convolution import ConvolutionUnit, SeparableUnit
+from vatt_tf.layers.convolution.separable_convolution import ConvBNReLU, SeparableUnit
 from vatt_tf.layers.convolution.space_time_convolution import max_pool
 
 
@@ -51,8 +51,8 @@ class InceptionBlock(keras.layers.Layer):
         self.gating = gating
 
         # === Layers ===
-        def unit(index: int, name: str, gating: bool) -> ConvolutionUnit:
-            return ConvolutionUnit(
+        def unit(index: int, name: str, gating: bool) -> ConvBNReLU:
+            return ConvBNReLU(
                 self.filters[index], gating=gating, dtype=self.dtype_policy, name=name
             )
 

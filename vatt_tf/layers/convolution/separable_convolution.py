@@ -45,8 +45,9 @@ class SelfGating(keras.layers.Layer):
         return tuple(input_shape)
 
 
-@keras.saving.register_keras_serializable("vatt_tf")
-class ConvolutionUnit(keras.layers.Layer):
+# Saved models know the class by its earlier name.
+@keras.saving.register_keras_serializable("vatt_tf", name="ConvolutionUnit")
+class ConvBNReLU(keras.layers.Layer):
     """Convolution, BatchNorm, ReLU and, if wanted, self-gating.
 
     Args:

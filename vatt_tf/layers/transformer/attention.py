@@ -13,8 +13,8 @@ from keras import ops
 from vatt_tf.layers.dropout import Dropout
 from vatt_tf.layers.fusion import fused
 from vatt_tf.layers.masks import Kept, MaskKey, masked
-from vatt_tf.layers.recompute import once_there, one_of, with_backward
-from vatt_tf.layers.transformer.lean_dense import lean_dense, on_rows
+from vatt_tf.layers.recompute import add_data_dependency, first_value, with_backward
+from vatt_tf.layers.transformer.checkpointed_dense import checkpointed_dense, on_rows
 
 # Attention weights that are there at a time, if one head has not more. With the larger number a
 # step of Base towers is 1.05 times as fast; the other is for those who ask for little memory.
@@ -107,9 +107,9 @@ class SelfAttention(keras.layers.Layer):
         )
         outputs = ops.reshape(outputs, (-1, ops.shape(outputs)[1], self.num_heads * self.d_kv))
         dense = self.output_projection
-        return lean_dense(outputs, dense.kernel, dense.bias)
+        return checkpointed_dense(outputs, dense.kernel, dense.bias)
 
-    def of_first(
+    def attend_agg(
         self, query: Any, keys_and_values: Any, bias: Any = None, training: bool = False
     ) -> Any:
         """The attention of the first token alone, [B, 1, d].
@@ -199,7 +199,7 @@ def attend(
         tensors = ops.unstack(heads, 3, axis=0)
         for part in parts:
             query, key, value = (_part_of(tensor, part) for tensor in tensors)
-            query = _scaled(query, query_scale, tuple(one_of(one) for one in outputs[-1:]))
+            query = _scaled(query, query_scale, tuple(first_value(one) for one in outputs[-1:]))
             weights = _softmax_weights(query, key, *bias)
             weights = _kept_weights(weights, _mask_of(kept, part, heads), scale)
             outputs.append(ops.matmul(weights, value))
@@ -211,26 +211,26 @@ def attend(
         sums = ops.transpose(sums, (2, 0, 1, 3))
         upstream = ops.transpose(upstream, (2, 0, 1, 3))
         tensors = ops.unstack(heads, 3, axis=0)
-        of_tensors: list[list[Any]] = [[], [], []]
-        first: tuple[Any, ...] = (one_of(upstream),)
+        grads: list[list[Any]] = [[], [], []]
+        first: tuple[Any, ...] = (first_value(upstream),)
         for part in parts:
             query, key, value = (_part_of(tensor, part) for tensor in tensors)
-            of_outputs = _scaled(_part_of(upstream, part), scale, first)
+            grad_outputs = _scaled(_part_of(upstream, part), scale, first)
             mask = _mask_of(kept, part, heads)
             weights = _softmax_weights(_scaled(query, query_scale, first), key, *bias)
-            of_value = ops.matmul(_swap(_kept_weights(weights, mask)), of_outputs)
-            of_weights = ops.matmul(of_outputs, _swap(value))
+            grad_value = ops.matmul(_swap(_kept_weights(weights, mask)), grad_outputs)
+            grad_weights = ops.matmul(grad_outputs, _swap(value))
             part_sums = _part_of(sums, part)
-            of_scores = _of_scores(weights, mask, of_weights, part_sums, query_scale)
-            of_bias = [_reduced_to(one, of_scores / query_scale) for one in bias]
-            of_scores = ops.cast(of_scores, query.dtype)
-            of_query = ops.matmul(of_scores, key)
-            of_key = ops.matmul(_swap(of_scores), query)
-            for found, one in zip(of_tensors, (of_query, of_key, of_value), strict=True):
+            grad_scores = _grad_scores(weights, mask, grad_weights, part_sums, query_scale)
+            grad_bias = [_reduced_to(one, grad_scores / query_scale) for one in bias]
+            grad_scores = ops.cast(grad_scores, query.dtype)
+            grad_query = ops.matmul(grad_scores, key)
+            grad_key = ops.matmul(_swap(grad_scores), query)
+            for found, one in zip(grads, (grad_query, grad_key, grad_value), strict=True):
                 found.append(one)
-            first = (one_of(of_query), one_of(of_key))
-        of_heads = ops.concatenate([one for found in of_tensors for one in found], axis=0)
-        return (ops.reshape(of_heads, ops.shape(heads)), *of_bias)
+            first = (first_value(grad_query), first_value(grad_key))
+        grad_heads = ops.concatenate([one for found in grads for one in found], axis=0)
+        return (ops.reshape(grad_heads, ops.shape(heads)), *grad_bias)
 
     if bias is None:
         return with_backward(forward, backward)(heads)
@@ -271,7 +271,7 @@ def _joined(parts: list[Any]) -> Any:
 
 @fused
 def _scaled(query: Any, scale: float, first: tuple[Any, ...]) -> Any:
-    return (once_there(first, query) if first else query) * scale
+    return (add_data_dependency(first, query) if first else query) * scale
 
 
 @fused
@@ -280,9 +280,9 @@ def _kept_weights(weights: Any, kept: Kept, scale: float = 1.0) -> Any:
 
 
 @fused
-def _of_scores(weights: Any, kept: Kept, of_weights: Any, sums: Any, scale: float) -> Any:
+def _grad_scores(weights: Any, kept: Kept, grad_weights: Any, sums: Any, scale: float) -> Any:
     """Gradient of the scores, float32, through dropout and softmax; times ``scale``."""
-    return scale * _float32(weights) * (masked(_float32(of_weights), kept) - sums)
+    return scale * _float32(weights) * (masked(_float32(grad_weights), kept) - sums)
 
 
 def _softmax_weights(query: Any, key: Any, bias: Any = None) -> Any:

@@ -11,14 +11,14 @@ from keras import ops
 
 from vatt_tf.layers.dropout import Dropout
 from vatt_tf.layers.random import seed_scope
-from vatt_tf.layers.recompute import once_there
+from vatt_tf.layers.recompute import add_data_dependency
 from vatt_tf.layers.transformer.attention import (
     FEWER_WEIGHTS,
     MOST_WEIGHTS,
     RelativePositionBias,
     SelfAttention,
 )
-from vatt_tf.layers.transformer.lean_dense import dense_of, gelu_dense, norm_dense, on_rows
+from vatt_tf.layers.transformer.checkpointed_dense import dense_of, gelu_dense, norm_dense, on_rows
 from vatt_tf.layers.transformer.shaw_attention import ShawAttention
 
 NORMS = ("layer_norm", "rms_norm")
@@ -33,7 +33,7 @@ def _make_norm(kind: str, policy: keras.DTypePolicy, name: str) -> keras.layers.
     raise ValueError(f"norm must be one of {NORMS}, got {kind!r}")
 
 
-def _of_normed(
+def _norm_then_dense(
     norm: keras.layers.Layer, dense: keras.layers.Dense, inputs: Any, training: bool
 ) -> Any:
     """``dense(norm(inputs))``; outside training from stock layers."""
@@ -76,7 +76,7 @@ class TransformerBlock(keras.layers.Layer):
     Call arguments:
         inputs: [B, N, d].
         bias: Bias of the attention scores, broadcastable to [B, heads, N, N], or None.
-        first_only: Whether the first token's output is all that is asked for. It needs the keys and
+        agg_only: Whether the first token's output is all that is asked for. It needs the keys and
             values of all tokens and nothing else of the others: a sixth of the products.
 
     Returns:
@@ -141,29 +141,29 @@ class TransformerBlock(keras.layers.Layer):
         self.mlp_dropout.build(inputs_shape)
 
     def call(
-        self, inputs: Any, bias: Any = None, training: bool = False, first_only: bool = False
+        self, inputs: Any, bias: Any = None, training: bool = False, agg_only: bool = False
     ) -> Any:
-        if first_only:
-            hidden = self._attention_of_first(inputs, bias, training)
+        if agg_only:
+            hidden = self._attend_agg(inputs, bias, training)
             inputs = inputs[:, :1]
         else:
-            hidden = _of_normed(self.attention_norm, self.attention.qkv, inputs, training)
+            hidden = _norm_then_dense(self.attention_norm, self.attention.qkv, inputs, training)
             hidden = self.attention.from_projected(hidden, bias, training)
         inputs = self.attention_dropout.add_to(inputs, hidden, training)
         if not training:
             return inputs + on_rows(self._mlp, self.mlp_norm(inputs))
-        hidden = _of_normed(self.mlp_norm, self.mlp_hidden, inputs, training)
+        hidden = _norm_then_dense(self.mlp_norm, self.mlp_hidden, inputs, training)
         dropout, dense = self.mlp_hidden_dropout, self.mlp_output
         kept = dropout.keep_mask(ops.shape(hidden), training)
         hidden = gelu_dense(hidden, dense.kernel, dense.bias, kept, dropout.scale)
         return self.mlp_dropout.add_to(inputs, hidden, training)
 
-    def _attention_of_first(self, inputs: Any, bias: Any, training: bool) -> Any:
+    def _attend_agg(self, inputs: Any, bias: Any, training: bool) -> Any:
         inner = self.num_heads * self.d_kv
         normed = functools.partial(_columns_of_normed, self.attention_norm, self.attention.qkv)
         query = normed(slice(None, inner), inputs[:, :1], training)
         keys_and_values = normed(slice(inner, None), inputs, training)
-        return self.attention.of_first(query, keys_and_values, bias, training)
+        return self.attention.attend_agg(query, keys_and_values, bias, training)
 
     def _mlp(self, rows: Any) -> Any:
         return self.mlp_output(ops.gelu(self.mlp_hidden(rows), approximate=False))
@@ -219,7 +219,7 @@ class Transformer(keras.layers.Layer):
     Call arguments:
         tokens: [B, N, d].
         attention_mask: [B, N], 1 (or True) for tokens that may be attended to; None for all.
-        first_only: Whether the first token's output is all that is asked for: the last block then
+        agg_only: Whether the first token's output is all that is asked for: the last block then
             computes no other.
 
     Returns:
@@ -301,28 +301,28 @@ class Transformer(keras.layers.Layer):
         tokens: Any,
         attention_mask: Any = None,
         training: bool = False,
-        first_only: bool = False,
+        agg_only: bool = False,
     ) -> Any:
         bias = self.attention_bias(tokens, attention_mask)
         for block in self.blocks:
             is_last = block is self.blocks[-1]
-            tokens = self._through(block, tokens, bias, training, first_only and is_last)
+            tokens = self._through(block, tokens, bias, training, agg_only and is_last)
         return self.final_dropout(self.final_norm(tokens), training=training)
 
     def _through(
-        self, block: TransformerBlock, tokens: Any, bias: Any, training: bool, first_only: bool
+        self, block: TransformerBlock, tokens: Any, bias: Any, training: bool, agg_only: bool
     ) -> Any:
         if not training:
-            return block(tokens, bias=bias, first_only=first_only)
+            return block(tokens, bias=bias, agg_only=agg_only)
         key = block.draw_key()
 
         def run(tokens: Any, *bias: Any) -> Any:
             # A block draws from a key of its own: computed once more, it draws the same. A graph
             # would draw the masks of all blocks at its very begin, and hold them.
-            scope = contextlib.nullcontext() if key is None else seed_scope(once_there(tokens, key))
-            with scope:
+            late = None if key is None else add_data_dependency(tokens, key)
+            with contextlib.nullcontext() if late is None else seed_scope(late):
                 bias_or_none = bias[0] if bias else None
-                return block(tokens, bias=bias_or_none, training=True, first_only=first_only)
+                return block(tokens, bias=bias_or_none, training=True, agg_only=agg_only)
 
         if self.remat:
             run = keras.remat(run)

@@ -23,18 +23,18 @@ class _Settings:
 
     num_classes: int | None
 
-    def _classes(self, name: str, of_data: int | None) -> int:
+    def _classes(self, name: str, in_data: int | None) -> int:
         """The number of classes, from the run file or from the data."""
-        if self.num_classes is None and of_data is None:
+        if self.num_classes is None and in_data is None:
             fail(f"{name}.num_classes", None, "a number: the data do not name their classes")
-        if self.num_classes is not None and of_data is not None and self.num_classes != of_data:
+        if self.num_classes is not None and in_data is not None and self.num_classes != in_data:
             fail(
                 f"{name}.num_classes",
                 self.num_classes,
-                f"the {count_of(of_data, 'class', 'classes')} of the data; leave it out to take "
+                f"the {count_of(in_data, 'class', 'classes')} of the data; leave it out to take "
                 "them",
             )
-        return self.num_classes or of_data  # type: ignore[return-value]
+        return self.num_classes or in_data  # type: ignore[return-value]
 
 
 @gin.configurable("classifier")

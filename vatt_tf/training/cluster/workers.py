@@ -117,7 +117,7 @@ class PeerWatch:
     def _look_after(self) -> None:
         while not self._stop.wait(_INTERVAL):
             for name, address in self._others.items():
-                if _answers(address):
+                if _is_reachable(address):
                     self._seen.add(name)
                     self._missed[name] = 0
                 else:
@@ -143,7 +143,7 @@ class PeerWatch:
         return None
 
 
-def _answers(address: str) -> bool:
+def _is_reachable(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()

@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from vatt_tf.data.schema import MODALITIES
-from vatt_tf.layers.batch_norm import held_statistics
+from vatt_tf.layers.batch_norm import frozen_statistics
 from vatt_tf.layers.fusion import fusion
 from vatt_tf.layers.random import seed_scope
 from vatt_tf.losses.health import embedding_health
@@ -50,7 +50,7 @@ def seeded(function: Callable[..., Any], jit_compile: bool) -> Callable[..., Any
     """
 
     def run(key: tf.Tensor, inputs: Mapping[str, tf.Tensor], hold: bool = False) -> Any:
-        with seed_scope(key), held_statistics() if hold else contextlib.nullcontext():
+        with seed_scope(key), frozen_statistics() if hold else contextlib.nullcontext():
             return function(inputs, training=True)
 
     return tf.function(run, jit_compile=True, autograph=False) if jit_compile else run

@@ -34,7 +34,7 @@ from vatt_tf.models.io import save_description
 from vatt_tf.training.gradients.classification import ClassificationStep
 from vatt_tf.training.gradients.contrastive import Gather
 from vatt_tf.training.monitoring.guards import Chance, Guard
-from vatt_tf.training.optimization.layer_rates import layer_rates
+from vatt_tf.training.optimization.layerwise_decay import layerwise_multipliers
 from vatt_tf.training.tasks.finetune_config import FinetuneConfig
 from vatt_tf.training.tasks.pretrain import tokenizer_beside
 from vatt_tf.training.tasks.run_data import StartedRun, run_rates
@@ -142,7 +142,7 @@ class Finetuning(Task):
         frozen, decay = self.config.frozen, self.config.layer_decay
         if not frozen and decay == 1.0:
             return None
-        later = layer_rates(step.variables, step.clipped, decay)
+        later = layerwise_multipliers(step.variables, step.clipped, decay)
         first = [0.0] * step.clipped + later[step.clipped :]
         return lambda number: first if number < frozen else later
 

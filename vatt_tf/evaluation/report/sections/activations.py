@@ -13,15 +13,15 @@ from vatt_tf.evaluation.report.heatmap import heatmap
 COLUMNS = 96
 
 
-def section(nodes: Mapping[str, np.ndarray]) -> str:
+def section(units: Mapping[str, np.ndarray]) -> str:
     """Section with the mean size of the activations by layer, and by layer and node.
 
     Args:
-        nodes: modality -> float [layers, d], see ``activations.Activations``.
+        units: modality -> float [layers, d], see ``activations.Activations``.
     """
-    if not nodes:
+    if not units:
         return ""
-    sizes = {modality: np.abs(values) for modality, values in nodes.items()}
+    sizes = {modality: np.abs(values) for modality, values in units.items()}
     layers = len(next(iter(sizes.values())))
     curves = [
         figures.Series(m, np.arange(1, layers + 1, dtype=float), value.mean(axis=1), m)
@@ -43,7 +43,7 @@ def section(nodes: Mapping[str, np.ndarray]) -> str:
             f"activation of the nodes by layer for {modality}",
             rows=names,
             row_title="layer",
-            column_title=f"nodes 1 to {nodes[modality].shape[1]}",
+            column_title=f"nodes 1 to {units[modality].shape[1]}",
             height=210,
             style=modality,
         )

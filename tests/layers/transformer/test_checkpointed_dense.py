@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy.stats import norm
 
-from vatt_tf.layers.transformer.lean_dense import gelu_dense, lean_dense, norm_dense
+from vatt_tf.layers.transformer.checkpointed_dense import checkpointed_dense, gelu_dense, norm_dense
 
 RANDOM = np.random.default_rng(0)
 TOKENS = 2.0 * RANDOM.normal(size=(2, 5, 6)) + 0.5
@@ -43,8 +43,8 @@ def scale_of(values):
 
 
 CASES = {
-    "dense": (lean_dense, plain_dense, (TOKENS, KERNEL, BIAS)),
-    "dense, no bias": (lean_dense, plain_dense, (TOKENS, KERNEL)),
+    "dense": (checkpointed_dense, plain_dense, (TOKENS, KERNEL, BIAS)),
+    "dense, no bias": (checkpointed_dense, plain_dense, (TOKENS, KERNEL)),
     "norm": (norm_dense, plain_norm_dense, (TOKENS, GAMMA, BETA, KERNEL, BIAS)),
     "norm, no bias": (norm_dense, plain_norm_dense, (TOKENS, GAMMA, BETA, KERNEL)),
     "gelu": (gelu_dense, plain_gelu_dense, (TOKENS, KERNEL, BIAS)),

@@ -11,7 +11,7 @@ _BLOCK = re.compile(r"/block_(\d+)/")
 _BEHIND = ("/final_norm/", "/post_projection/")
 
 
-def layer_rates(variables: Sequence[Any], towers: int, decay: float) -> list[float]:
+def layerwise_multipliers(variables: Sequence[Any], towers: int, decay: float) -> list[float]:
     """Factor on the learning rate of each variable (layer-wise learning-rate decay).
 
     The head learns at the full rate, block i of a tower with L blocks at ``decay ** (L - i)``, what

@@ -18,10 +18,10 @@ from keras import ops
 
 from vatt_tf.layers.fusion import fused
 from vatt_tf.layers.masks import Kept, masked
-from vatt_tf.layers.recompute import once_there, one_of, with_backward
+from vatt_tf.layers.recompute import add_data_dependency, first_value, with_backward
 
 
-def lean_dense(inputs: Any, kernel: Any, bias: Any = None) -> Any:
+def checkpointed_dense(inputs: Any, kernel: Any, bias: Any = None) -> Any:
     """``inputs kernel + bias``.
 
     Args:
@@ -35,8 +35,8 @@ def lean_dense(inputs: Any, kernel: Any, bias: Any = None) -> Any:
 
     def backward(upstream: Any, outputs: Any, inputs: Any, *weights: Any) -> tuple[Any, ...]:
         del outputs
-        of_weights = _of_weights(inputs, upstream, weights)
-        return _of_inputs(once_there(of_weights, upstream), weights), *of_weights
+        grad_weights = _grad_weights(inputs, upstream, weights)
+        return _grad_inputs(add_data_dependency(grad_weights, upstream), weights), *grad_weights
 
     return with_backward(_product, backward)(inputs, *_weights(kernel, bias, inputs.dtype))
 
@@ -66,12 +66,12 @@ def norm_dense(
         upstream: Any, outputs: Any, inputs: Any, gamma: Any, beta: Any, *weights: Any
     ) -> tuple[Any, ...]:
         del outputs
-        normed = _norm(inputs, gamma, beta, epsilon, one_of(upstream))
-        of_weights = _of_weights(normed, upstream, weights)
-        of_normed = ops.cast(_of_inputs(upstream, weights), "float32")
-        of_inputs, products = _of_norm(of_normed, inputs, gamma, epsilon)
-        of_tables = (_sum_of_rows(products), _sum_of_rows(of_normed), *of_weights)
-        return once_there(of_tables, ops.cast(of_inputs, dtype)), *of_tables
+        normed = _norm(inputs, gamma, beta, epsilon, first_value(upstream))
+        grad_weights = _grad_weights(normed, upstream, weights)
+        grad_normed = ops.cast(_grad_inputs(upstream, weights), "float32")
+        grad_inputs, products = _grad_norm(grad_normed, inputs, gamma, epsilon)
+        grad_tables = (_sum_of_rows(products), _sum_of_rows(grad_normed), *grad_weights)
+        return add_data_dependency(grad_tables, ops.cast(grad_inputs, dtype)), *grad_tables
 
     tables = (ops.cast(gamma, "float32"), ops.cast(beta, "float32"))
     weights = _weights(kernel, bias, dtype)
@@ -101,11 +101,11 @@ def gelu_dense(
 
     def backward(upstream: Any, outputs: Any, inputs: Any, *weights: Any) -> tuple[Any, ...]:
         del outputs
-        hidden = _hidden(inputs, kept, scale, one_of(upstream))
-        of_weights = _of_weights(hidden, upstream, weights)
-        of_hidden = _of_inputs(upstream, weights)
-        first = tuple(one_of(one) for one in of_weights)
-        return _of_gelu(of_hidden, inputs, kept, scale, first), *of_weights
+        hidden = _hidden(inputs, kept, scale, first_value(upstream))
+        grad_weights = _grad_weights(hidden, upstream, weights)
+        grad_hidden = _grad_inputs(upstream, weights)
+        first = tuple(first_value(one) for one in grad_weights)
+        return _grad_gelu(grad_hidden, inputs, kept, scale, first), *grad_weights
 
     return with_backward(forward, backward)(inputs, *_weights(kernel, bias, inputs.dtype))
 
@@ -125,26 +125,26 @@ def on_rows(function: Callable[[Any], Any], values: Any) -> Any:
 
 
 # Each of these waits for what it is called with, not only for what it computes with: where they are
-# not compiled, once_there has to see to it.
+# not compiled, add_data_dependency has to see to it.
 
 
 @fused
 def _norm(inputs: Any, gamma: Any, beta: Any, epsilon: float, first: Any = None) -> Any:
     """Layer norm over the last axis, in float32, in the dtype of the inputs."""
-    inputs = inputs if first is None else once_there(first, inputs)
+    inputs = inputs if first is None else add_data_dependency(first, inputs)
     values, _ = _normed(inputs, epsilon)
     return ops.cast(values * gamma + beta, inputs.dtype)
 
 
 @fused
-def _of_norm(of_normed: Any, inputs: Any, gamma: Any, epsilon: float) -> tuple[Any, Any]:
+def _grad_norm(grad_normed: Any, inputs: Any, gamma: Any, epsilon: float) -> tuple[Any, Any]:
     """Gradient of the norm's inputs, and what adds up to that of its scale; both float32."""
-    values, inverse = _normed(once_there(of_normed, inputs), epsilon)
-    of_values = of_normed * gamma
+    values, inverse = _normed(add_data_dependency(grad_normed, inputs), epsilon)
+    grad_values = grad_normed * gamma
     # Neither the mean nor the length of what the norm returns depends on its inputs.
-    along = ops.mean(of_values * values, axis=-1, keepdims=True)
-    of_values = of_values - ops.mean(of_values, axis=-1, keepdims=True) - values * along
-    return of_values * inverse, of_normed * values
+    along = ops.mean(grad_values * values, axis=-1, keepdims=True)
+    grad_values = grad_values - ops.mean(grad_values, axis=-1, keepdims=True) - values * along
+    return grad_values * inverse, grad_normed * values
 
 
 def _normed(inputs: Any, epsilon: float) -> tuple[Any, Any]:
@@ -157,20 +157,22 @@ def _normed(inputs: Any, epsilon: float) -> tuple[Any, Any]:
 @fused
 def _hidden(inputs: Any, kept: Kept, scale: float, first: Any = None) -> Any:
     """GELU and dropout."""
-    inputs = inputs if first is None else once_there(first, inputs)
+    inputs = inputs if first is None else add_data_dependency(first, inputs)
     # Keras's GELU divides by the root of 2, which takes as long as all the rest.
     return inputs * masked(scale * (0.5 * ops.erf(inputs * math.sqrt(0.5)) + 0.5), kept)
 
 
 @fused
-def _of_gelu(of_hidden: Any, inputs: Any, kept: Kept, scale: float, first: tuple[Any, ...]) -> Any:
+def _grad_gelu(
+    grad_hidden: Any, inputs: Any, kept: Kept, scale: float, first: tuple[Any, ...]
+) -> Any:
     """Gradient of the inputs of :func:`_hidden`."""
-    inputs = once_there([of_hidden, *first], inputs)
+    inputs = add_data_dependency([grad_hidden, *first], inputs)
     part = inputs * math.sqrt(0.5)
     distribution = 0.5 * ops.erf(part) + 0.5
     # The density times x: x * exp(-x^2 / 2) / sqrt(2 pi).
     slope = part * ops.exp(-ops.square(part)) * (1.0 / math.sqrt(math.pi))
-    return masked(of_hidden, kept) * (scale * (distribution + slope))
+    return masked(grad_hidden, kept) * (scale * (distribution + slope))
 
 
 def _weights(kernel: Any, bias: Any, dtype: Any) -> tuple[Any, ...]:
@@ -185,21 +187,21 @@ def _product(inputs: Any, kernel: Any, *bias: Any) -> Any:
     return on_rows(product, inputs)
 
 
-def _of_inputs(upstream: Any, weights: tuple[Any, ...]) -> Any:
+def _grad_inputs(upstream: Any, weights: tuple[Any, ...]) -> Any:
     """The gradient of the inputs of a product."""
     return ops.matmul(upstream, ops.transpose(weights[0]))
 
 
-def _of_weights(inputs: Any, upstream: Any, weights: tuple[Any, ...]) -> tuple[Any, ...]:
+def _grad_weights(inputs: Any, upstream: Any, weights: tuple[Any, ...]) -> tuple[Any, ...]:
     """The gradients of kernel and, if there is one, bias."""
-    return (_of_kernel(inputs, upstream), *_of_bias(upstream, weights))
+    return (_grad_kernel(inputs, upstream), *_grad_bias(upstream, weights))
 
 
-def _of_kernel(inputs: Any, upstream: Any) -> Any:
+def _grad_kernel(inputs: Any, upstream: Any) -> Any:
     return ops.matmul(ops.transpose(_rows(inputs)), _rows(upstream))
 
 
-def _of_bias(upstream: Any, weights: tuple[Any, ...]) -> tuple[Any, ...]:
+def _grad_bias(upstream: Any, weights: tuple[Any, ...]) -> tuple[Any, ...]:
     return (_sum_of_rows(upstream),) if len(weights) > 1 else ()
 
 

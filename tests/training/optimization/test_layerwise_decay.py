@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from vatt_tf.training.optimization.layer_rates import layer_rates
+from vatt_tf.training.optimization.layerwise_decay import layerwise_multipliers
 
 PATHS = {
     "classifier/video/patch_embedding/kernel": 3,
@@ -21,6 +21,6 @@ PATHS = {
 def test_lower_layers_learn_more_slowly():
     paths = [*PATHS, "classifier/head/dense/kernel"]
     variables = [types.SimpleNamespace(path=path) for path in paths]
-    rates = layer_rates(variables, len(PATHS), 0.5)
+    rates = layerwise_multipliers(variables, len(PATHS), 0.5)
     assert rates == pytest.approx([0.5**n for n in PATHS.values()] + [1.0])
-    assert layer_rates(variables, len(PATHS), 1.0) == [1.0] * len(paths)
+    assert layerwise_multipliers(variables, len(PATHS), 1.0) == [1.0] * len(paths)
