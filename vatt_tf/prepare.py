@@ -113,7 +113,7 @@ def prepare(
     transcripts = transcript_names(plan, recogniser)
     for note in ShardsFolder(out).check(plan, identity, tokenizers, replace, transcripts):
         say(note)
-    with only_job(out, "prepare", out / ACCOUNTS, PlanError):
+    with only_job(out, "prepare", out / ACCOUNTS, PlanError, without_locks=say):
         folder = ShardsFolder(out)
         before = read_json(out / "manifest.json")
         folder.begin(plan, identity, tokenizers, replace, transcripts)
