@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from vatt_tf import paths
-from vatt_tf.api import VattEmbedder
+from vatt_tf.api import Embedder
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.data.text.known_words import VOCABULARY, split_known, split_words
 from vatt_tf.errors import NO_TEXT_TOWER, UserError
@@ -111,7 +111,7 @@ class ExportedModel:
         return layer
 
 
-class ExportedModels(VattEmbedder):
+class ExportedModels(Embedder):
     """The newest models of a folder, and their towers as an embedder like ``vatt_tf.load``'s.
 
     Inputs longer than a clip are covered by windows as there; the windows' embeddings have length
@@ -121,19 +121,12 @@ class ExportedModels(VattEmbedder):
         models: Models by name.
         batch_size: Windows that go through a model at once.
 
-    Attributes:
-        clip: Shape of the clips that the towers read.
-
     Raises:
         UserError: If the towers were not exported from the same weights.
     """
 
     def __init__(self, models: Mapping[str, ExportedModel], *, batch_size: int = 8):
-        if batch_size < 1:
-            raise UserError(f"batch_size must be at least 1, found {batch_size}")
         self._models = dict(models)
-        self._batch_size = batch_size
-        self._embed = self._embed_windows
         towers = [model for name, model in self._models.items() if name in _INPUTS]
         for model in towers:
             if model.description["model_hash"] != towers[0].description["model_hash"]:
@@ -141,8 +134,8 @@ class ExportedModels(VattEmbedder):
                     f"{towers[0].path} and {model.path} come from different weights, so their "
                     "embeddings cannot be compared; export them together"
                 )
-        self._spaces = _spaces(towers)
-        self.clip = next(iter(towers or self._models.values())).clip
+        clip = next(iter(towers or self._models.values())).clip
+        super().__init__(clip, _spaces(towers), self._embed_windows, _as_bytes, batch_size)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -169,16 +162,6 @@ class ExportedModels(VattEmbedder):
         """The fine-tuned classifier."""
         return self._models.get("classifier")
 
-    @property
-    def config(self) -> Any:
-        """Raises an AttributeError: SavedModels do not carry it."""
-        raise AttributeError("exported models have no VattConfig; see ExportedModel.description")
-
-    @staticmethod
-    def tokenizer(strings: list[bytes]) -> np.ndarray:
-        """The text model's input, UTF-8 [n]: the tokenizer is inside the graph."""
-        return np.array(strings, dtype=object)
-
     def split_known(self, text: str) -> tuple[list[str], list[str]] | None:
         """See the base class; None also where an earlier version exported the text model."""
         self._require("text")
@@ -187,10 +170,6 @@ class ExportedModels(VattEmbedder):
         words = split_words(text)
         strings = np.array([word.encode() for word in words], object)
         return split_known(words, self._models["text"]({"text": strings}, VOCABULARY))
-
-    def _tower_input(self, modality: str, window: np.ndarray) -> np.ndarray:
-        """The window itself: log-mel is inside the graph as well."""
-        return window
 
     def _require(self, modality: str) -> None:
         if modality not in self._models:
@@ -234,6 +213,11 @@ def load(path: str | os.PathLike, *, batch_size: int = 8) -> ExportedModels:
             f"with {', '.join(f'{name}/1' for name in MODELS[:3])}"
         )
     return ExportedModels(found, batch_size=batch_size)
+
+
+def _as_bytes(strings: list[bytes]) -> np.ndarray:
+    """The text model's input, UTF-8 [n]: the tokenizer is inside the graph."""
+    return np.array(strings, dtype=object)
 
 
 def _spaces(towers: list[ExportedModel]) -> dict[str, dict[str, int]]:

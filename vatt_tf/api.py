@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,8 +54,8 @@ def load(path: str, *, batch_size: int = 8) -> VattEmbedder:
     return VattEmbedder(model, clip, tokenizer, batch_size=batch_size)
 
 
-class VattEmbedder:
-    """Embeds videos, sounds and strings, and compares them.
+class Embedder:
+    """Embeds videos, sounds and strings, and compares them: a loaded model, or exported ones.
 
     A model has one or more common spaces. With the paper's FAC head these are ``vt`` (video and
     text) and ``va`` (video and audio), so a video has one embedding in each. ``space`` says which
@@ -68,29 +68,33 @@ class VattEmbedder:
     list or a batch gives a matrix [n, d]. Inputs longer than the clip of the model are covered by
     ``windows`` evenly spaced windows whose embeddings are averaged (mean, then L2 norm); shorter
     ones are repeated from the start.
+
+    Args:
+        clip: Shape of the clips that the towers read.
+        spaces: Space -> modality -> dimension of the embeddings.
+        embed: From modality -> batch to space -> modality -> embeddings.
+        tokenizer: From UTF-8 [n] to what the text tower reads; None where there is no vocabulary.
+        batch_size: Windows that go through the model at once.
+
+    Raises:
+        UserError: If ``batch_size`` is not positive.
     """
 
     def __init__(
         self,
-        model: Any,
         clip: ClipSpec,
+        spaces: dict[str, dict[str, int]],
+        embed: Callable[[dict[str, np.ndarray]], Mapping[str, Mapping[str, Any]]],
         tokenizer: Callable[[Any], Any] | None,
-        *,
-        batch_size: int = 8,
+        batch_size: int,
     ):
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, found {batch_size}")
-        self.model = model
         self.clip = clip
         self.tokenizer = tokenizer
+        self._spaces = spaces
+        self._embed = embed
         self._batch_size = batch_size
-        self._embed = embeddings_lib.embedding_function(model)
-        self._spaces = _read_spaces(model, clip)
-
-    @property
-    def config(self) -> Any:
-        """The ``VattConfig`` that the model was built from."""
-        return self.model.config
 
     @property
     def spaces(self) -> dict[str, tuple[str, ...]]:
@@ -256,14 +260,9 @@ class VattEmbedder:
         return results if space == "all" else results[chosen[0]]
 
     def _tower_input(self, modality: str, window: np.ndarray) -> np.ndarray:
-        """What the tower reads of a window: samples become [samples, 1] or log-mel."""
-        if modality != "audio":
-            return window
-        if self.clip.audio == "waveform" and self.clip.waveform_scaling == "none":
-            return window[:, None]
-        from vatt_tf.data.input import audio_ops
-
-        return np.asarray(audio_ops.audio_frontend(window, self.clip))[..., None]
+        """What the tower reads of a window."""
+        del modality
+        return window
 
     def _require(self, modality: str) -> None:
         if modality == "text" and not any("text" in parts for parts in self.spaces.values()):
@@ -290,6 +289,44 @@ class VattEmbedder:
                 f"({', '.join(partners)}), a space name ({', '.join(own)}) or 'all'"
             )
         return found[:1]
+
+
+class VattEmbedder(Embedder):
+    """The embedder of a model that is loaded into this process.
+
+    Args:
+        model: A built VATT.
+        clip: Shape of the clips that it reads.
+        tokenizer: Its tokenizer; None where there is no vocabulary.
+        batch_size: Windows that go through the model at once.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        clip: ClipSpec,
+        tokenizer: Callable[[Any], Any] | None,
+        *,
+        batch_size: int = 8,
+    ):
+        embed = embeddings_lib.embedding_function(model)
+        super().__init__(clip, _read_spaces(model, clip), embed, tokenizer, batch_size)
+        self.model = model
+
+    @property
+    def config(self) -> Any:
+        """The ``VattConfig`` that the model was built from."""
+        return self.model.config
+
+    def _tower_input(self, modality: str, window: np.ndarray) -> np.ndarray:
+        """Samples become [samples, 1] or log-mel."""
+        if modality != "audio":
+            return window
+        if self.clip.audio == "waveform" and self.clip.waveform_scaling == "none":
+            return window[:, None]
+        from vatt_tf.data.input import audio_ops
+
+        return np.asarray(audio_ops.audio_frontend(window, self.clip))[..., None]
 
 
 def _read_spaces(model: Any, clip: ClipSpec) -> dict[str, dict[str, int]]:
