@@ -162,6 +162,33 @@ def test_rotation_is_applied(tmp_path):
     assert clip.frames[0, -24:].max() < 60
 
 
+@pytest.mark.parametrize(("turns", "rotation"), [(1, -90), (2, 180), (3, 90)])
+def test_pixels_are_those_of_the_picture_stored_upright(tmp_path, turns, rotation):
+    """Colours as well, which swscale interpolates less finely in a row than in a column."""
+    rng = np.random.default_rng(0)
+    planes = [rng.integers(16, 235, size, np.uint8) for size in ((48, 80), (24, 40), (24, 40))]
+    for name, count, degrees in (("upright.mp4", 0, 0), ("turned.mp4", turns, rotation)):
+        turned = [np.rot90(plane, count) for plane in planes]
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream("libx264", rate=10, options={"qp": "0"})
+            stream.height, stream.width = turned[0].shape
+            stream.pix_fmt = "yuv420p"
+            if degrees:
+                stream.set_display_rotation(degrees)
+            flat = np.concatenate([plane.ravel() for plane in turned])
+            image = flat.reshape(stream.height * 3 // 2, stream.width)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="yuv420p")):
+                container.mux(packet)
+            container.mux(stream.encode())
+    upright, found = (
+        media.read_clip(tmp_path / name, short_side=24).frames[0].astype(int)
+        for name in ("upright.mp4", "turned.mp4")
+    )
+    assert media.probe(tmp_path / "turned.mp4").rotation == rotation % 360
+    np.testing.assert_allclose(found, upright, atol=1)
+    assert upright.std() > 20
+
+
 def test_scaling_is_never_up_and_keeps_the_aspect(tmp_path):
     write_video(tmp_path / "a.mp4", grey(np.zeros(5), 96, 160), None, frame_rate=RATE)
     assert media.read_clip(tmp_path / "a.mp4", short_side=48).frames.shape == (2, 48, 80, 3)

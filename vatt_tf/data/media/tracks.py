@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import av
+import av.filter
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
@@ -227,6 +229,7 @@ class VideoTrack(_Track):
         self.transform = transform
         # One for all frames: making it costs more than using it.
         self._reformatter = VideoReformatter()
+        self._turner: tuple[tuple, av.filter.Graph] | None = None
         self.corrupt_frames = 0
         self.late_frames = 0  # frames whose time does not come after the one before
         self.size: tuple[int, int] | None = None  # width, height that frames are scaled to
@@ -254,13 +257,45 @@ class VideoTrack(_Track):
             width, height = display_size(frame.width, frame.height, self.stream)
             self.size = scaled_size(width, height, self.short_side)
         width, height = self.size
+        turns = round(frame.rotation / 90) % 4
+        if turns:
+            frame = self._turn(frame, turns)
+        if turns % 2:
+            width, height = height, width
         # swscale goes from the stored pixels to the target size in one pass.
         scaled = self._reformatter.reformat(frame, width, height, format="rgb24")
         image: np.ndarray = scaled.to_ndarray()
-        turns = round(frame.rotation / 90) % 4
-        if turns:
-            image = np.ascontiguousarray(np.rot90(image, turns))
         return image if self.transform is None else self.transform(image)
+
+    def _turn(self, frame: Any, turns: int) -> Any:
+        """Turns stored pixels counter-clockwise by quarters.
+
+        swscale interpolates colours less finely in a row than in a column: pixels that lie on their
+        side would come out otherwise than the same picture stored upright.
+        """
+        kind = (turns, frame.width, frame.height, frame.format.name)
+        if self._turner is None or self._turner[0] != kind:
+            self._turner = kind, _turning_graph(frame, turns)
+        graph = self._turner[1]
+        graph.push(frame)
+        return graph.pull()
+
+
+def _turning_graph(frame: Any, turns: int) -> av.filter.Graph:
+    """A filter for frames of this size and format."""
+    graph = av.filter.Graph()
+    names = {1: ["transpose=cclock"], 2: ["hflip", "vflip"], 3: ["transpose=clock"]}[turns]
+    chain = [
+        graph.add_buffer(
+            width=frame.width,
+            height=frame.height,
+            format=frame.format,
+            time_base=frame.time_base or Fraction(1, 1000),
+        )
+    ]
+    chain += [graph.add(*name.split("=")) for name in [*names, "buffersink"]]
+    graph.link_nodes(*chain).configure()
+    return graph
 
 
 def display_size(width: int, height: int, stream: Any) -> tuple[int, int]:
