@@ -96,10 +96,10 @@ def test_client(monkeypatch, capsys):
 def test_fuzz(capsys):
     import grpc
 
-    from vatt_tf.serving.fuzz import Answer, _print_answers
+    from vatt_tf.serving.fuzz import Answer, _print_replies
 
     codes = [code.name for code in grpc.StatusCode]
-    _print_answers([Answer(n, "kind", "model/default", codes[n % 17], "", True) for n in range(99)])
+    _print_replies([Answer(n, "kind", "model/default", codes[n % 17], "", True) for n in range(99)])
     fits(capsys.readouterr().out)
 
 

@@ -72,7 +72,7 @@ def test_wrong_answers_are_shown(server, targets, capsys, monkeypatch):
     monkeypatch.setattr(malformed_lib, "KINDS", [wrong])
     call = server.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
     answers = [fuzz._send(server, call, 0, index, targets) for index in (7, 8)]
-    assert fuzz._print_answers(answers) == 2
+    assert fuzz._print_replies(answers) == 2
     printed = capsys.readouterr().out
     assert "request 7: unknown_label to " in printed
     assert "got INVALID_ARGUMENT 'Unrecognized servable version label: " in printed
