@@ -18,9 +18,10 @@ from tests.models.test_deflation import with_statistics
 from vatt_tf import export
 from vatt_tf.data.text.tokenizer import ContentWordTokenizer
 from vatt_tf.deflate import main
+from vatt_tf.encoders.audio_resnet import AudioResNetTowerConfig
+from vatt_tf.encoders.text import TextTowerConfig
+from vatt_tf.encoders.tsm_resnet import TSMResNetTowerConfig
 from vatt_tf.models import io
-from vatt_tf.models.config.convolution import AudioResNetTowerConfig, TSMResNetTowerConfig
-from vatt_tf.models.config.text import TextTowerConfig
 from vatt_tf.models.config.vatt import HeadConfig, VattConfig
 from vatt_tf.models.vatt import build_vatt
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,12 +19,9 @@ class PooledOnlyTests:
 
     @pytest.mark.parametrize("training", [False, True])
     def test_pooled_only_gives_the_same_features_and_gradients(self, training):
-        rates = {"dropout_rate": 0.0, "position_dropout_rate": 0.0}
-        config = {
-            **self.config,
-            **{name: 0.0 for name in rates if name in self.make().get_config()},
-        }
-        encoder = self.layer_class(**config)
+        tower = self.config["config"]
+        rates = {"dropout_rate", "position_dropout_rate"} & set(tower.to_dict())
+        encoder = self.layer_class(dataclasses.replace(tower, **dict.fromkeys(rates, 0.0)))
         encoder.build(self.inputs().shape)
         randomise(encoder.trainable_weights)
         values = [weight.value for weight in encoder.trainable_weights]

@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.encoders.pooled_only import PooledOnlyTests
 from tests.layers.layer_test_case import LayerTestCase
-from vatt_tf.encoders.audio import SpectrogramEncoder, WaveformEncoder
+from vatt_tf.encoders.audio import AudioTowerConfig, SpectrogramEncoder, WaveformEncoder
 
 SIZE = {"d_model": 8, "num_layers": 2, "num_heads": 2, "d_ff": 12, "d_kv": 4}
 
@@ -17,7 +17,7 @@ def random(*shape):
 
 class TestWaveformEncoder(PooledOnlyTests, LayerTestCase):
     layer_class = WaveformEncoder
-    config = {"samples": 100, "patch": 16, **SIZE}
+    config = {"config": AudioTowerConfig(samples=100, patch=16, **SIZE)}
 
     def inputs(self):
         return random(2, 100, 1)
@@ -38,7 +38,9 @@ class TestWaveformEncoder(PooledOnlyTests, LayerTestCase):
 
 class TestSpectrogramEncoder(PooledOnlyTests, LayerTestCase):
     layer_class = SpectrogramEncoder
-    config = {"frames": 8, "mel_bins": 6, "patch": (4, 2), **SIZE}
+    config = {
+        "config": AudioTowerConfig(input="log_mel", mel_frames=8, mel_bins=6, patch=(4, 2), **SIZE)
+    }
 
     def inputs(self):
         return random(2, 8, 6, 1)

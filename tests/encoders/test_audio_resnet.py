@@ -13,7 +13,7 @@ from tests.layers.plain_resnet import (
     assert_features_equal,
     assert_statistics_equal,
 )
-from vatt_tf.encoders.audio_resnet import SpectrogramResNetEncoder
+from vatt_tf.encoders.audio_resnet import AudioResNetTowerConfig, SpectrogramResNetEncoder
 
 BLOCKS = (1, 1, 2, 1)
 
@@ -23,14 +23,16 @@ def spectrogram(frames=70, mel_bins=40, batch=3):
 
 
 def make(dtype="float32"):
-    encoder = SpectrogramResNetEncoder(0.125, BLOCKS, dtype=dtype, name="layer")
+    encoder = SpectrogramResNetEncoder(
+        AudioResNetTowerConfig(width=0.125, blocks=BLOCKS), dtype=dtype, name="layer"
+    )
     encoder.build((None, None, None, 1))
     return encoder
 
 
 class TestSpectrogramResNetEncoder(LayerTestCase):
     layer_class = SpectrogramResNetEncoder
-    config = {"width": 0.125, "blocks": (1, 1, 1, 1)}
+    config = {"config": AudioResNetTowerConfig(width=0.125, blocks=(1, 1, 1, 1))}
 
     def inputs(self):
         return spectrogram(20, 12)
@@ -70,7 +72,7 @@ def test_sizes_known_only_at_run_time():
 
 def test_parameters_of_the_full_size():
     """As TSM-ResNet50, but for a stem that sees one channel in place of three."""
-    encoder = SpectrogramResNetEncoder()
+    encoder = SpectrogramResNetEncoder(AudioResNetTowerConfig())
     encoder.build((None, None, None, 1))
     trainable = sum(int(np.prod(v.shape)) for v in encoder.trainable_weights)
     assert trainable == 23_500_352 - 2 * 7 * 7 * 64 == 23_494_080

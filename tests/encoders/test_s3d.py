@@ -12,7 +12,7 @@ from tests.layers.layer_test_case import LayerTestCase, randomise
 from tests.layers.plain_network import read_weights, set_weights
 from tests.layers.plain_s3d import PlainS3D
 from vatt_tf.encoders import s3d
-from vatt_tf.encoders.s3d import S3DGEncoder, deflate_weights
+from vatt_tf.encoders.s3d import S3DGEncoder, S3DTowerConfig, deflate_weights
 from vatt_tf.layers.convolution.separable_convolution import SeparableUnit
 
 WIDTH = 0.06  # 8 to 23 channels in a unit.
@@ -30,7 +30,7 @@ def still(frames, height=32, width=32, batch=1):
 @functools.cache
 def make(dtype="float32", **config):
     """An encoder that tests share, because one takes a second: each sets the weights anew."""
-    encoder = S3DGEncoder(**{"width": WIDTH, **config}, dtype=dtype, name="layer")
+    encoder = S3DGEncoder(S3DTowerConfig(**{"width": WIDTH, **config}), dtype=dtype, name="layer")
     encoder.build((None, None, None, None, 3))
     return encoder
 
@@ -80,11 +80,13 @@ def _norms(layer):
 
 
 class TestS3DGEncoder(EncoderTestCase):
-    config = {"width": WIDTH, "space_to_depth": True, "gating": True, "deflated": False}
+    config = {"config": S3DTowerConfig(width=WIDTH)}
 
 
 class TestDeflatedEncoder(EncoderTestCase):
-    config = {"width": WIDTH, "space_to_depth": False, "gating": False, "deflated": True}
+    config = {
+        "config": S3DTowerConfig(width=WIDTH, space_to_depth=False, gating=False, deflated=True)
+    }
 
     def inputs(self):
         return clip((1, 20, 18))
@@ -265,16 +267,11 @@ def test_parameters_of_the_full_size(config, expected):
     [(0.25, 16, (96, 48, 96, 12, 32, 32)), (0.02, 8, (8, 8, 8, 8, 8, 8)), (2, 128, None)],
 )
 def test_widths(width, stem, last):
-    encoder = S3DGEncoder(width)
+    encoder = S3DGEncoder(S3DTowerConfig(width=width))
     assert encoder.conv_1a.filters == stem
     filters = encoder.stage_5[-1].filters
     assert filters == (last or (768, 384, 768, 96, 256, 256))
     assert encoder.output_dim == sum(filters[index] for index in (0, 2, 4, 5))
-
-
-def test_width_must_be_positive():
-    with pytest.raises(ValueError, match="a positive width"):
-        S3DGEncoder(0)
 
 
 class TestDeflation:
@@ -344,7 +341,8 @@ class TestDeflation:
         ids=str,
     )
     def test_what_does_not_belong_together(self, video, image):
-        with pytest.raises(ValueError, match="expected a video encoder and its deflated"):
+        with pytest.raises(ValueError, match="expected a video encoder and its image"):
             deflate_weights(
-                S3DGEncoder(**{"width": WIDTH, **video}), S3DGEncoder(**{"width": WIDTH, **image})
+                S3DGEncoder(S3DTowerConfig(**{"width": WIDTH, **video})),
+                S3DGEncoder(S3DTowerConfig(**{"width": WIDTH, **image})),
             )

@@ -13,7 +13,8 @@ from tests.layers.plain_resnet import (
     assert_features_equal,
     assert_statistics_equal,
 )
-from vatt_tf.encoders.tsm_resnet import TSMResNetEncoder, deflate_weights
+from vatt_tf.encoders.tsm_resnet import TSMResNetEncoder, TSMResNetTowerConfig, deflate_weights
+from vatt_tf.errors import UserError
 
 BLOCKS = (1, 2, 1, 1)
 
@@ -35,21 +36,23 @@ def plain_outputs(plain, inputs, shift=True):
 
 
 def make(shift=True, dtype="float32"):
-    encoder = TSMResNetEncoder(0.125, BLOCKS, shift, dtype=dtype, name="layer")
+    encoder = TSMResNetEncoder(
+        TSMResNetTowerConfig(width=0.125, blocks=BLOCKS, shift=shift), dtype=dtype, name="layer"
+    )
     encoder.build((None, None, None, None, 3))
     return encoder
 
 
 class TestTSMResNetEncoder(LayerTestCase):
     layer_class = TSMResNetEncoder
-    config = {"width": 0.125, "blocks": (1, 1, 1, 1), "shift": True}
+    config = {"config": TSMResNetTowerConfig(width=0.125, blocks=(1, 1, 1, 1))}
 
     def inputs(self):
         return clip(height=20, width=18)
 
 
 class TestImageNetwork(TestTSMResNetEncoder):
-    config = {"width": 0.125, "blocks": (1, 1, 1, 1), "shift": False}
+    config = {"config": TSMResNetTowerConfig(width=0.125, blocks=(1, 1, 1, 1), shift=False)}
 
 
 @pytest.mark.parametrize(
@@ -152,7 +155,7 @@ def test_parameters_of_the_full_sizes(width, expected, statistics):
     normed += channels
     assert (kernels + 2 * normed, 2 * normed) == (expected, statistics)
 
-    encoder = TSMResNetEncoder(float(width))
+    encoder = TSMResNetEncoder(TSMResNetTowerConfig(width=float(width)))
     encoder.build((None, None, None, None, 3))
     assert sum(int(np.prod(v.shape)) for v in encoder.trainable_weights) == expected
     assert sum(int(np.prod(v.shape)) for v in encoder.non_trainable_weights) == statistics
@@ -168,16 +171,22 @@ def test_parameters_of_the_full_sizes(width, expected, statistics):
     [(0.25, (16, 64, 128, 256, 512)), (0.3, (16, 80, 152, 304, 616)), (0.01, (8, 8, 8, 8, 24))],
 )
 def test_narrow_widths_are_multiples_of_eight(width, widths):
-    encoder = TSMResNetEncoder(width)
-    assert (encoder.stem.filters, *encoder.widths) == widths
+    encoder = TSMResNetEncoder(TSMResNetTowerConfig(width=width))
+    blocks = dict((block.name[:6], block.filters) for block in encoder.residual_blocks)
+    assert (encoder.stem.filters, *blocks.values()) == widths
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"blocks": (3, 4, 6)}, {"blocks": (1, 1, 0, 1)}, {"width": 0}]
+    ("values", "message"),
+    [
+        ({"blocks": (3, 4, 6)}, "tsm_resnet_tower.blocks = .*4 positive whole numbers"),
+        ({"blocks": (1, 1, 0, 1)}, "tsm_resnet_tower.blocks = 0: expected a positive"),
+        ({"width": 0}, "tsm_resnet_tower.width = 0: expected a number above 0"),
+    ],
 )
-def test_what_cannot_be_built(arguments):
-    with pytest.raises(ValueError, match="4 positive numbers of blocks and a positive width"):
-        TSMResNetEncoder(**arguments)
+def test_what_cannot_be_built(values, message):
+    with pytest.raises(UserError, match=message):
+        TSMResNetTowerConfig(**values)
 
 
 @pytest.mark.parametrize("shifts", [(False, False), (True, True), (False, True)])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from tests.encoders.pooled_only import PooledOnlyTests
 from tests.layers.layer_test_case import LayerTestCase
-from vatt_tf.encoders.video import VideoEncoder
+from vatt_tf.encoders.video import VideoEncoder, VideoTowerConfig
 from vatt_tf.layers.random import seed_scope
 from vatt_tf.layers.transformer.positions import interpolation_matrix
 
@@ -22,13 +24,8 @@ def clip(frames=4, height=8, width=12, batch=2):
 
 class TestVideoEncoder(PooledOnlyTests, LayerTestCase):
     layer_class = VideoEncoder
-    config = {
-        "frames": 4,
-        "image_size": (8, 12),
-        "patch": (2, 4, 4),
-        "drop_token_rate": 0.5,
-        **SIZE,
-    }
+    tower = VideoTowerConfig(frames=4, image_size=(8, 12), patch=(2, 4, 4), **SIZE)
+    config = {"config": tower}
 
     def inputs(self):
         return clip()
@@ -43,9 +40,8 @@ class TestVideoEncoder(PooledOnlyTests, LayerTestCase):
         with seed_scope(KEY):
             indices = np.asarray(encoder.drop_token.indices(12, training=True))
         tokens = np.asarray(encoder.positions(encoder.patch_embedding(clip())))[:, indices]
-        no_dropout = VideoEncoder(
-            **{**self.config, "dropout_rate": 0.0, "position_dropout_rate": 0.0}
-        )
+        rates = {"dropout_rate": 0.0, "position_dropout_rate": 0.0}
+        no_dropout = VideoEncoder(dataclasses.replace(self.tower, **rates))
         no_dropout.build(clip().shape)
         for ours, theirs in zip(no_dropout.weights, encoder.weights, strict=True):
             ours.assign(theirs)
@@ -67,7 +63,7 @@ class TestVideoEncoder(PooledOnlyTests, LayerTestCase):
         larger = clip(frames=8, height=16, width=12)
         features = encoder(larger)["features"]
         assert features.shape == (2, 4, 4, 3, 8)
-        other = VideoEncoder(**{**self.config, "frames": 8, "image_size": (16, 12)})
+        other = VideoEncoder(dataclasses.replace(self.tower, frames=8, image_size=(16, 12)))
         other.build(larger.shape)
         for ours, theirs in zip(other.weights, encoder.weights, strict=True):
             value = np.asarray(theirs)
@@ -88,10 +84,9 @@ class TestVideoEncoder(PooledOnlyTests, LayerTestCase):
 class TestVideoEncoderOfAgnosticModel(PooledOnlyTests, LayerTestCase):
     layer_class = VideoEncoder
     config = {
-        **TestVideoEncoder.config,
-        "pre_projection": True,
-        "post_projection": 10,
-        "use_bias": False,
+        "config": dataclasses.replace(
+            TestVideoEncoder.tower, pre_projection=True, post_projection=10
+        )
     }
 
     def inputs(self):

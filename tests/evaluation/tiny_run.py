@@ -10,15 +10,12 @@ import numpy as np
 
 from tests.data.records import SPEC, example, write_shards
 from vatt_tf.data.text.tokenizer import WordTokenizer
+from vatt_tf.encoders.audio import AudioTowerConfig
+from vatt_tf.encoders.text import TextTowerConfig
+from vatt_tf.encoders.video import VideoTowerConfig
 from vatt_tf.models.classifier import build_classifier
 from vatt_tf.models.config.classifier import ClassifierConfig
-from vatt_tf.models.config.vatt import (
-    AudioTowerConfig,
-    HeadConfig,
-    TextTowerConfig,
-    VattConfig,
-    VideoTowerConfig,
-)
+from vatt_tf.models.config.vatt import HeadConfig, VattConfig
 from vatt_tf.models.io import save_pretrained
 from vatt_tf.models.vatt import build_vatt
 

@@ -84,12 +84,18 @@ def test_sound_that_cannot_work(models):
 def test_limits_of_log_mel():
     """At the limits the tower still finds a patch, and no more than allowed."""
     from vatt_tf.data.schema import ClipSpec
-    from vatt_tf.encoders.audio import SpectrogramEncoder
+    from vatt_tf.encoders.audio import AudioTowerConfig
 
     clip = ClipSpec(audio="log_mel", samples=2048, mel_bins=8, stft_window=64, stft_step=32)
-    tower = SpectrogramEncoder(
-        frames=clip.mel_frames, mel_bins=8, patch=(4, 4), d_model=8, num_layers=1, num_heads=1
-    )
+    tower = AudioTowerConfig(
+        input="log_mel",
+        mel_frames=clip.mel_frames,
+        mel_bins=8,
+        patch=(4, 4),
+        d_model=8,
+        num_layers=1,
+        num_heads=1,
+    ).build()
     low, high = inputs.sample_limits(clip, tower)
     for samples, patches in ((low - 1, 0), (low, 2), (high, 2048), (high + 4 * 32, 2050)):
         shape = inputs.tower_audio(tf.zeros([1, samples]), clip).shape

@@ -11,15 +11,12 @@ import numpy as np
 
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.data.text.tokenizer import WordTokenizer
+from vatt_tf.encoders.audio import AudioTowerConfig
+from vatt_tf.encoders.text import TextTowerConfig
+from vatt_tf.encoders.video import VideoTowerConfig
 from vatt_tf.evaluation.calibration import LEVELS
 from vatt_tf.models import io
-from vatt_tf.models.config.vatt import (
-    AudioTowerConfig,
-    HeadConfig,
-    TextTowerConfig,
-    VattConfig,
-    VideoTowerConfig,
-)
+from vatt_tf.models.config.vatt import HeadConfig, VattConfig
 from vatt_tf.models.io import save_pretrained
 from vatt_tf.models.vatt import build_vatt
 

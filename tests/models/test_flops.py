@@ -7,14 +7,13 @@ import dataclasses
 import pytest
 
 from tests.models import tiny
-from vatt_tf.models.config.sizes import TransformerSize
-from vatt_tf.models.config.vatt import (
-    AudioTowerConfig,
-    TextTowerConfig,
-    VattConfig,
-    VideoTowerConfig,
-)
-from vatt_tf.models.flops import head_flops, step_flops, tower_flops, transformer_flops
+from vatt_tf.encoders.audio import AudioTowerConfig
+from vatt_tf.encoders.sizes import TransformerSize
+from vatt_tf.encoders.text import TextTowerConfig
+from vatt_tf.encoders.video import VideoTowerConfig
+from vatt_tf.layers.transformer.flops import transformer_flops
+from vatt_tf.models.config.vatt import VattConfig
+from vatt_tf.models.flops import head_flops, step_flops, tower_flops
 
 
 def video(size, **changes):

@@ -7,13 +7,11 @@ import csv
 
 import pytest
 
-from vatt_tf.models.config.vatt import (
-    AgnosticTowerConfig,
-    AudioTowerConfig,
-    TextTowerConfig,
-    VattConfig,
-    VideoTowerConfig,
-)
+from vatt_tf.encoders.agnostic import AgnosticTowerConfig
+from vatt_tf.encoders.audio import AudioTowerConfig
+from vatt_tf.encoders.text import TextTowerConfig
+from vatt_tf.encoders.video import VideoTowerConfig
+from vatt_tf.models.config.vatt import VattConfig
 from vatt_tf.models.vatt import abstract_vatt, parameter_counts
 from vatt_tf.pretrained import official_names
 from vatt_tf.pretrained.source import SUFFIX

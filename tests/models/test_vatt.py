@@ -15,9 +15,10 @@ import tensorflow as tf
 
 from tests.layers.layer_test_case import randomise, weighted_sum
 from tests.models import tiny
+from vatt_tf.encoders.audio import AudioTowerConfig
+from vatt_tf.encoders.text import TextTowerConfig
 from vatt_tf.errors import UserError
 from vatt_tf.layers.random import seed_scope
-from vatt_tf.models.config.vatt import AudioTowerConfig, TextTowerConfig
 from vatt_tf.models.vatt import VATT, abstract_vatt, build_vatt, parameter_counts
 
 MAKERS = {"specific": tiny.specific, "agnostic": tiny.agnostic}

@@ -6,14 +6,11 @@ import dataclasses
 
 import numpy as np
 
-from vatt_tf.models.config.vatt import (
-    AgnosticTowerConfig,
-    AudioTowerConfig,
-    HeadConfig,
-    TextTowerConfig,
-    VattConfig,
-    VideoTowerConfig,
-)
+from vatt_tf.encoders.agnostic import AgnosticTowerConfig
+from vatt_tf.encoders.audio import AudioTowerConfig
+from vatt_tf.encoders.text import TextTowerConfig
+from vatt_tf.encoders.video import VideoTowerConfig
+from vatt_tf.models.config.vatt import HeadConfig, VattConfig
 
 SIZE = {"num_layers": 2, "d_model": 16, "num_heads": 2, "d_ff": 24, "d_kv": 8}
 VIDEO = {"frames": 4, "image_size": (16, 24), "patch": (2, 8, 8)}

@@ -14,14 +14,13 @@ from tests.pretrained import mmv_file
 from tests.pretrained.mmv_file import NORM, ROOT
 from tests.pretrained.mmv_forward import Reference
 from vatt_tf import convert as command
-from vatt_tf.encoders.audio_resnet import SpectrogramResNetEncoder
-from vatt_tf.encoders.s3d import S3DGEncoder
-from vatt_tf.encoders.text import LinearTextEncoder
-from vatt_tf.encoders.tsm_resnet import TSMResNetEncoder
+from vatt_tf.encoders.audio_resnet import AudioResNetTowerConfig, SpectrogramResNetEncoder
+from vatt_tf.encoders.s3d import S3DGEncoder, S3DTowerConfig
+from vatt_tf.encoders.text import LinearTextEncoder, TextTowerConfig
+from vatt_tf.encoders.tsm_resnet import TSMResNetEncoder, TSMResNetTowerConfig
 from vatt_tf.errors import UserError
 from vatt_tf.heads.mmv import MMVFACHead
 from vatt_tf.models import io
-from vatt_tf.models.config.convolution import S3DTowerConfig
 from vatt_tf.models.config.vatt import VattConfig
 from vatt_tf.models.vatt import abstract_vatt
 from vatt_tf.pretrained import official_mmv, recognise_mmv
@@ -175,11 +174,33 @@ def test_some_names():
 @pytest.mark.parametrize(
     "net, encoder",
     [
-        ("mmv_s3d", S3DGEncoder(width=1 / 8, dtype="float64", name="video")),
-        ("mmv_tsm_resnet_x1", TSMResNetEncoder(1 / 8, BLOCKS, dtype="float64", name="video")),
-        ("mmv_tsm_resnet_x2", TSMResNetEncoder(1 / 4, BLOCKS, dtype="float64", name="video")),
-        ("mmv_s3d", SpectrogramResNetEncoder(1 / 8, BLOCKS, dtype="float64", name="audio")),
-        ("mmv_s3d", LinearTextEncoder(11, 6, 12, dtype="float64", name="text")),
+        ("mmv_s3d", S3DGEncoder(S3DTowerConfig(width=1 / 8), dtype="float64", name="video")),
+        (
+            "mmv_tsm_resnet_x1",
+            TSMResNetEncoder(
+                TSMResNetTowerConfig(width=1 / 8, blocks=BLOCKS), dtype="float64", name="video"
+            ),
+        ),
+        (
+            "mmv_tsm_resnet_x2",
+            TSMResNetEncoder(
+                TSMResNetTowerConfig(width=1 / 4, blocks=BLOCKS), dtype="float64", name="video"
+            ),
+        ),
+        (
+            "mmv_s3d",
+            SpectrogramResNetEncoder(
+                AudioResNetTowerConfig(width=1 / 8, blocks=BLOCKS), dtype="float64", name="audio"
+            ),
+        ),
+        (
+            "mmv_s3d",
+            LinearTextEncoder(
+                TextTowerConfig(kind="linear", vocab_size=11, embedding_dim=6, d_model=12),
+                dtype="float64",
+                name="text",
+            ),
+        ),
     ],
     ids=lambda part: part if isinstance(part, str) else part.name,
 )

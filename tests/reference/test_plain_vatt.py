@@ -7,9 +7,11 @@ import pytest
 import tensorflow as tf
 
 from tests.reference import plain_vatt
+from vatt_tf.encoders.audio import AudioTowerConfig
+from vatt_tf.encoders.text import TextTowerConfig
+from vatt_tf.encoders.video import VideoTowerConfig
 from vatt_tf.losses.objective import ObjectiveConfig
-from vatt_tf.models.config.text import TextTowerConfig
-from vatt_tf.models.config.vatt import AudioTowerConfig, HeadConfig, VattConfig, VideoTowerConfig
+from vatt_tf.models.config.vatt import HeadConfig, VattConfig
 from vatt_tf.models.vatt import build_vatt
 from vatt_tf.training.gradients.contrastive import PretrainStep, step_key
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from vatt_tf.encoders.audio import AudioTowerConfig
+from vatt_tf.encoders.text import TextTowerConfig
+from vatt_tf.encoders.video import VideoTowerConfig
 from vatt_tf.models.classifier import build_classifier
 from vatt_tf.models.config.classifier import ClassifierConfig
-from vatt_tf.models.config.vatt import (
-    AudioTowerConfig,
-    HeadConfig,
-    TextTowerConfig,
-    VattConfig,
-    VideoTowerConfig,
-)
+from vatt_tf.models.config.vatt import HeadConfig, VattConfig
 from vatt_tf.models.vatt import build_vatt
 
 TEXTS, TOKENS, VOCABULARY = 2, 4, 20

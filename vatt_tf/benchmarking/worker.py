@@ -89,7 +89,7 @@ class Worker:
         """Features of one clip, all tokens."""
         import tensorflow as tf
 
-        from vatt_tf.models.towers import pooled_features
+        from vatt_tf.models.features import pooled_features
 
         tower = self.model.towers[modality]
         inputs = self._batch(1)[modality]
@@ -129,7 +129,7 @@ class Worker:
         import tensorflow as tf
 
         from vatt_tf.layers.fusion import fusion
-        from vatt_tf.models.towers import pooled_features
+        from vatt_tf.models.features import pooled_features
         from vatt_tf.training.gradients.compilation import compiler_of
         from vatt_tf.training.gradients.contrastive import dense
 

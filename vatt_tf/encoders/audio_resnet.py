@@ -2,13 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import dataclasses
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
-from vatt_tf.encoders.resnet import ResNetEncoder
+from vatt_tf.data.schema import MEL_SCALINGS, ClipSpec
+from vatt_tf.encoders.resnet import (
+    RESNET50_BLOCKS,
+    UNIT_WIDTHS,
+    ResNetEncoder,
+    check_residual,
+    scaled,
+)
+from vatt_tf.encoders.tower import TowerConfig, register
+from vatt_tf.fields import check_choice, check_positive
+
+
+@register("audio_resnet_tower", "audio")
+@dataclasses.dataclass(frozen=True)
+class AudioResNetTowerConfig(TowerConfig):
+    """Configuration of a ResNet v2 over log-mel spectrograms.
+
+    Attributes:
+        kind: ``"audio_resnet"``.
+        mel_frames: Time steps of the spectrogram.
+        mel_bins: Mel bands of the spectrogram.
+        mel_scaling: ``"min_max"``: each spectrogram to [0, 1]; ``"fixed"``: all by the same
+            numbers, so that loud and soft stay apart.
+        width: Multiplies every channel count; 1 is ResNet50 with 2048 features.
+        blocks: Residual blocks of the four stages.
+    """
+
+    shift_fraction: ClassVar[float] = 0.0  # frames of a spectrogram are no images
+
+    kind: str = "audio_resnet"
+    mel_frames: int = 150
+    mel_bins: int = 80
+    mel_scaling: str = "min_max"
+    width: float = 1.0
+    blocks: tuple[int, int, int, int] = RESNET50_BLOCKS
+
+    def __post_init__(self) -> None:
+        name = "audio_resnet_tower"
+        check_choice(f"{name}.kind", self.kind, ("audio_resnet",))
+        check_positive(f"{name}.mel_frames", self.mel_frames)
+        check_positive(f"{name}.mel_bins", self.mel_bins)
+        check_choice(f"{name}.mel_scaling", self.mel_scaling, MEL_SCALINGS)
+        check_residual(self, name)
+
+    @property
+    def clip_fields(self) -> dict[str, Any]:
+        """The fields of a ``ClipSpec`` that the tower decides."""
+        return {
+            "audio": "log_mel",
+            "samples": self.mel_frames * ClipSpec.stft_step,
+            "mel_bins": self.mel_bins,
+            "mel_scaling": self.mel_scaling,
+        }
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one clip."""
+        return (self.mel_frames, self.mel_bins, 1)
+
+    @property
+    def output_dim(self) -> int:
+        """Width of the features."""
+        return scaled(UNIT_WIDTHS[-1], self.width)
+
+    def build(self, **kwargs: Any) -> SpectrogramResNetEncoder:
+        """The encoder, without variables yet."""
+        return SpectrogramResNetEncoder(self, **kwargs)
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -26,8 +92,7 @@ class SpectrogramResNetEncoder(ResNetEncoder):
     ====================================  ======================================================
 
     Args:
-        width: Multiplier of all channel counts; 1 gives 2048 features.
-        blocks: Number of blocks of each of the four units; (3, 4, 6, 3) is ResNet50.
+        config: The tower's configuration.
         **kwargs: Of ``keras.layers.Layer``.
 
     Call arguments:
@@ -39,10 +104,7 @@ class SpectrogramResNetEncoder(ResNetEncoder):
         last norm and ReLU, a 32nd of the size, rounded up.
     """
 
-    def __init__(
-        self, width: float = 1.0, blocks: Sequence[int] = (3, 4, 6, 3), **kwargs: Any
-    ) -> None:
-        super().__init__(width, blocks, **kwargs)
+    config_class = AudioResNetTowerConfig
 
     def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
         features = self._features(ops.cast(inputs, self.compute_dtype), training)

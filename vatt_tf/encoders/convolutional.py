@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
+
+from vatt_tf.errors import is_number
+from vatt_tf.fields import fail
 
 
 def unit_range(inputs: Any) -> Any:
@@ -40,3 +44,28 @@ class SizedByStrides:
         pairs = list(zip(sizes, strides, strict=True))
         self.patch = tuple(min(size, stride) for size, stride in pairs)
         self.configured_grid = tuple(-(-size // stride) for size, stride in pairs)
+
+
+def check_width(name: str, value: Any) -> None:
+    """Checks the multiplier of all channel counts."""
+    if not is_number(value) or not 0 < value <= 8:
+        fail(name, value, "a number above 0, at most 8 (1 is the published network)")
+
+
+def check_deflates(video_encoder: Any, image_encoder: Any, **changes: Any) -> None:
+    """Checks that the second encoder is the image network of the first.
+
+    Args:
+        video_encoder: Encoder of clips.
+        image_encoder: Encoder of single images.
+        **changes: Fields of the configuration in which the two differ, beside ``frames`` and
+            ``image_size``, with the image network's values.
+
+    Raises:
+        ValueError: If the two do not belong together.
+    """
+    video, image = video_encoder.config, image_encoder.config
+    sizes = {"frames": image.frames, "image_size": image.image_size}
+    expected = dataclasses.replace(video, **sizes, **changes)
+    if video == dataclasses.replace(video, **changes) or image != expected:
+        raise ValueError(f"expected a video encoder and its image encoder, got {video} and {image}")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from vatt_tf.encoders.convolutional import SizedByStrides
+from vatt_tf.encoders.convolutional import SizedByStrides, check_width
+from vatt_tf.encoders.tower import Tower
+from vatt_tf.fields import as_sizes, set_field
 from vatt_tf.layers.batch_norm import batch_norm
 from vatt_tf.layers.convolution.residual import BottleneckBlock, convolution, to_frames, to_images
 
 STEM_WIDTH = 64
 UNIT_WIDTHS = (256, 512, 1024, 2048)
 UNIT_STRIDES = (1, 2, 2, 2)
+RESNET50_BLOCKS = (3, 4, 6, 3)
 
 
 def scaled(channels: int, width: float) -> int:
@@ -22,7 +24,13 @@ def scaled(channels: int, width: float) -> int:
     return max(8, 8 * int(channels * width / 8 + 0.5))
 
 
-class ResNetEncoder(SizedByStrides, keras.layers.Layer):
+def check_residual(instance: Any, name: str) -> None:
+    """Checks the fields ``width`` and ``blocks`` under their gin names."""
+    check_width(f"{name}.width", instance.width)
+    set_field(instance, "blocks", as_sizes(f"{name}.blocks", instance.blocks, 4))
+
+
+class ResNetEncoder(SizedByStrides, Tower):
     """Base of the residual towers (He et al. 2016, ResNet v2; facts section F).
 
     stem (7x7, stride 2, no norm) -> 3x3 max pooling, stride 2 -> four units of bottleneck blocks
@@ -30,55 +38,32 @@ class ResNetEncoder(SizedByStrides, keras.layers.Layer):
     unit_0, stride 2. All padding is SAME, no convolution has a bias.
 
     Args:
-        width: Multiplier of all channel counts (64 in the stem, 256 to 2048 in the units), each
-            rounded to a multiple of 8.
-        blocks: Number of blocks of each of the four units.
-        shift_fraction: Share of the channels that TSM moves each way.
+        config: The tower's configuration: ``width`` multiplies all channel counts (64 in the stem,
+            256 to 2048 in the units), each rounded to a multiple of 8; ``blocks`` are those of the
+            units; TSM moves ``shift_fraction`` of the channels each way.
+        **kwargs: Of ``keras.layers.Layer``.
     """
 
-    def __init__(
-        self,
-        width: float = 1.0,
-        blocks: Sequence[int] = (3, 4, 6, 3),
-        shift_fraction: float = 0.0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        if len(blocks) != len(UNIT_WIDTHS) or min(blocks) < 1 or width <= 0:
-            raise ValueError(
-                f"{self.name}: expected {len(UNIT_WIDTHS)} positive numbers of blocks and a "
-                f"positive width, got blocks {tuple(blocks)} and width {width}"
-            )
-
-        # === Config ===
-        self.width = width
-        self.blocks = tuple(blocks)
-        self.widths = tuple(scaled(channels, width) for channels in UNIT_WIDTHS)
-
-        # === Layers ===
+    def __init__(self, config: Any, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
         policy = self.dtype_policy
-        self.stem = convolution(scaled(STEM_WIDTH, width), 7, 2, policy, "stem")
+        self.stem = convolution(scaled(STEM_WIDTH, config.width), 7, 2, policy, "stem")
         self.stem_pool = keras.layers.MaxPooling2D(
             3, strides=2, padding="same", dtype=policy, name="stem_pool"
         )
         self.residual_blocks = tuple(
             BottleneckBlock(
-                self.widths[unit],
+                scaled(UNIT_WIDTHS[unit], config.width),
                 UNIT_STRIDES[unit] if block == 0 else 1,
                 projection=block == 0,
-                shift_fraction=shift_fraction,
+                shift_fraction=config.shift_fraction,
                 dtype=policy,
                 name=f"unit_{unit}_block_{block}",
             )
-            for unit, count in enumerate(self.blocks)
+            for unit, count in enumerate(config.blocks)
             for block in range(count)
         )
         self.norm = batch_norm(policy, "norm")
-
-    @property
-    def output_dim(self) -> int:
-        """Width of the features."""
-        return self.widths[-1]
 
     def build(self, input_shape: Any) -> None:
         channels = input_shape[-1]
@@ -109,6 +94,3 @@ class ResNetEncoder(SizedByStrides, keras.layers.Layer):
         for block in self.residual_blocks:
             shape = block.compute_output_shape(shape)
         return {"features": shape, "features_pooled": (shape[0], self.output_dim)}
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "width": self.width, "blocks": self.blocks}

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
 from keras import ops
 
-from vatt_tf.encoders.convolutional import SizedByStrides, unit_range
+from vatt_tf.encoders.convolutional import (
+    SizedByStrides,
+    check_deflates,
+    check_width,
+    unit_range,
+)
+from vatt_tf.encoders.tower import Tower, TowerConfig, VideoInput, check_clip, register
+from vatt_tf.fields import added_later, check_choice, check_flag
 from vatt_tf.layers.convolution.inception import InceptionBlock
 from vatt_tf.layers.convolution.separable_convolution import ConvBNReLU, SeparableUnit
 from vatt_tf.layers.convolution.space_time_convolution import max_pool, space_time_average, strided
@@ -27,8 +35,58 @@ STAGES = (
 )
 
 
+def scaled(channels: int, width: float) -> int:
+    """``channels`` times ``width``, rounded, at least 8."""
+    return max(8, int(channels * width + 0.5))
+
+
+@register("s3d_tower", "video")
+@dataclasses.dataclass(frozen=True)
+class S3DTowerConfig(VideoInput, TowerConfig):
+    """Configuration of S3D-G: separable 3D convolutions with self-gating.
+
+    Attributes:
+        kind: ``"s3d"``.
+        frames: Frames of a clip.
+        image_size: (height, width) of a frame in pixels (MMV: 200).
+        width: Multiplies every channel count; 1 is the published network with 1024 features.
+        space_to_depth: Whether 2x2x2 pixels become one position of 24 channels in front of the
+            first convolution.
+        gating: Whether there are gates (S3D-G), or not (S3D).
+        deflated: Whether this is the image network that ``vatt_tf.deflate`` makes of a video
+            network: frames do not see each other.
+    """
+
+    kind: str = "s3d"
+    frames: int = 32
+    image_size: tuple[int, int] = (200, 200)
+    width: float = 1.0
+    space_to_depth: bool = True
+    gating: bool = added_later(True)
+    deflated: bool = False
+
+    def __post_init__(self) -> None:
+        name = "s3d_tower"
+        check_choice(f"{name}.kind", self.kind, ("s3d",))
+        check_clip(self, name)
+        check_width(f"{name}.width", self.width)
+        check_flag(f"{name}.space_to_depth", self.space_to_depth)
+        check_flag(f"{name}.gating", self.gating)
+        check_flag(f"{name}.deflated", self.deflated)
+
+    @property
+    def output_dim(self) -> int:
+        """Width of the features: what the branches of the last block give together."""
+        *_, last = STAGES[-1].values()
+        return sum(scaled(last[branch], self.width) for branch in (0, 2, 4, 5))
+
+    def build(self, **kwargs: Any) -> S3DGEncoder:
+        """The encoder, without variables yet."""
+        return S3DGEncoder(self, **kwargs)
+
+
 @keras.saving.register_keras_serializable("vatt_tf")
-class S3DGEncoder(SizedByStrides, keras.layers.Layer):
+class S3DGEncoder(SizedByStrides, Tower):
     """Raw clip to features (Xie et al. 2018; Miech et al. 2020; facts sections F and G).
 
     Structure and padding are those of MMV's release. No convolution has a bias; every one is
@@ -69,11 +127,7 @@ class S3DGEncoder(SizedByStrides, keras.layers.Layer):
     gates alone. :func:`deflate_weights` fills it.
 
     Args:
-        width: Multiplier of all channel counts, each rounded, at least 8; 1 gives 1024 features.
-        space_to_depth: Whether 2x2x2 pixels become one position of 24 channels in front of the
-            first convolution, as MMV and MIL-NCE have it. Odd sizes are padded with black.
-        gating: Whether there are gates (S3D-G), or not (S3D).
-        deflated: Whether this is the image network of a video network.
+        config: The tower's configuration.
         **kwargs: Of ``keras.layers.Layer``.
 
     Call arguments:
@@ -86,26 +140,13 @@ class S3DGEncoder(SizedByStrides, keras.layers.Layer):
         eighth of the frames (all in a deflated network) and a 32nd of height and width, rounded up.
     """
 
-    def __init__(
-        self,
-        width: float = 1.0,
-        space_to_depth: bool = True,
-        gating: bool = True,
-        deflated: bool = False,
-        **kwargs: Any,
-    ) -> None:
+    config_class = S3DTowerConfig
+
+    def __init__(self, config: S3DTowerConfig, **kwargs: Any) -> None:
         # Pixels are mapped to [0, 1] before they are rounded to the compute dtype.
-        super().__init__(autocast=False, **kwargs)
-        if width <= 0:
-            raise ValueError(f"{self.name}: expected a positive width, got {width}")
-
-        # === Config ===
-        self.width = width
-        self.space_to_depth = space_to_depth
-        self.gating = gating
-        self.deflated = deflated
-
-        # === Layers ===
+        super().__init__(config, autocast=False, **kwargs)
+        self.deflated, self.space_to_depth = config.deflated, config.space_to_depth
+        gating, deflated, space_to_depth = config.gating, config.deflated, config.space_to_depth
         policy = self.dtype_policy
         time = 1 if deflated else 3
         kernel, stride = ((2, 4, 4), 1) if space_to_depth else ((7, 7, 7), 2)
@@ -131,13 +172,8 @@ class S3DGEncoder(SizedByStrides, keras.layers.Layer):
             for blocks in STAGES
         )
 
-    @property
-    def output_dim(self) -> int:
-        """Width of the features."""
-        return self.stage_5[-1].output_dim
-
     def _scaled(self, channels: int) -> int:
-        return max(8, int(channels * self.width + 0.5))
+        return scaled(channels, self.config.width)
 
     def _block(self) -> tuple[int, int, int]:
         """The block of pixels that becomes one position."""
@@ -183,15 +219,6 @@ class S3DGEncoder(SizedByStrides, keras.layers.Layer):
             "features_pooled": (batch, self.output_dim),
         }
 
-    def get_config(self) -> dict[str, Any]:
-        config = {
-            "width": self.width,
-            "space_to_depth": self.space_to_depth,
-            "gating": self.gating,
-            "deflated": self.deflated,
-        }
-        return {**super().get_config(), **config}
-
 
 def deflate_weights(video_encoder: S3DGEncoder, image_encoder: S3DGEncoder) -> None:
     """Copies all weights of a video network to its image network (facts section F, deflation).
@@ -208,15 +235,7 @@ def deflate_weights(video_encoder: S3DGEncoder, image_encoder: S3DGEncoder) -> N
     Raises:
         ValueError: If the two do not belong together.
     """
-    settings = [
-        (encoder.width, encoder.space_to_depth, encoder.gating, encoder.deflated)
-        for encoder in (video_encoder, image_encoder)
-    ]
-    if settings[0][-1] or settings[1] != (*settings[0][:-1], True):
-        raise ValueError(
-            "expected a video encoder and its deflated image encoder, got (width, space_to_depth, "
-            f"gating, deflated) = {settings[0]} and {settings[1]}"
-        )
+    check_deflates(video_encoder, image_encoder, deflated=True)
     for source, target in zip(video_encoder.weights, image_encoder.weights, strict=True):
         value = ops.convert_to_numpy(source)
         if value.ndim == 5:

@@ -2,15 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
 from typing import Any
 
 import keras
 from keras import ops
 
-from vatt_tf.encoders.convolutional import unit_range
-from vatt_tf.encoders.resnet import ResNetEncoder
+from vatt_tf.encoders.convolutional import check_deflates, unit_range
+from vatt_tf.encoders.resnet import (
+    RESNET50_BLOCKS,
+    UNIT_WIDTHS,
+    ResNetEncoder,
+    check_residual,
+    scaled,
+)
+from vatt_tf.encoders.tower import TowerConfig, VideoInput, check_clip, register
+from vatt_tf.fields import check_choice, check_flag
 from vatt_tf.layers.convolution.temporal_shift import still_channels
+
+
+@register("tsm_resnet_tower", "video")
+@dataclasses.dataclass(frozen=True)
+class TSMResNetTowerConfig(VideoInput, TowerConfig):
+    """Configuration of TSM-ResNet: a ResNet v2 over frames that exchange channels (TSM).
+
+    Attributes:
+        kind: ``"tsm_resnet"``.
+        frames: Frames of a clip.
+        image_size: (height, width) of a frame in pixels (MMV: 200).
+        width: Multiplies every channel count: 1 is TSM-ResNet50 with 2048 features, 2 is
+            TSM-ResNet50x2 with 4096.
+        blocks: Residual blocks of the four stages.
+        shift: Whether the blocks shift channels; False is the image network that
+            ``vatt_tf.deflate`` makes of a video network.
+    """
+
+    kind: str = "tsm_resnet"
+    frames: int = 32
+    image_size: tuple[int, int] = (200, 200)
+    width: float = 1.0
+    blocks: tuple[int, int, int, int] = RESNET50_BLOCKS
+    shift: bool = True
+
+    def __post_init__(self) -> None:
+        name = "tsm_resnet_tower"
+        check_choice(f"{name}.kind", self.kind, ("tsm_resnet",))
+        check_clip(self, name)
+        check_residual(self, name)
+        check_flag(f"{name}.shift", self.shift)
+
+    @property
+    def output_dim(self) -> int:
+        """Width of the features."""
+        return scaled(UNIT_WIDTHS[-1], self.width)
+
+    @property
+    def shift_fraction(self) -> float:
+        """Fraction of the channels that move by one frame each way."""
+        return 0.125 if self.shift else 0.0
+
+    def build(self, **kwargs: Any) -> TSMResNetEncoder:
+        """The encoder, without variables yet."""
+        return TSMResNetEncoder(self, **kwargs)
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -32,10 +85,7 @@ class TSMResNetEncoder(ResNetEncoder):
     ====================================  ======================================================
 
     Args:
-        width: Multiplier of all channel counts; 1 gives 2048 features, 2 gives 4096.
-        blocks: Number of blocks of each of the four units; (3, 4, 6, 3) is ResNet50.
-        shift: Whether frames exchange channels. Without it this is an image network, which
-            :func:`deflate_weights` fills.
+        config: The tower's configuration.
         **kwargs: Of ``keras.layers.Layer``.
 
     Call arguments:
@@ -47,25 +97,12 @@ class TSMResNetEncoder(ResNetEncoder):
         ``features_pooled`` [B, d]; ``features`` [B, t, h, w, d], a 32nd of the size, rounded up.
     """
 
-    def __init__(
-        self,
-        width: float = 1.0,
-        blocks: Sequence[int] = (3, 4, 6, 3),
-        shift: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(width, blocks, shift_fraction=0.125 if shift else 0.0, **kwargs)
-
-        # === Config ===
-        self.shift = shift
+    config_class = TSMResNetTowerConfig
 
     def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
         pixels = ops.cast(unit_range(inputs), self.compute_dtype)
         features = self._features(pixels, training)
         return {"features": features, "features_pooled": ops.mean(features, axis=(1, 2, 3))}
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "shift": self.shift}
 
 
 def deflate_weights(video_encoder: TSMResNetEncoder, image_encoder: TSMResNetEncoder) -> None:
@@ -82,12 +119,7 @@ def deflate_weights(video_encoder: TSMResNetEncoder, image_encoder: TSMResNetEnc
     Raises:
         ValueError: If the two do not belong together.
     """
-    settings = [(e.width, e.blocks, e.shift) for e in (video_encoder, image_encoder)]
-    if not settings[0][-1] or settings[1] != (*settings[0][:-1], False):
-        raise ValueError(
-            "expected a video encoder and its image encoder, got (width, blocks, shift) = "
-            f"{settings[0]} and {settings[1]}"
-        )
+    check_deflates(video_encoder, image_encoder, shift=False)
     for source, target in zip(video_encoder.weights, image_encoder.weights, strict=True):
         target.assign(source)
     blocks = zip(video_encoder.residual_blocks, image_encoder.residual_blocks, strict=True)

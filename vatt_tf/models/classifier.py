@@ -11,8 +11,8 @@ from vatt_tf.heads.classification import ClassificationHead
 from vatt_tf.models.base import ConfiguredModel
 from vatt_tf.models.config.classifier import ClassifierConfig
 from vatt_tf.models.config.multimodal import MultimodalConfig
+from vatt_tf.models.features import pooled_features
 from vatt_tf.models.multimodal import MultimodalClassifier
-from vatt_tf.models.towers import build_tower, pooled_features
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -36,7 +36,7 @@ class Classifier(ConfiguredModel):
 
     def __init__(self, config: ClassifierConfig, name: str = "classifier", **kwargs: Any) -> None:
         super().__init__(config, name=name, **kwargs)
-        self.tower = build_tower(config.tower, self.dtype_policy)
+        self.tower = config.tower.build(dtype=self.dtype_policy, name=config.modality)
         self.head = ClassificationHead(
             config.num_classes,
             config.multi_label,

@@ -15,12 +15,14 @@ import numpy as np
 from keras import ops
 
 from vatt_tf.encoders import s3d, tsm_resnet
+from vatt_tf.encoders.s3d import S3DTowerConfig
+from vatt_tf.encoders.tower import TowerConfig
+from vatt_tf.encoders.tsm_resnet import TSMResNetTowerConfig
+from vatt_tf.encoders.video import VideoTowerConfig
 from vatt_tf.errors import UserError
 from vatt_tf.models.classifier import build_classifier
 from vatt_tf.models.config.classifier import ClassifierConfig
-from vatt_tf.models.config.convolution import S3DTowerConfig, TSMResNetTowerConfig
-from vatt_tf.models.config.transformer import VideoTowerConfig
-from vatt_tf.models.config.vatt import TowerConfig, VattConfig
+from vatt_tf.models.config.vatt import VattConfig
 from vatt_tf.models.vatt import build_vatt
 
 _DEFLATE_WEIGHTS: dict[type, Any] = {

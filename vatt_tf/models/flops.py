@@ -15,53 +15,12 @@ Three conventions:
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-from vatt_tf.layers.dropout import kept_tokens
+from vatt_tf.data.schema import MODALITIES
+from vatt_tf.encoders.tower import TowerConfig
 from vatt_tf.models.config.classifier import ClassifierConfig
-from vatt_tf.models.config.convolution import CONVOLUTIONAL
 from vatt_tf.models.config.multimodal import MultimodalConfig
-from vatt_tf.models.config.sizes import TransformerSize
-from vatt_tf.models.config.text import TextTowerConfig
-from vatt_tf.models.config.vatt import (
-    MODALITIES,
-    AudioTowerConfig,
-    TowerConfig,
-    VattConfig,
-    VideoTowerConfig,
-)
-from vatt_tf.models.conv_flops import convolution_cost
-
-CONVENTIONS = ("needed", "full", "paper")
-
-
-def transformer_flops(
-    size: TransformerSize, tokens: int, convention: str = "needed", relative: bool = False
-) -> int:
-    """Forward pass of a Transformer on one sequence.
-
-    Args:
-        size: Shape of the Transformer.
-        tokens: Length of the sequence, with AGG.
-        convention: ``"needed"``, ``"full"`` or ``"paper"``.
-        relative: Whether there are relative keys and values (Shaw): each of the attention's two
-            products has a second one of its size beside it.
-
-    Raises:
-        ValueError: When the convention is unknown.
-    """
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention must be one of {CONVENTIONS}, got {convention!r}")
-    inner = size.num_heads * size.d_kv
-    weights = 4 * size.d_model * inner + 2 * size.d_model * size.d_ff
-    products = (1 if convention == "paper" else 2) * (2 if relative else 1)
-    block = tokens * weights + products * tokens * tokens * inner
-    if convention != "needed":
-        return 2 * size.num_layers * block
-    keys_and_values = 2 * size.d_model * inner
-    last = tokens * keys_and_values + (weights - keys_and_values) + products * tokens * inner
-    return 2 * ((size.num_layers - 1) * block + last)
+from vatt_tf.models.config.vatt import VattConfig
+from vatt_tf.models.graph_cost import graph_cost
 
 
 def encoder_flops(tower: TowerConfig, *, training: bool = False, convention: str = "needed") -> int:
@@ -72,25 +31,8 @@ def encoder_flops(tower: TowerConfig, *, training: bool = False, convention: str
         training: Whether DropToken leaves out its share of the patches.
         convention: ``"needed"``, ``"full"`` or ``"paper"``.
     """
-    if isinstance(tower, TextTowerConfig) and tower.kind == "linear":
-        return 2 * tower.max_tokens * tower.embedding_dim * tower.output_dim
-    if isinstance(tower, CONVOLUTIONAL):
-        return convolution_cost(tower).flops
-    size = tower.transformer_size()
-    if isinstance(tower, (VideoTowerConfig, AudioTowerConfig)):
-        tokens = kept_tokens(tower.tokens, tower.drop_token_rate) if training else tower.tokens
-        embedded = tower.tokens if convention == "paper" else tokens
-        patch_size, pre_projection = _patch_size(tower), tower.pre_projection
-    else:
-        tokens, patch_size, pre_projection = tower.max_tokens, tower.embedding_dim, False
-        # T5: AGG is projected too.
-        embedded = tokens + 1 if isinstance(tower, TextTowerConfig) else tokens
-    flops = 2 * embedded * patch_size * size.d_model
-    flops += 2 * tokens * size.d_model * size.d_model * pre_projection
-    projected = 1 if convention == "needed" else tokens + 1
-    flops += 2 * projected * size.d_model * (getattr(tower, "post_projection", None) or 0)
-    relative = getattr(tower, "positions", "t5") == "shaw"
-    return flops + transformer_flops(size, tokens + 1, convention, relative)
+    flops = tower.flops(training=training, convention=convention)
+    return graph_cost(tower).flops if flops is None else flops
 
 
 def tower_flops(
@@ -151,11 +93,3 @@ def step_flops(
     flops = {part: passes * batch * count for part, count in per_clip.items()}
     flops["total"] = sum(flops.values())
     return flops
-
-
-def _patch_size(tower: VideoTowerConfig | AudioTowerConfig) -> int:
-    """Numbers in one patch."""
-    patch: Any = tower.patch
-    if isinstance(tower, VideoTowerConfig):
-        return 3 * math.prod(patch)
-    return patch if isinstance(patch, int) else math.prod(patch)

@@ -13,10 +13,11 @@ import numpy as np
 from keras import ops
 
 from vatt_tf.data.schema import MODALITIES, ClipSpec
+from vatt_tf.encoders.tower import TowerConfig
 from vatt_tf.errors import UserError
 from vatt_tf.models import io
 from vatt_tf.models.classifier import Classifier
-from vatt_tf.models.config.vatt import GIN_NAMES, TowerConfig, VattConfig
+from vatt_tf.models.config.vatt import VattConfig
 from vatt_tf.models.multimodal import MultimodalClassifier
 from vatt_tf.models.transfer import assign_values
 from vatt_tf.wording import count_of
@@ -136,7 +137,7 @@ def _stored_rates(initial_weights: InitialWeights | None) -> dict[str, Any]:
     return found
 
 
-def rebound(tower: TowerConfig) -> TowerConfig:
+def rebound(tower: Any) -> TowerConfig:
     """A stored tower with the clip size and the rates that are bound in gin."""
     free = {name for name in _bindings(tower) if name in _FREE}
     kept = {
@@ -148,13 +149,13 @@ def rebound(tower: TowerConfig) -> TowerConfig:
 
 
 def _bindings(tower: TowerConfig) -> dict[str, Any]:
-    return gin.get_bindings(GIN_NAMES[type(tower)])
+    return gin.get_bindings(tower.name)
 
 
 def _unread(tower: TowerConfig) -> list[str]:
     """A line on the bindings that the stored tower overrules, if there are any."""
     unread = [
-        f"{GIN_NAMES[type(tower)]}.{name} = {value!r} (the weights have {getattr(tower, name)!r})"
+        f"{tower.name}.{name} = {value!r} (the weights have {getattr(tower, name)!r})"
         for name, value in sorted(_bindings(tower).items())
         if name not in _FREE and value != getattr(tower, name)
     ]

@@ -13,7 +13,7 @@ from vatt_tf.heads.classification import ClassificationHead
 from vatt_tf.heads.fusion import AveragedHeads, CompactBilinear, Concatenation, TensorFusion
 from vatt_tf.models.base import ConfiguredModel
 from vatt_tf.models.config.multimodal import MultimodalConfig
-from vatt_tf.models.towers import build_tower, pooled_features
+from vatt_tf.models.features import pooled_features
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -48,7 +48,8 @@ class MultimodalClassifier(ConfiguredModel):
         super().__init__(config, name=name, **kwargs)
         # Named attributes: TensorFlow checkpoints silently skip layers kept in dicts.
         for modality, tower in config.towers.items():
-            setattr(self, f"{modality}_tower", build_tower(tower, self.dtype_policy))
+            encoder = tower.build(dtype=self.dtype_policy, name=modality)
+            setattr(self, f"{modality}_tower", encoder)
         arguments = (config.num_classes, config.multi_label, config.dropout_rate)
         # Softmax and cross entropy need float32.
         if config.fusion == "average":

@@ -15,20 +15,8 @@ from vatt_tf.errors import UserError
 from vatt_tf.heads.common_space import CommonSpace, DisjointHead, FACHead, SharedHead
 from vatt_tf.heads.mmv import LinearHead, MMVFACHead, MMVSharedHead
 from vatt_tf.models.base import ConfiguredModel
-from vatt_tf.models.config.vatt import (
-    AudioTowerConfig,
-    HeadConfig,
-    VattConfig,
-    VideoTowerConfig,
-)
-from vatt_tf.models.towers import (
-    audio_input,
-    build_tower,
-    pooled_features,
-    text_input,
-    transformer_arguments,
-    video_input,
-)
+from vatt_tf.models.config.vatt import HeadConfig, VattConfig
+from vatt_tf.models.features import pooled_features
 
 Model = TypeVar("Model", bound=keras.Model)
 
@@ -63,10 +51,13 @@ class VATT(ConfiguredModel):
         policy = self.dtype_policy
         # Named attributes: TensorFlow checkpoints silently skip layers kept in dicts.
         if config.kind == "agnostic":
-            self.agnostic_tower = _agnostic_tower(config, policy)
+            self.agnostic_tower = AgnosticEncoder(
+                config.agnostic, config.towers, dtype=policy, name="agnostic"
+            )
         else:
             for modality in config.modalities:
-                setattr(self, f"{modality}_tower", build_tower(config.tower(modality), policy))
+                tower = config.tower(modality).build(dtype=policy, name=modality)
+                setattr(self, f"{modality}_tower", tower)
         self.head = _head(config.head)
 
     def tower(self, modality: str) -> keras.layers.Layer:
@@ -186,23 +177,6 @@ def parameter_counts(model: ConfiguredModel) -> dict[str, int]:
 
 def _count(variables: list[keras.Variable]) -> int:
     return sum(math.prod(variable.shape) for variable in variables)
-
-
-def _agnostic_tower(config: VattConfig, policy: Any) -> AgnosticEncoder:
-    agnostic = config.agnostic
-    assert isinstance(config.video, VideoTowerConfig)  # VattConfig has seen to it.
-    assert isinstance(config.audio, AudioTowerConfig)
-    return AgnosticEncoder(
-        **transformer_arguments(agnostic),
-        position_dropout_rate=agnostic.position_dropout_rate,
-        post_projection=agnostic.post_projection,
-        video=video_input(config.video),
-        audio={"input": config.audio.input, **audio_input(config.audio)},
-        text={**text_input(config.text), "max_tokens": config.text.max_tokens},
-        modalities=config.modalities,
-        dtype=policy,
-        name="agnostic",
-    )
 
 
 def _head(head: HeadConfig) -> CommonSpace:

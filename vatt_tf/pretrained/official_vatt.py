@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 import numpy as np
 
+from vatt_tf.encoders.audio import AudioTowerConfig
 from vatt_tf.errors import UserError
 from vatt_tf.layers.transformer.positions import interpolation_matrix
 from vatt_tf.models.classifier import Classifier, build_classifier
 from vatt_tf.models.config.classifier import ClassifierConfig
-from vatt_tf.models.config.vatt import AudioTowerConfig, VattConfig
+from vatt_tf.models.config.vatt import VattConfig
 from vatt_tf.models.vatt import VATT, abstract, build_vatt
 from vatt_tf.pretrained.official_names import classifier_keys, model_keys
 from vatt_tf.pretrained.recognise import recognise

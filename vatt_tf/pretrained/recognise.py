@@ -7,17 +7,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from vatt_tf.encoders.agnostic import AgnosticTowerConfig
+from vatt_tf.encoders.audio import AudioTowerConfig
+from vatt_tf.encoders.sizes import SIZES
+from vatt_tf.encoders.text import TextTowerConfig
+from vatt_tf.encoders.video import VideoTowerConfig
 from vatt_tf.errors import UserError
 from vatt_tf.models.config.classifier import ClassifierConfig
-from vatt_tf.models.config.sizes import SIZES
-from vatt_tf.models.config.vatt import (
-    AgnosticTowerConfig,
-    AudioTowerConfig,
-    HeadConfig,
-    TextTowerConfig,
-    VattConfig,
-    VideoTowerConfig,
-)
+from vatt_tf.models.config.vatt import HeadConfig, VattConfig
 from vatt_tf.pretrained.official_names import (
     BASE,
     CLASSIFIER,

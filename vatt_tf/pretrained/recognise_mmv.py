@@ -6,14 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from vatt_tf.encoders.audio_resnet import AudioResNetTowerConfig
+from vatt_tf.encoders.s3d import S3DTowerConfig
+from vatt_tf.encoders.text import TextTowerConfig
+from vatt_tf.encoders.tsm_resnet import TSMResNetTowerConfig
 from vatt_tf.errors import UserError
-from vatt_tf.models.config.convolution import (
-    AudioResNetTowerConfig,
-    S3DTowerConfig,
-    TSMResNetTowerConfig,
-)
-from vatt_tf.models.config.text import TextTowerConfig
-from vatt_tf.models.config.vatt import GIN_NAMES, HeadConfig, VattConfig
+from vatt_tf.models.config.vatt import HeadConfig, VattConfig
 from vatt_tf.pretrained import official_mmv_names as names
 
 # Video net and its width -> name of the released file.
@@ -76,7 +74,7 @@ def _facts(config: VattConfig) -> dict[str, Any]:
     }
     for part in ("video", "audio"):
         tower = getattr(config, part)
-        name = GIN_NAMES[type(tower)]
+        name = tower.name
         facts[f"vatt.{part}"] = f"@{name}()"
         for field in ("width", "blocks", "space_to_depth", "deflated", "shift"):
             if hasattr(tower, field):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vatt_tf.layers.dropout import kept_tokens
-from vatt_tf.models.config.convolution import CONVOLUTIONAL
-from vatt_tf.models.conv_flops import convolution_cost
+from vatt_tf.encoders.sizes import TransformerTowerConfig
 from vatt_tf.models.flops import step_flops
+from vatt_tf.models.graph_cost import graph_cost
 from vatt_tf.training.optimization import optimizer, schedule
 from vatt_tf.training.tasks.config import RunConfig, TrainConfig
 from vatt_tf.training.tasks.registry import count_parameters
@@ -21,9 +20,9 @@ _KEPT_MODEL, _KEPT_INNER, _KEPT_MLP = 2, 4, 1
 # What comes on top while one block runs: scores, weights and their gradient, or the MLP's hidden
 # layer and its gradient.
 _PASSING_SCORES, _PASSING_MLP = 3, 5
-# What a convolutional tower keeps, as multiples of what its convolutions put out: that, its
-# normalised form and what the ReLU lets through.
-_KEPT_CONVOLUTION = 3.0
+# What a tower without a Transformer keeps, as multiples of what its convolutions and products put
+# out: that, its normalised form and what the ReLU lets through.
+_KEPT_PRODUCT = 3.0
 
 
 def activation_values(
@@ -32,17 +31,11 @@ def activation_values(
     """Numbers that each tower keeps for the backward pass of one clip (an estimate)."""
     found = {}
     for modality, tower in towers.items():
-        if modality == "text" and getattr(tower, "kind", None) == "linear":
-            found[modality] = float(texts * tower.max_tokens * tower.output_dim)
+        sequences = texts if modality == "text" else 1
+        if not isinstance(tower, TransformerTowerConfig) or not tower.has_transformer:
+            found[modality] = sequences * _KEPT_PRODUCT * graph_cost(tower).outputs
             continue
-        if isinstance(tower, CONVOLUTIONAL):
-            found[modality] = _KEPT_CONVOLUTION * convolution_cost(tower).outputs
-            continue
-        size = tower.transformer_size()
-        if modality == "text":
-            tokens, sequences = tower.max_tokens + 1, texts
-        else:
-            tokens, sequences = kept_tokens(tower.tokens, tower.drop_token_rate) + 1, 1
+        size, tokens = tower.transformer_size(), tower.sequence.kept + 1
         inner = size.num_heads * size.d_kv
         per_token = _KEPT_MODEL * size.d_model + _KEPT_INNER * inner + _KEPT_MLP * size.d_ff
         scores = size.num_heads * tokens * tokens

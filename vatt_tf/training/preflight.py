@@ -9,9 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from vatt_tf.encoders.video import VideoTowerConfig
 from vatt_tf.errors import UserError
-from vatt_tf.models.config.transformer import VideoTowerConfig
-from vatt_tf.models.config.vatt import GIN_NAMES
 from vatt_tf.training import estimate
 from vatt_tf.training.tasks.config import RunConfig
 
@@ -30,9 +29,8 @@ def check_patches(config: RunConfig) -> None:
     for tower in config.model_config.towers.values():
         if not isinstance(tower, VideoTowerConfig):
             continue
-        name = GIN_NAMES[type(tower)]
-        _check_multiple(f"{name}.frames", (tower.frames,), tower.patch[:1])
-        _check_multiple(f"{name}.image_size", tower.image_size, tower.patch[1:])
+        _check_multiple(f"{tower.name}.frames", (tower.frames,), tower.patch[:1])
+        _check_multiple(f"{tower.name}.image_size", tower.image_size, tower.patch[1:])
 
 
 def _check_multiple(name: str, sizes: tuple[int, ...], patch: tuple[int, ...]) -> None:

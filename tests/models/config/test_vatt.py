@@ -9,16 +9,13 @@ import gin
 import pytest
 
 from tests.models import tiny
+from vatt_tf.encoders.agnostic import AgnosticTowerConfig
+from vatt_tf.encoders.audio import AudioTowerConfig
+from vatt_tf.encoders.sizes import SIZES
+from vatt_tf.encoders.text import TextTowerConfig
+from vatt_tf.encoders.video import VideoTowerConfig
 from vatt_tf.errors import UserError
-from vatt_tf.models.config.sizes import SIZES
-from vatt_tf.models.config.vatt import (
-    AgnosticTowerConfig,
-    AudioTowerConfig,
-    HeadConfig,
-    TextTowerConfig,
-    VattConfig,
-    VideoTowerConfig,
-)
+from vatt_tf.models.config.vatt import HeadConfig, VattConfig
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +27,7 @@ def clean_gin():
 
 def test_defaults_are_bbs_at_the_paper_sizes():
     config = VattConfig()
-    assert config.video.tokens == 1568 and config.audio.tokens == 1200
+    assert config.video.sequence.tokens == 1568 and config.audio.sequence.tokens == 1200
     assert config.video.transformer_size() == SIZES["base"]
     assert config.text.transformer_size() == SIZES["small"]
     assert config.video.input_shape == (32, 224, 224, 3)
@@ -101,8 +98,8 @@ def test_gin_fills_every_part():
     assert config.video.image_size == (64, 64)
     assert config.video.transformer_size() == dataclasses.replace(SIZES["tiny"], d_kv=16)
     assert config.audio.patch == (16, 5) and not config.audio.has_bias
-    assert config.audio.input_shape == (150, 80, 1) and config.audio.tokens == 9 * 16
-    assert config.text.linear_width() == 2048
+    assert config.audio.input_shape == (150, 80, 1) and config.audio.sequence.tokens == 9 * 16
+    assert config.text.output_dim == 2048
     assert config.head.kind == "shared"
 
 
@@ -124,7 +121,7 @@ def test_gin_fills_every_part():
         (lambda: VideoTowerConfig(drop_token_rate="half"), "video_tower.drop_token_rate = 'half'"),
         (
             lambda: VideoTowerConfig(drop_token_rate=0.9999),
-            "video_tower.drop_token_rate = 0.9999: expected a share that drops some, not all",
+            "video_tower.drop_token_rate = 0.9999: expected a fraction that drops some, not all",
         ),
         (lambda: VideoTowerConfig(pre_projection=1), "video_tower.pre_projection = 1"),
         (lambda: AudioTowerConfig(input="mp3"), "audio_tower.input = 'mp3': expected one of"),

@@ -10,7 +10,7 @@ import numpy as np
 
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation.collect import batches
-from vatt_tf.models.towers import pooled_features
+from vatt_tf.models.features import pooled_features
 
 _COLUMNS = ("filename", "start", "end", "labels")
 

@@ -85,6 +85,7 @@ class TransformerBlock(keras.layers.Layer):
 
     def __init__(
         self,
+        *,
         num_heads: int,
         d_kv: int,
         d_ff: int,
@@ -110,13 +111,19 @@ class TransformerBlock(keras.layers.Layer):
         # === Layers ===
         policy = self.dtype_policy
         self.attention_norm = _make_norm(norm, policy, "attention_norm")
-        arguments = (num_heads, d_kv, dropout_rate, use_bias, scale_scores)
+        attention = {
+            "num_heads": num_heads,
+            "d_kv": d_kv,
+            "dropout_rate": dropout_rate,
+            "use_bias": use_bias,
+            "scale_scores": scale_scores,
+            "dtype": policy,
+            "name": "attention",
+        }
         if relative_distance is None:
-            self.attention = SelfAttention(*arguments, dtype=policy, name="attention")
+            self.attention = SelfAttention(**attention)
         else:
-            self.attention = ShawAttention(
-                *arguments, relative_distance, dtype=policy, name="attention"
-            )
+            self.attention = ShawAttention(**attention, max_distance=relative_distance)
         self.attention_dropout = Dropout(dropout_rate, dtype=policy, name="attention_dropout")
         self.mlp_norm = _make_norm("layer_norm", policy, "mlp_norm")
         self.mlp_hidden = keras.layers.Dense(
@@ -228,6 +235,7 @@ class Transformer(keras.layers.Layer):
 
     def __init__(
         self,
+        *,
         num_layers: int,
         num_heads: int,
         d_kv: int,
@@ -258,14 +266,14 @@ class Transformer(keras.layers.Layer):
         # A tuple: TensorFlow checkpoints silently skip layers kept in lists or dicts.
         self.blocks = tuple(
             TransformerBlock(
-                num_heads,
-                d_kv,
-                d_ff,
-                dropout_rate,
-                use_bias,
-                norm,
-                scale_scores,
-                relative_distance,
+                num_heads=num_heads,
+                d_kv=d_kv,
+                d_ff=d_ff,
+                dropout_rate=dropout_rate,
+                use_bias=use_bias,
+                norm=norm,
+                scale_scores=scale_scores,
+                relative_distance=relative_distance,
                 dtype=policy,
                 name=f"block_{index}",
             )

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.models.config.fields import (
+from vatt_tf.encoders.tower import TowerConfig, check_tower, tower_from_dict
+from vatt_tf.fields import (
     AsDict,
     check_choice,
     check_flag,
@@ -15,7 +16,7 @@ from vatt_tf.models.config.fields import (
     check_rate,
     made_from,
 )
-from vatt_tf.models.config.vatt import CLASSIFIED, TowerConfig, check_tower, tower_from_dict
+from vatt_tf.models.config.vatt import CLASSIFIED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +57,9 @@ class ClassifierConfig(AsDict):
 
     def clip(self, frame_rate: float = 10.0, sample_rate: int = 48_000) -> ClipSpec:
         """Shape of the clips that the tower reads; the other modality is not read."""
-        spec = ClipSpec(frame_rate=frame_rate, sample_rate=sample_rate)
-        tower: Any = self.tower
-        if self.modality == "audio":
-            return dataclasses.replace(spec, frames=0, **tower.clip_fields)
-        height, width = tower.image_size
-        return dataclasses.replace(
-            spec, frames=tower.frames, height=height, width=width, audio="none"
-        )
+        unread = {"frames": 0} if self.modality == "audio" else {"audio": "none"}
+        fields = {**unread, **self.tower.clip_fields}
+        return ClipSpec(frame_rate=frame_rate, sample_rate=sample_rate, **fields)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ClassifierConfig:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from vatt_tf.data.schema import MODALITIES, ClipSpec
+from vatt_tf.encoders.tower import TowerConfig, check_tower, tower_from_dict
 from vatt_tf.errors import UserError
-from vatt_tf.heads.fusion import FUSIONS, MOST_PRODUCTS
-from vatt_tf.models.config.fields import (
+from vatt_tf.fields import (
     AsDict,
     check_choice,
     check_flag,
@@ -19,7 +19,7 @@ from vatt_tf.models.config.fields import (
     fail,
     made_from,
 )
-from vatt_tf.models.config.vatt import TowerConfig, check_tower, tower_from_dict
+from vatt_tf.heads.fusion import FUSIONS, MOST_PRODUCTS
 
 _NAME = "multimodal_classifier"
 
@@ -91,13 +91,8 @@ class MultimodalConfig(AsDict):
     def clip(self, frame_rate: float = 10.0, sample_rate: int = 48_000, texts: int = 1) -> ClipSpec:
         """Shape of the clips that the towers read; what none reads is left out."""
         fields: dict[str, Any] = {"frames": 0, "audio": "none", "texts": texts}
-        if self.video is not None:
-            height, width = self.video.image_size
-            fields |= {"frames": self.video.frames, "height": height, "width": width}
-        if self.audio is not None:
-            fields |= self.audio.clip_fields
-        if self.text is not None:
-            fields["tokens"] = self.text.max_tokens
+        for tower in self.towers.values():
+            fields |= tower.clip_fields
         return ClipSpec(frame_rate=frame_rate, sample_rate=sample_rate, **fields)
 
     @classmethod

@@ -9,11 +9,12 @@ from typing import Any
 import gin
 
 from vatt_tf.data.schema import MODALITIES
+from vatt_tf.encoders.tower import TOWERS, TowerConfig, check_tower
 from vatt_tf.errors import UserError
+from vatt_tf.fields import check_choice, check_positive, fail, set_field
 from vatt_tf.models.config.classifier import ClassifierConfig
-from vatt_tf.models.config.fields import check_choice, check_positive, fail, set_field
 from vatt_tf.models.config.multimodal import MultimodalConfig
-from vatt_tf.models.config.vatt import CLASSIFIED, TOWERS, TowerConfig, check_tower
+from vatt_tf.models.config.vatt import CLASSIFIED
 from vatt_tf.models.initial import InitialWeights, folder_of, rebound, stored_tower
 from vatt_tf.wording import count_of
 
@@ -169,7 +170,7 @@ def tower_config(
     """
     folder = folder_of(initial_weights, modality)
     if folder is None:
-        return from_scratch or TOWERS[modality][0]()
+        return from_scratch or TOWERS[f"{modality}_tower"]()
     if from_scratch is not None:
         raise UserError(
             f"classifier.tower is set, but the {modality} tower comes from {folder}; remove one"

@@ -15,8 +15,8 @@ from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError, is_number, value_text
 from vatt_tf.losses.objective import ObjectiveConfig
 from vatt_tf.models import initial
-from vatt_tf.models.config.convolution import CONVOLUTIONAL
 from vatt_tf.models.config.vatt import VattConfig
+from vatt_tf.models.graph_cost import has_batch_norm
 from vatt_tf.training.monitoring.guards import GuardConfig
 from vatt_tf.wording import count_of
 
@@ -177,7 +177,7 @@ class RunConfig:
         return batch, micro
 
     def _has_batch_norm_towers(self) -> bool:
-        return any(isinstance(t, CONVOLUTIONAL) for t in self.model_config.towers.values())
+        return any(map(has_batch_norm, self.model_config.towers.values()))
 
     def check_whole(self, field: str, least: int) -> None:
         """Wants a whole number of at least ``least``."""

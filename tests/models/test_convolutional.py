@@ -10,18 +10,16 @@ import numpy as np
 import pytest
 
 from tests.models import tiny
+from vatt_tf.encoders.audio_resnet import AudioResNetTowerConfig
+from vatt_tf.encoders.s3d import S3DTowerConfig
+from vatt_tf.encoders.text import TextTowerConfig
+from vatt_tf.encoders.tsm_resnet import TSMResNetTowerConfig
 from vatt_tf.errors import UserError
 from vatt_tf.models.classifier import build_classifier
 from vatt_tf.models.config.classifier import ClassifierConfig
-from vatt_tf.models.config.convolution import (
-    AudioResNetTowerConfig,
-    S3DTowerConfig,
-    TSMResNetTowerConfig,
-)
-from vatt_tf.models.config.text import TextTowerConfig
 from vatt_tf.models.config.vatt import HeadConfig, VattConfig
-from vatt_tf.models.conv_flops import convolution_cost
 from vatt_tf.models.flops import step_flops
+from vatt_tf.models.graph_cost import graph_cost
 from vatt_tf.models.vatt import build_vatt
 
 NARROW = {"frames": 4, "image_size": (32, 48), "width": 0.0625}
@@ -121,9 +119,9 @@ def test_flops_of_a_residual_network():
             if not block:
                 products += small * small * width * out  # the shortcut
             side, width = small, out
-    assert convolution_cost(image).flops == 2 * products
+    assert graph_cost(image).flops == 2 * products
     clip = dataclasses.replace(image, frames=8)
-    assert convolution_cost(clip).flops == 8 * convolution_cost(image).flops
+    assert graph_cost(clip).flops == 8 * graph_cost(image).flops
 
 
 @pytest.mark.parametrize(
