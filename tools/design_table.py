@@ -24,6 +24,7 @@ from vatt_tf import cli
 
 TOWERS = {"TSM": "vatt.video=@tsm_resnet_tower()", "S3D-G": "vatt.video=@s3d_tower()"}
 SPACES = {"Shared": "mmv_shared", "Disjoint": "mmv_disjoint", "FAC": "mmv_fac"}
+WIDTHS = {"Shared": ("vat_dim",), "Disjoint": ("va_dim", "vt_dim"), "FAC": ("va_dim", "vat_dim")}
 # VATT with as many parameters as the TSM networks, 0.44 million.
 NARROW = tuple(
     f"{tower}_tower.{field}={value}"
@@ -45,6 +46,7 @@ def designs(data: str) -> Iterator[tuple[str, list[str]]]:
     for tower, video in TOWERS.items():
         for space, kind in SPACES.items():
             bindings = [video, f"common_space.kind='{kind}'"]
+            bindings += [f"common_space.{width}=128" for width in WIDTHS[space]]
             yield f"MMV {tower}, {space}", [f"mmv_{data}.gin", *bindings]
     yield "VATT, equal parameters", [f"{data}.gin", *NARROW]
 

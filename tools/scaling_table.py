@@ -107,7 +107,7 @@ def _print(flags) -> int:
 def _embedding_values(run) -> int:
     """Numbers of one clip that the replicas gather: embeddings in each space, and masks."""
     head, texts = run.model.head, run.clip.texts
-    if head.kind == "shared":
+    if head.vat_dim:
         embeddings = head.vat_dim * (2 + texts)
     else:
         embeddings = 2 * head.va_dim + head.vt_dim * (1 + texts)

@@ -135,6 +135,7 @@ def _train(flags: argparse.Namespace, preemption: Preemption) -> int:
         )
     strategy = create_strategy(flags.strategy, flags.tpu)
     train_config = configured_run()
+    unread = _unread_head_options(flags.gin_bindings)
     if flags.dry_run:
         preflight.check_patches(train_config)
         print(config.config_text())
@@ -142,7 +143,7 @@ def _train(flags: argparse.Namespace, preemption: Preemption) -> int:
         print(estimate.describe(planned, strategy.num_replicas_in_sync))
         for note in notes:
             print(f"note: {note}")
-        _report_unused(config.unused_bindings())
+        _report_unused([*unread, *config.unused_bindings()])
         return 0
     run_dir = _run_dir(flags)
     run_folder.check(run_dir, bool(train_config.evaluate_every))
@@ -157,7 +158,7 @@ def _train(flags: argparse.Namespace, preemption: Preemption) -> int:
         quiet=flags.quiet,
     )
     wait_for_workers(strategy)  # here, when all of the run is put away on the slowest too
-    _report_unused(config.unused_bindings())
+    _report_unused([*unread, *config.unused_bindings()])
     if flags.quiet:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
@@ -166,6 +167,21 @@ def _train(flags: argparse.Namespace, preemption: Preemption) -> int:
         f"peak memory of the process {peak:.2f} GB"
     )
     return 0
+
+
+def _unread_head_options(bindings: Sequence[str]) -> list[str]:
+    """Options that the head does not read; those on the command line are a mistake."""
+    from vatt_tf.heads.config import HeadConfig, unread_options
+
+    unread = unread_options()
+    for name in (binding.partition("=")[0].strip() for binding in bindings):
+        if name in unread:
+            head = HeadConfig()
+            raise UserError(
+                f"--gin_bindings={name}: common_space.kind = {head.kind!r} does not read it; "
+                f"expected {' or '.join(head.widths)}"
+            )
+    return unread
 
 
 def _report_unused(names: list[str]) -> None:

@@ -129,7 +129,7 @@ class TestDisjointHead(_HeadTests):
 
 class TestSharedHead(_HeadTests):
     layer_class = SharedHead
-    config = {"dim": 6}
+    config = {"vat_dim": 6}
 
     def test_one_space(self):
         spaces = self.make()(features())

@@ -6,8 +6,7 @@ import numpy as np
 
 from tests.heads.test_common_space import _HeadTests, batch_norm, features
 from tests.layers.layer_test_case import randomise
-from vatt_tf.heads.common_space import DisjointHead
-from vatt_tf.heads.mmv import LinearHead, MMVFACHead, MMVSharedHead
+from vatt_tf.heads.mmv import LinearHead, MMVDisjointHead, MMVFACHead, MMVSharedHead
 
 
 def f64(variable):
@@ -84,7 +83,7 @@ class TestMMVFACHead(_HeadTests):
 
 class TestMMVSharedHead(_HeadTests):
     layer_class = MMVSharedHead
-    config = {"dim": 6}
+    config = {"vat_dim": 6}
 
     def test_numbers(self):
         for training in (False, True):
@@ -102,7 +101,7 @@ class TestMMVSharedHead(_HeadTests):
 
 class TestLinearHead(_HeadTests):
     layer_class = LinearHead
-    config = {"dim": 6}
+    config = {"vat_dim": 6}
 
     def test_numbers(self):
         head = self.make()
@@ -112,8 +111,8 @@ class TestLinearHead(_HeadTests):
 
 
 class TestMMVDisjoint(_HeadTests):
-    layer_class = DisjointHead
-    config = {"va_dim": 6, "vt_dim": 6, "use_bias": True}
+    layer_class = MMVDisjointHead
+    config = {"va_dim": 6, "vt_dim": 6}
 
     def test_numbers(self):
         for training in (False, True):

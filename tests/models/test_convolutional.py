@@ -60,7 +60,7 @@ def test_round_trip_and_spaces(video):
     assert {name: tuple(members) for name, members in spaces.items()} == {
         "va": ("video", "audio"), "vat": ("video", "audio", "text")
     }  # fmt: skip
-    assert spaces["vat"]["text"].shape == (3, 2, 6)
+    assert spaces["vat"]["text"].shape == (3, 2, 8)
     assert model.tower("video").output_dim == video.output_dim
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.layers.layer_test_case import randomise
 from tests.models import tiny
-from tests.models.config.test_convolution import S3D, TSM, mmv
+from tests.models.test_convolutional import S3D, TSM, mmv
 from vatt_tf.errors import UserError
 from vatt_tf.layers.batch_norm import BatchNormalization
 from vatt_tf.models.classifier import build_classifier

@@ -1,1 +1,5 @@
-"""Heads: from pooled features to the common spaces."""
+"""Heads: features to common spaces or classes. Importing the package registers the heads."""
+
+from vatt_tf.heads import common_space, mmv
+
+__all__ = ["common_space", "mmv"]

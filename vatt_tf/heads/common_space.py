@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
+from vatt_tf.heads.config import HEADS, HeadConfig
 from vatt_tf.layers.batch_norm import batch_norm
 
 
@@ -106,7 +107,11 @@ class ReluProjection(keras.layers.Layer):
 
 
 class CommonSpace(keras.layers.Layer):
-    """Base of the heads.
+    """Base of the heads; a kind of head is one that ``HEADS.register`` has named.
+
+    Attributes:
+        options: Its options of ``common_space`` with their defaults, which are the arguments of its
+            constructor.
 
     Call arguments:
         features: Dict with any of ``video`` [B, d], ``audio`` [B, d], ``text`` [B, P, d] or [B, d];
@@ -118,8 +123,22 @@ class CommonSpace(keras.layers.Layer):
         is NOT normalised; the losses and the retrieval normalise.
     """
 
+    options: ClassVar[dict[str, int]]
+
     def branches(self) -> dict[str, tuple[keras.layers.Layer, ...]]:
         """The layers that read the features of each modality."""
+        raise NotImplementedError
+
+    @classmethod
+    def flops(cls, config: HeadConfig, video: int, audio: int, texts: int) -> int:
+        """FLOPs of one clip.
+
+        Args:
+            config: The head's configuration.
+            video: Width of the video features; 0 without such a tower.
+            audio: Width of the audio features; 0 without such a tower.
+            texts: Width of the text features times the captions of a clip.
+        """
         raise NotImplementedError
 
     def build(self, features_shape: Mapping[str, Any]) -> None:
@@ -129,6 +148,7 @@ class CommonSpace(keras.layers.Layer):
                 layer.build(features_shape[modality])
 
 
+@HEADS.register("fac")
 @keras.saving.register_keras_serializable("vatt_tf")
 class FACHead(CommonSpace):
     """Fine-and-coarse spaces (paper section 3.3 as released, facts section 5).
@@ -141,6 +161,8 @@ class FACHead(CommonSpace):
         va_dim: Width of the fine video-audio space.
         vt_dim: Width of the coarse video-text space.
     """
+
+    options: ClassVar = {"va_dim": 512, "vt_dim": 256}
 
     def __init__(self, va_dim: int = 512, vt_dim: int = 256, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -162,6 +184,11 @@ class FACHead(CommonSpace):
             "audio": (self.audio_to_va,),
             "text": (self.text_to_vt,),
         }
+
+    @classmethod
+    def flops(cls, config: HeadConfig, video: int, audio: int, texts: int) -> int:
+        va, vt = config.widths.values()
+        return 2 * (va * (video + va + audio) + va * vt + vt * texts)
 
     def build(self, features_shape: Mapping[str, Any]) -> None:
         super().build(features_shape)
@@ -186,6 +213,7 @@ class FACHead(CommonSpace):
         return {**super().get_config(), "va_dim": self.va_dim, "vt_dim": self.vt_dim}
 
 
+@HEADS.register("disjoint")
 @keras.saving.register_keras_serializable("vatt_tf")
 class DisjointHead(CommonSpace):
     """Two independent spaces: the video has its own projection into each.
@@ -196,24 +224,26 @@ class DisjointHead(CommonSpace):
     Args:
         va_dim: Width of the video-audio space.
         vt_dim: Width of the video-text space.
+
+    Attributes:
         use_bias: Whether the first layers of the video projections have biases (MMV: yes).
     """
 
-    def __init__(
-        self, va_dim: int = 512, vt_dim: int = 256, use_bias: bool = False, **kwargs: Any
-    ) -> None:
+    options: ClassVar = {"va_dim": 512, "vt_dim": 256}
+    use_bias = False
+
+    def __init__(self, va_dim: int = 512, vt_dim: int = 256, **kwargs: Any) -> None:
         super().__init__(**kwargs)
 
         # === Config ===
         self.va_dim = va_dim
         self.vt_dim = vt_dim
-        self.use_bias = use_bias
 
         # === Layers ===
         policy = self.dtype_policy
-        self.video_to_va = VideoProjection(va_dim, use_bias, dtype=policy, name="video_to_va")
+        self.video_to_va = VideoProjection(va_dim, self.use_bias, dtype=policy, name="video_to_va")
         self.audio_to_va = linear(va_dim, policy, "audio_to_va", use_bias=True)
-        self.video_to_vt = VideoProjection(vt_dim, use_bias, dtype=policy, name="video_to_vt")
+        self.video_to_vt = VideoProjection(vt_dim, self.use_bias, dtype=policy, name="video_to_vt")
         self.text_to_vt = linear(vt_dim, policy, "text_to_vt", use_bias=True)
 
     def branches(self) -> dict[str, tuple[keras.layers.Layer, ...]]:
@@ -222,6 +252,11 @@ class DisjointHead(CommonSpace):
             "audio": (self.audio_to_va,),
             "text": (self.text_to_vt,),
         }
+
+    @classmethod
+    def flops(cls, config: HeadConfig, video: int, audio: int, texts: int) -> int:
+        va, vt = config.widths.values()
+        return 2 * (va * (video + va + audio) + vt * (video + vt) + vt * texts)
 
     def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         spaces: dict[str, Any] = {"va": {}, "vt": {}}
@@ -238,22 +273,23 @@ class DisjointHead(CommonSpace):
         return _two_space_shapes(shape, self.va_dim, self.vt_dim)
 
     def get_config(self) -> dict[str, Any]:
-        config = {"va_dim": self.va_dim, "vt_dim": self.vt_dim, "use_bias": self.use_bias}
-        return {**super().get_config(), **config}
+        return {**super().get_config(), "va_dim": self.va_dim, "vt_dim": self.vt_dim}
 
 
 class OneSpaceHead(CommonSpace):
     """Base of heads with one space, ``vat``, and a branch ``<modality>_to_vat`` per modality.
 
     Args:
-        dim: Width of the space ``vat``.
+        vat_dim: Width of the space ``vat``.
     """
 
-    def __init__(self, dim: int = 512, **kwargs: Any) -> None:
+    options: ClassVar = {"vat_dim": 512}
+
+    def __init__(self, vat_dim: int = 512, **kwargs: Any) -> None:
         super().__init__(**kwargs)
 
         # === Config ===
-        self.dim = dim
+        self.vat_dim = vat_dim
 
         # === Layers ===
         self.video_to_vat = self._branch("video_to_vat")
@@ -271,6 +307,11 @@ class OneSpaceHead(CommonSpace):
             "text": (self.text_to_vat,),
         }
 
+    @classmethod
+    def flops(cls, config: HeadConfig, video: int, audio: int, texts: int) -> int:
+        (vat,) = config.widths.values()
+        return 2 * vat * (video + audio + texts)
+
     def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         return {
             "vat": {
@@ -281,12 +322,13 @@ class OneSpaceHead(CommonSpace):
         }
 
     def compute_output_shape(self, shape: Mapping[str, Any]) -> dict[str, Any]:
-        return {"vat": {name: (*one[:-1], self.dim) for name, one in shape.items()}}
+        return {"vat": {name: (*one[:-1], self.vat_dim) for name, one in shape.items()}}
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "dim": self.dim}
+        return {**super().get_config(), "vat_dim": self.vat_dim}
 
 
+@HEADS.register("shared")
 @keras.saving.register_keras_serializable("vatt_tf")
 class SharedHead(OneSpaceHead):
     """One space for all modalities (``mlp_joint`` of the released code, facts section 5).
@@ -294,11 +336,11 @@ class SharedHead(OneSpaceHead):
     Every modality has its own :class:`ReluProjection`.
 
     Args:
-        dim: Width of the space ``vat``.
+        vat_dim: Width of the space ``vat``.
     """
 
     def _branch(self, name: str) -> keras.layers.Layer:
-        return ReluProjection(self.dim, dtype=self.dtype_policy, name=name)
+        return ReluProjection(self.vat_dim, dtype=self.dtype_policy, name=name)
 
 
 def _two_space_shapes(shape: Mapping[str, Any], va_dim: int, vt_dim: int) -> dict[str, Any]:

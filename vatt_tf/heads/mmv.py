@@ -1,24 +1,24 @@
-"""Heads of MMV and MIL-NCE (facts sections F and G).
-
-MMV's disjoint spaces are those of :class:`vatt_tf.heads.common_space.DisjointHead` with biases.
-"""
+"""Heads of MMV and MIL-NCE (facts sections F and G)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 
 from vatt_tf.heads.common_space import (
     CommonSpace,
+    DisjointHead,
     OneSpaceHead,
     ReluProjection,
     VideoProjection,
     linear,
 )
+from vatt_tf.heads.config import HEADS, HeadConfig
 
 
+@HEADS.register("mmv_fac")
 @keras.saving.register_keras_serializable("vatt_tf")
 class MMVFACHead(CommonSpace):
     """Fine-and-coarse spaces of MMV: a fine one for video and audio, a coarse one for all three.
@@ -33,6 +33,8 @@ class MMVFACHead(CommonSpace):
         va_dim: Width of the fine video-audio space.
         vat_dim: Width of the coarse space.
     """
+
+    options: ClassVar = {"va_dim": 512, "vat_dim": 256}
 
     def __init__(self, va_dim: int = 512, vat_dim: int = 256, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -54,6 +56,11 @@ class MMVFACHead(CommonSpace):
             "audio": (self.audio_to_va,),
             "text": (self.text_to_vat,),
         }
+
+    @classmethod
+    def flops(cls, config: HeadConfig, video: int, audio: int, texts: int) -> int:
+        va, vat = config.widths.values()
+        return 2 * (va * (video + va + audio) + va * vat + vat * texts)
 
     def build(self, features_shape: Mapping[str, Any]) -> None:
         super().build(features_shape)
@@ -88,6 +95,20 @@ class MMVFACHead(CommonSpace):
         return {**super().get_config(), "va_dim": self.va_dim, "vat_dim": self.vat_dim}
 
 
+@HEADS.register("mmv_disjoint")
+@keras.saving.register_keras_serializable("vatt_tf")
+class MMVDisjointHead(DisjointHead):
+    """MMV's two independent spaces: those of the base class, with biases.
+
+    Args:
+        va_dim: Width of the video-audio space.
+        vt_dim: Width of the video-text space.
+    """
+
+    use_bias = True
+
+
+@HEADS.register("mmv_shared")
 @keras.saving.register_keras_serializable("vatt_tf")
 class MMVSharedHead(OneSpaceHead):
     """MMV's one space for all modalities, in which audio and text can be compared as well.
@@ -96,22 +117,27 @@ class MMVSharedHead(OneSpaceHead):
     have one Dense each; all with biases.
 
     Args:
-        dim: Width of the space ``vat``.
+        vat_dim: Width of the space ``vat``.
     """
+
+    @classmethod
+    def flops(cls, config: HeadConfig, video: int, audio: int, texts: int) -> int:
+        return super().flops(config, video, audio, texts) + 2 * config.widths["vat_dim"] ** 2
 
     def _branch(self, name: str) -> keras.layers.Layer:
         if name == "video_to_vat":
-            return VideoProjection(self.dim, True, dtype=self.dtype_policy, name=name)
-        return linear(self.dim, self.dtype_policy, name, use_bias=True)
+            return VideoProjection(self.vat_dim, True, dtype=self.dtype_policy, name=name)
+        return linear(self.vat_dim, self.dtype_policy, name, use_bias=True)
 
 
+@HEADS.register("linear")
 @keras.saving.register_keras_serializable("vatt_tf")
 class LinearHead(OneSpaceHead):
     """One Dense per modality into one space, as MIL-NCE has it for video and text.
 
     Args:
-        dim: Width of the space ``vat``.
+        vat_dim: Width of the space ``vat``.
     """
 
     def _branch(self, name: str) -> keras.layers.Layer:
-        return linear(self.dim, self.dtype_policy, name, use_bias=True)
+        return linear(self.vat_dim, self.dtype_policy, name, use_bias=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from vatt_tf.data.schema import MODALITIES
 from vatt_tf.encoders.tower import TowerConfig
+from vatt_tf.heads.config import HEADS
 from vatt_tf.models.config.classifier import ClassifierConfig
 from vatt_tf.models.config.multimodal import MultimodalConfig
 from vatt_tf.models.config.vatt import VattConfig
@@ -44,19 +45,9 @@ def tower_flops(
 
 def head_flops(config: VattConfig, texts: int = 5) -> int:
     """Forward pass of the head on one clip with ``texts`` captions."""
-    head = config.head
     widths = {modality: tower.output_dim for modality, tower in config.towers.items()}
     video, audio, text = (widths.get(modality, 0) for modality in MODALITIES)
-    if head.kind in ("shared", "linear"):
-        return 2 * head.vat_dim * (video + audio + texts * text)
-    if head.kind == "mmv_shared":
-        return 2 * head.vat_dim * (video + head.vat_dim + audio + texts * text)
-    flops = head.va_dim * (video + head.va_dim + audio) + texts * text * head.vt_dim
-    if head.kind in ("fac", "mmv_fac"):
-        flops += head.va_dim * head.vt_dim
-    else:
-        flops += head.vt_dim * (video + head.vt_dim)
-    return 2 * flops
+    return HEADS[config.head.kind].flops(config.head, video, audio, texts * text)
 
 
 def step_flops(

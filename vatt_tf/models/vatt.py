@@ -12,10 +12,8 @@ import numpy as np
 
 from vatt_tf.encoders.agnostic import AgnosticEncoder
 from vatt_tf.errors import UserError
-from vatt_tf.heads.common_space import CommonSpace, DisjointHead, FACHead, SharedHead
-from vatt_tf.heads.mmv import LinearHead, MMVFACHead, MMVSharedHead
 from vatt_tf.models.base import ConfiguredModel
-from vatt_tf.models.config.vatt import HeadConfig, VattConfig
+from vatt_tf.models.config.vatt import VattConfig
 from vatt_tf.models.features import pooled_features
 
 Model = TypeVar("Model", bound=keras.Model)
@@ -58,7 +56,7 @@ class VATT(ConfiguredModel):
             for modality in config.modalities:
                 tower = config.tower(modality).build(dtype=policy, name=modality)
                 setattr(self, f"{modality}_tower", tower)
-        self.head = _head(config.head)
+        self.head = config.head.build(dtype="float32", name="head")
 
     def tower(self, modality: str) -> keras.layers.Layer:
         """The encoder of one of the model's modalities."""
@@ -177,14 +175,3 @@ def parameter_counts(model: ConfiguredModel) -> dict[str, int]:
 
 def _count(variables: list[keras.Variable]) -> int:
     return sum(math.prod(variable.shape) for variable in variables)
-
-
-def _head(head: HeadConfig) -> CommonSpace:
-    arguments: dict[str, Any] = {"dtype": "float32", "name": "head"}
-    one_space = {"shared": SharedHead, "mmv_shared": MMVSharedHead, "linear": LinearHead}
-    if head.kind in one_space:
-        return one_space[head.kind](head.vat_dim, **arguments)
-    if head.kind == "mmv_disjoint":
-        arguments["use_bias"] = True
-    two_spaces = {"fac": FACHead, "mmv_fac": MMVFACHead}
-    return two_spaces.get(head.kind, DisjointHead)(head.va_dim, head.vt_dim, **arguments)

@@ -66,7 +66,7 @@ def _facts(config: VattConfig) -> dict[str, Any]:
         "vatt.modalities": config.modalities,
         "common_space.kind": config.head.kind,
         "common_space.va_dim": config.head.va_dim,
-        "common_space.vt_dim": config.head.vt_dim,
+        "common_space.vat_dim": config.head.vat_dim,
         "text_tower.kind": config.text.kind,
         "text_tower.vocab_size": config.text.vocab_size,
         "text_tower.embedding_dim": config.text.embedding_dim,
@@ -101,7 +101,7 @@ def recognise_mmv(shapes: Mapping[str, tuple[int, ...]], source: str) -> Recogni
                 head=HeadConfig(
                     kind="mmv_fac",
                     va_dim=shapes[f"{names.head_module('audio_to_va')}/w"][-1],
-                    vt_dim=shapes[f"{names.head_module('text_to_vat')}/w"][-1],
+                    vat_dim=shapes[f"{names.head_module('text_to_vat')}/w"][-1],
                 ),
             )
         )

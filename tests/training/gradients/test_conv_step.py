@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.config.test_convolution import mmv
+from tests.models.test_convolutional import mmv
 from vatt_tf.data.input.pipeline import DataSource
 from vatt_tf.errors import UserError
 from vatt_tf.losses.objective import ObjectiveConfig, objective

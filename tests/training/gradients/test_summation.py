@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 
 from tests.models import tiny as small
-from tests.models.config.test_convolution import TSM
+from tests.models.test_convolutional import TSM
 from tests.training.gradients import test_conv_step as conv
 from tests.training.tiny import tiny_batch, tiny_classifier, tiny_model
 from vatt_tf.losses.objective import ObjectiveConfig

@@ -29,7 +29,6 @@ from vatt_tf.evaluation.report.sections import (
 from vatt_tf.evaluation.report.sections import predictions as answers
 from vatt_tf.evaluation.report.style import CSS
 from vatt_tf.evaluation.report.verdict import verdict
-from vatt_tf.models.config.vatt import ONE_SPACE_HEADS
 from vatt_tf.output_folder import PAGE_MARK
 
 # (task, metric) -> name of its tile.
@@ -221,12 +220,11 @@ def _facts(run: RunInfo) -> str:
     description, settings = run.description, run.settings
     model, clip = description.get("model", {}), description.get("clip", {})
     head = model.get("head", {})
-    widths = ("vat_dim",) if head.get("kind") in ONE_SPACE_HEADS else ("va_dim", "vt_dim")
     audio = clip.get("audio")
     seconds = clip["samples"] / clip["sample_rate"] if audio and audio != "none" else None
     facts = [
         ("model", run.summary),
-        ("common space", ", ".join(f"{k} {head[k]}" for k in ("kind", *widths) if k in head)),
+        ("common space", ", ".join(f"{k} {v}" for k, v in head.items() if v is not None)),
         ("audio input", f"{audio}, {seconds:.2f} s" if seconds else audio),
         ("tokenizer", (description.get("tokenizer") or {}).get("kind")),
         ("classes", ", ".join(description.get("labels") or ())),

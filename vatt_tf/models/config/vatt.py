@@ -24,41 +24,12 @@ from vatt_tf.fields import (
     AsDict,
     added_later,
     check_choice,
-    check_positive,
     fail,
     made_from,
     set_field,
 )
-
-ONE_SPACE_HEADS = ("shared", "mmv_shared", "linear")
-HEADS = ("fac", "disjoint", "mmv_fac", "mmv_disjoint", *ONE_SPACE_HEADS)
-
-
-@gin.configurable("common_space")
-@dataclasses.dataclass(frozen=True)
-class HeadConfig:
-    """The head that maps features into the common spaces.
-
-    Attributes:
-        kind: ``"fac"`` (fine video-audio space, coarse video-text space reached through it),
-            ``"shared"`` (one space) or ``"disjoint"`` (two independent spaces), as VATT has them;
-            ``"mmv_fac"``, ``"mmv_shared"``, ``"mmv_disjoint"`` as MMV has them; ``"linear"`` (one
-            layer per modality into one space, as MIL-NCE has it).
-        va_dim: Width of the video-audio space (fac, disjoint).
-        vt_dim: Width of the video-text space (fac, disjoint), in mmv_fac of the space of all three.
-        vat_dim: Width of the one space (shared, mmv_shared, linear).
-    """
-
-    kind: str = "fac"
-    va_dim: int = 512
-    vt_dim: int = 256
-    vat_dim: int = 512
-
-    def __post_init__(self) -> None:
-        check_choice("common_space.kind", self.kind, HEADS)
-        for field in ("va_dim", "vt_dim", "vat_dim"):
-            check_positive(f"common_space.{field}", getattr(self, field))
-
+from vatt_tf.heads.common_space import OneSpaceHead
+from vatt_tf.heads.config import HEADS, HeadConfig, head_from_dict
 
 # Fields of the towers that the agnostic model takes from `agnostic_tower` or fixes.
 _SPECIFIC_ONLY = (
@@ -135,7 +106,8 @@ class VattConfig(AsDict):
         Raises:
             UserError: When a key is unknown or missing, or a value is wrong.
         """
-        parts = {field: made_from(part, values.get(field), field) for field, part in _PARTS.items()}
+        agnostic = made_from(AgnosticTowerConfig, values.get("agnostic"), "agnostic")
+        parts = {"agnostic": agnostic, "head": head_from_dict(values.get("head"))}
         for modality in MODALITIES:
             parts[modality] = tower_from_dict(modality, values.get(modality), modality)
         return made_from(cls, {**values, **parts}, "model")
@@ -164,9 +136,9 @@ class VattConfig(AsDict):
             modalities: Two of the model's.
         """
         head = self.head
-        if len(modalities) == 2 and head.kind not in ONE_SPACE_HEADS:
+        if len(modalities) == 2 and not issubclass(HEADS[head.kind], OneSpaceHead):
             width = head.va_dim if "audio" in modalities else head.vt_dim
-            head = dataclasses.replace(head, kind="mmv_shared", vat_dim=width)
+            head = HeadConfig(kind="mmv_shared", vat_dim=width)
         return dataclasses.replace(self, modalities=tuple(modalities), head=head)
 
     @property
