@@ -90,7 +90,7 @@ def test_shares_of_two_replicas_add_up_to_the_loss_of_the_batch():
 
 
 def test_floors():
-    """Perfectly aligned, mutually opposed embeddings: 0 (paper) and ln 2 (release), facts I."""
+    """Perfectly aligned, mutually opposed embeddings: 0 (paper) and ln 2 (release)."""
     x = np.array([[1.0, 0.0], [-1.0, 0.0]], "float32")
     ones = np.ones(2, "float32")
     paper, _ = whole_batch(x, x[:, None], ones, ones[:, None], temperature=0.05)

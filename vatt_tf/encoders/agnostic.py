@@ -17,11 +17,12 @@ _AUDIO = {"waveform": WaveformEncoder, "log_mel": SpectrogramEncoder}
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class AgnosticEncoder(keras.layers.Layer):
-    """Video, audio and text towers that share one Transformer (paper section 3.2, facts section 4).
+    """Video, audio and text towers that share one Transformer (VATT, section 3.2).
 
     Shared is the Transformer with its final norm only; embedding, pre-projection, positions, AGG
     and post-projection belong to the modality. The towers are the ordinary encoder classes, so one
-    of them, fine-tuned alone, is the same class with its own Transformer.
+    of them, fine-tuned alone, is the same class with its own Transformer. See
+    docs/reference.md, Agnostic model.
 
     Args:
         d_model: Width of a token, the same for all modalities.

@@ -27,7 +27,7 @@ def _word_embedding(
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class TextEncoder(keras.layers.Layer):
-    """Word ids to features with a T5-style Transformer (paper section 3.2, facts section 3).
+    """Word ids to features with a T5-style Transformer (docs/reference.md, Text tower).
 
     AGG is put in front *before* the projection to the token width, so it is as wide as a word
     vector. There are no absolute positions: either one relative bias of the scores serves all
@@ -164,7 +164,9 @@ class TextEncoder(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class LinearTextEncoder(keras.layers.Layer):
-    """Word ids to features by one layer per word and the maximum over words (facts section 3).
+    """Word ids to features by one layer per word and the maximum over words.
+
+    Source: docs/reference.md, Text tower.
 
     Padding takes part in the maximum, as in the released code.
 
@@ -232,7 +234,9 @@ class LinearTextEncoder(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class AbsoluteTextEncoder(TransformerEncoder):
-    """Text side of the agnostic model: learned absolute positions, no T5 parts (facts section 4).
+    """Text side of the agnostic model: learned absolute positions, no T5 parts.
+
+    Source: docs/reference.md, Agnostic model.
 
     Args:
         vocab_size: Number of words; id 0 is padding.

@@ -12,7 +12,7 @@ from vatt_tf.encoders.base import PatchEncoder
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class VideoEncoder(PatchEncoder):
-    """Raw clip to features (paper section 3, facts section 2).
+    """Raw clip to features (VATT, section 3; docs/reference.md, Towers).
 
     Args:
         frames: Configured frames of a clip (they set the size of the position tables).

@@ -23,7 +23,7 @@ class ObjectiveConfig:
 
     Attributes:
         temperature: Divides the cosines (paper: 0.07).
-        denominator: ``"joint"`` counts the positive once (paper, eq. 4 and 5),
+        denominator: ``"joint"`` counts the positive once (VATT, eq. 4 and 5),
             ``"joint_positive_twice"`` is the released code, ``"symmetric"`` uses two softmaxes.
         video_audio: Weight of the video-audio NCE.
         video_text: Weight of the video-text MIL-NCE (lambda of eq. 6).

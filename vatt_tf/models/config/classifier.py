@@ -20,7 +20,7 @@ from vatt_tf.models.config.vatt import CLASSIFIED, TowerConfig, check_tower, tow
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierConfig(AsDict):
-    """One tower and a classification head (facts section 8).
+    """One tower and a classification head (docs/reference.md, Fine-tuning).
 
     Attributes:
         modality: ``"video"`` (images are clips that stand still) or ``"audio"``.

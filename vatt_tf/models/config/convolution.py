@@ -1,4 +1,4 @@
-"""Configurations of the convolutional towers of MMV and MIL-NCE (facts sections F and G).
+"""Configurations of the convolutional towers of MMV and MIL-NCE (docs/reference.md, MMV).
 
 They stand where the Transformer towers stand: ``vatt.video = @s3d_tower()``.
 """

@@ -36,7 +36,8 @@ class ClassificationStep:
 
     Attributes:
         variables: Trainable variables: those of the towers, then those of the head.
-        clipped: How many of them gradient clipping looks at: the towers' (facts C).
+        clipped: How many of them gradient clipping looks at: the towers'
+            (docs/reference.md, Fine-tuning).
     """
 
     def __init__(

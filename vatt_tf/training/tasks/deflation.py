@@ -1,4 +1,4 @@
-"""Fits an image network to the video network that it was deflated from (facts section F).
+"""Fits an image network to the video network that it was deflated from (docs/reference.md, MMV).
 
 Only the scales and offsets of BatchNorm are trained: by the L1 distance between the features of an
 image and those that the video network has of that image standing still. No label is read.

@@ -18,7 +18,7 @@ from vatt_tf.training.tasks.config import RunConfig
 @gin.configurable("finetune")
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig(RunConfig):
-    """A fine-tuning run (facts C).
+    """A fine-tuning run (docs/reference.md, Fine-tuning).
 
     See :class:`vatt_tf.training.tasks.config.RunConfig` for the rest.
 
