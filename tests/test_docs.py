@@ -171,6 +171,28 @@ def test_index_lists_every_document():
             assert f"({path.relative_to(ROOT / 'docs').as_posix()})" in index, path.name
 
 
+def test_cited_headings_exist():
+    """Code, tests and gin files cite headings that docs/reference.md has."""
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    headings = "|".join(map(re.escape, re.findall(r"^## (.+)$", reference, flags=re.MULTILINE)))
+    known = re.compile(rf"({headings})\b")
+    folders = ("vatt_tf", "export", "serving", "tools", "examples", "tests", "gin_configs")
+    files = [path for name in folders for path in (ROOT / name).rglob("*")]
+    files = [
+        path for path in files if path.suffix in (".py", ".gin") and path.name != "test_docs.py"
+    ]
+    cited = 0
+    for path in files:
+        text = re.sub(r"\n\s*#?\s*", " ", path.read_text(encoding="utf-8"))
+        assert "facts section" not in text, f"{identify(path)} cites a file that is not here"
+        for match in re.finditer(r"docs/reference\.md, ", text):
+            cited += 1
+            assert known.match(text, match.end()), (
+                f"{identify(path)} cites {text[match.start() : match.end() + 30]!r}"
+            )
+    assert cited > 30
+
+
 @pytest.fixture(scope="module")
 def generator():
     sys.path.insert(0, str(ROOT / "tools"))

@@ -429,7 +429,7 @@ def _settings(flags: argparse.Namespace) -> Settings:
     given = {field.name: getattr(flags, field.name) for field in dataclasses.fields(Settings)}
     values |= {name: value for name, value in given.items() if value is not None}
     if values.get("cut") == "captions":
-        # 5 s: the least clip around a caption in the HowTo100M recipe (facts A.3).
+        # Least clip around a caption in the HowTo100M recipe (docs/reference.md, Captions).
         values.setdefault("clip_seconds", 5.0)
     return Settings(**values)
 

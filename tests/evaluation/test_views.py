@@ -1,4 +1,4 @@
-"""The papers' protocols (facts A.7) and what may be changed on them."""
+"""The papers' protocols (docs/reference.md, Evaluation views) and what may be changed on them."""
 
 from __future__ import annotations
 

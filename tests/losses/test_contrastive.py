@@ -1,5 +1,7 @@
 """The losses against float64 NumPy, closed forms and the official numbers."""
 
+import itertools
+
 import numpy as np
 import pytest
 from keras import ops
@@ -90,7 +92,7 @@ def test_shares_of_two_replicas_add_up_to_the_loss_of_the_batch():
 
 
 def test_floors():
-    """Perfectly aligned, mutually opposed embeddings: 0 (paper) and ln 2 (release), facts I."""
+    """Perfectly aligned, mutually opposed embeddings: 0 (paper) and ln 2 (release)."""
     x = np.array([[1.0, 0.0], [-1.0, 0.0]], "float32")
     ones = np.ones(2, "float32")
     paper, _ = whole_batch(x, x[:, None], ones, ones[:, None], temperature=0.05)
@@ -133,10 +135,33 @@ def test_bad_settings_are_named():
         find_space({"va": {"video": 0, "audio": 0}}, "video", "text")
 
 
+@pytest.mark.parametrize("denominator", DENOMINATORS)
+def test_mean_over_a_batch_with_masks(denominator):
+    """Of 4 clips 3 have video, 3 audio and 2 both: sums are divided by 2, or by 3 * 3 / 4."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(4, 8)).astype("float32")
+    y = rng.normal(size=(4, 8)).astype("float32")
+    masks = {
+        "video": np.array([1, 1, 1, 0], "float32"),
+        "audio": np.array([1, 1, 0, 1], "float32"),
+    }
+    spaces = {"va": {"video": x, "audio": y}}
+    config = ObjectiveConfig(video_text=0.0, temperature=0.2, denominator=denominator)
+    _, parts = objective(spaces, spaces, masks, masks, config)
+    clips = numpy_loss(x, y[:, None], masks["video"], masks["audio"][:, None], 0.2, denominator)
+    expected = clips.sum() / (9 / 4 if denominator == "symmetric" else 2)
+    np.testing.assert_allclose(parts["video_audio"], expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("family", ["tx_fac", "ut_fac"])
-@pytest.mark.parametrize("masks", ["nomask", "masked", "notext", "nothing"])
-@pytest.mark.parametrize("kind", ["asym", "sym"])
-def test_official_values(shared_dir, family, masks, kind):
+@pytest.mark.parametrize(
+    ("kind", "masks"),
+    [
+        *itertools.product(["asym", "sym"], ["nomask", "masked", "notext", "nothing"]),
+        ("sym", "vmasked"),
+    ],
+)
+def test_official_values(shared_dir, family, kind, masks):
     """Losses that the released code computed, total averaged over the weights as it does."""
     reference = np.load(shared_dir / f"reference/official_vatt/{family}/reference.npz")
     output = {
@@ -149,13 +174,15 @@ def test_official_values(shared_dir, family, masks, kind):
         "vt": {"video": output["video/totxt"], "text": output["text/tovid"].reshape(4, 3, -1)},
     }
     ones, zeros = np.ones(4, "float32"), np.zeros(4, "float32")
+    video = reference["mask_video"] if masks == "vmasked" else ones
     audio, text = {
         "nomask": (ones, ones),
         "masked": (reference["mask_audio"], reference["mask_text"]),
+        "vmasked": (reference["mask_audio"], reference["mask_text"]),
         "notext": (reference["mask_audio"], zeros),
         "nothing": (zeros, zeros),
     }[masks]
-    by_modality = {"video": ones, "audio": audio, "text": np.repeat(text[:, None], 3, axis=1)}
+    by_modality = {"video": video, "audio": audio, "text": np.repeat(text[:, None], 3, axis=1)}
     config = ObjectiveConfig(
         denominator={"asym": "joint_positive_twice", "sym": "symmetric"}[kind], average=True
     )

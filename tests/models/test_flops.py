@@ -25,7 +25,7 @@ def video(size, **changes):
     [("base", 937, 748), ("medium", 1490, 1239), ("large", 2961, 2457)],
 )
 def test_one_view_of_the_paper(size, full, paper):
-    """32 x 320 x 320, in GFLOPs (facts E.1)."""
+    """32 x 320 x 320, in GFLOPs, from table 1 of the paper."""
     config = video(size, image_size=(320, 320))
     assert round(tower_flops(config, "video", convention="full") / 1e9) == full
     assert round(tower_flops(config, "video", convention="paper") / 1e9) == paper

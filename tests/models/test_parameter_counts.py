@@ -25,7 +25,7 @@ SYSTEMS = {
     "ma_medium": VattConfig(kind="agnostic"),
     "ma_base": VattConfig(kind="agnostic", agnostic=AgnosticTowerConfig(size="base")),
 }
-TOTALS = {  # All variables, trainable ones (model facts, section 10).
+TOTALS = {  # All variables, trainable ones (docs/architecture.md).
     "bbs": (213_540_652, 193_877_292),
     "mbs": (280_569_132, 260_905_772),
     "lbs": (431_723_820, 412_060_460),

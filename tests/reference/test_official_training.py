@@ -1,4 +1,4 @@
-"""Three optimizer steps and gradients of the released code (facts section 12).
+"""Three optimizer steps and gradients of the released code.
 
 BatchNorm over four clips, with units whose squared mean is 500 times their variance, makes these
 records sensitive: evaluated in float64, the same formulas differ from the recorded float32 values

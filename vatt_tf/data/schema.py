@@ -13,13 +13,14 @@ DEFAULT_PARTNER = {"video": "text", "audio": "video", "text": "video"}
 
 @dataclasses.dataclass(frozen=True)
 class RecordKeys:
-    """Names of the features in a ``tf.train.SequenceExample`` (defaults: DMVR's, facts A.1).
+    """Names of the features in a ``tf.train.SequenceExample`` (defaults: DMVR's).
 
     ``image`` is a feature list with one JPEG per step, ``waveform`` a feature list with one step
     that holds the whole signal (a context feature of that name is read too); everything else is
     a context feature. Times are microseconds on the time line of the whole video. Language and
     confidence of a caption (0 to 1, NaN where one of several is unknown) are stored where a speech
     recogniser gave them; no other reader of DMVR's records looks for them.
+    Source: docs/reference.md, Records.
     """
 
     image: str = "image/encoded"

@@ -100,7 +100,9 @@ class AgnosticTextConfig(AgnosticTowerConfig):
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class AbsoluteTextEncoder(TransformerEncoder):
-    """Text side of the agnostic model: learned absolute positions, no T5 parts (facts section 4).
+    """Text side of the agnostic model: learned absolute positions, no T5 parts.
+
+    Source: docs/reference.md, Agnostic model.
 
     Args:
         config: The tower's configuration.
@@ -146,11 +148,12 @@ class AbsoluteTextEncoder(TransformerEncoder):
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class AgnosticEncoder(keras.layers.Layer):
-    """Video, audio and text towers that share one Transformer (paper section 3.2, facts section 4).
+    """Video, audio and text towers that share one Transformer (VATT, section 3.2).
 
     Shared is the Transformer with its final norm only; embedding, pre-projection, positions, AGG
     and post-projection belong to the modality. The towers are the ordinary encoder classes, so one
-    of them, fine-tuned alone, is the same class with its own Transformer.
+    of them, fine-tuned alone, is the same class with its own Transformer. See
+    docs/reference.md, Agnostic model.
 
     Args:
         config: The shared Transformer.

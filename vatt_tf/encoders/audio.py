@@ -149,7 +149,7 @@ class AudioTowerConfig(TransformerTowerConfig):
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class WaveformEncoder(PatchEncoder):
-    """Raw waveform to features (paper section 3, facts section 2).
+    """Raw waveform to features (docs/reference.md, Towers).
 
     Args:
         config: The tower's configuration.
@@ -171,7 +171,7 @@ class WaveformEncoder(PatchEncoder):
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class SpectrogramEncoder(PatchEncoder):
-    """Log-mel spectrogram to features (facts section 2).
+    """Log-mel spectrogram to features (VATT, A.5; docs/reference.md, Positions).
 
     The released code flattens the patches time-major, but hands them positions that are numbered
     mel-major: token n gets ``E_time[n mod T] + E_mel[n div T]``. Its weights are trained that way,

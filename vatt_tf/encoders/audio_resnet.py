@@ -79,7 +79,7 @@ class AudioResNetTowerConfig(TowerConfig):
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class SpectrogramResNetEncoder(ResNetEncoder):
-    """Log-mel spectrogram, seen as an image of one channel, to features (facts section F).
+    """Log-mel spectrogram, seen as an image of one channel, to features (docs/reference.md, MMV).
 
     Layers and MMV's release (below ``audio_module/~/res_net_v2``), i unit, j block, k = 0, 1, 2:
 

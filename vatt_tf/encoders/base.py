@@ -17,7 +17,7 @@ from vatt_tf.layers.transformer.positions import FactorisedPositions
 
 
 class TransformerEncoder(Tower):
-    """Base of the towers with learned absolute positions (facts sections 2 and 4).
+    """Base of the towers with learned absolute positions (docs/reference.md, Towers).
 
     tokens -> (pre-projection) -> + positions -> dropout -> [AGG] -> Transformer
     -> (post-projection)

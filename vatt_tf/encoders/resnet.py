@@ -31,7 +31,7 @@ def check_residual(instance: Any, name: str) -> None:
 
 
 class ResNetEncoder(SizedByStrides, Tower):
-    """Base of the residual towers (He et al. 2016, ResNet v2; facts section F).
+    """Base of the residual towers (He et al. 2016, ResNet v2; docs/reference.md, MMV).
 
     stem (7x7, stride 2, no norm) -> 3x3 max pooling, stride 2 -> four units of bottleneck blocks
     -> norm -> ReLU. The first block of every unit has a convolution as its shortcut and, but for

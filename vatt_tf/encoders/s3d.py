@@ -87,7 +87,7 @@ class S3DTowerConfig(VideoInput, TowerConfig):
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class S3DGEncoder(SizedByStrides, Tower):
-    """Raw clip to features (Xie et al. 2018; Miech et al. 2020; facts sections F and G).
+    """Raw clip to features (Xie et al. 2018; Miech et al. 2020; docs/reference.md, MMV).
 
     Structure and padding are those of MMV's release. No convolution has a bias; every one is
     followed by BatchNorm and ReLU; gates stand behind ``conv_2c`` and at the end of every branch of
@@ -221,7 +221,7 @@ class S3DGEncoder(SizedByStrides, Tower):
 
 
 def deflate_weights(video_encoder: S3DGEncoder, image_encoder: S3DGEncoder) -> None:
-    """Copies all weights of a video network to its image network (facts section F, deflation).
+    """Copies all weights of a video network to its image network (docs/reference.md, MMV).
 
     Kernels are summed over time, for a still image is the same at every time: the image network
     gives what the video network gives for the image as a still video, but for the ends of the clip,

@@ -133,7 +133,7 @@ def word_table(config: Any, policy: keras.DTypePolicy) -> keras.layers.Embedding
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class TextEncoder(Tower):
-    """Word ids to features with a T5-style Transformer (paper section 3.2, facts section 3).
+    """Word ids to features with a T5-style Transformer (docs/reference.md, Text tower).
 
     AGG is put in front *before* the projection to the token width, so it is as wide as a word
     vector. There are no absolute positions: either one relative bias of the scores serves all
@@ -206,7 +206,9 @@ class TextEncoder(Tower):
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class LinearTextEncoder(Tower):
-    """Word ids to features by one layer per word and the maximum over words (facts section 3).
+    """Word ids to features by one layer per word and the maximum over words.
+
+    Source: docs/reference.md, Text tower.
 
     Padding takes part in the maximum, as in the released code.
 

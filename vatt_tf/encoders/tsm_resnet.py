@@ -68,7 +68,7 @@ class TSMResNetTowerConfig(VideoInput, TowerConfig):
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class TSMResNetEncoder(ResNetEncoder):
-    """Raw clip to features (Lin et al. 2019; facts section F).
+    """Raw clip to features (Lin et al. 2019; docs/reference.md, MMV).
 
     A ResNet v2 on every frame; in each of its blocks an eighth of the channels comes from the
     previous and an eighth from the next frame (``layers/convolution/temporal_shift.py``). The
@@ -106,7 +106,7 @@ class TSMResNetEncoder(ResNetEncoder):
 
 
 def deflate_weights(video_encoder: TSMResNetEncoder, image_encoder: TSMResNetEncoder) -> None:
-    """Copies all weights of a video network to its image network (facts section F, deflation).
+    """Copies all weights of a video network to its image network (docs/reference.md, MMV).
 
     The shift of MMV's release also swaps channels: the kernels behind it are given the channels
     that they have seen of a clip that stands still. The image network then gives what the video

@@ -82,7 +82,7 @@ class VideoTowerConfig(VideoInput, TransformerTowerConfig):
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class VideoEncoder(PatchEncoder):
-    """Raw clip to features (paper section 3, facts section 2).
+    """Raw clip to features (VATT, section 3; docs/reference.md, Towers).
 
     Args:
         config: The tower's configuration.

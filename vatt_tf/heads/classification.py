@@ -13,7 +13,7 @@ from vatt_tf.layers.dropout import Dropout
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class ClassificationHead(keras.layers.Layer):
-    """Dropout and a linear layer on the AGG features (paper section 4.2, facts section 8).
+    """Dropout and a linear layer on the AGG features (docs/reference.md, Fine-tuning).
 
     Args:
         num_classes: Number of classes.

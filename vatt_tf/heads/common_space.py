@@ -151,7 +151,7 @@ class CommonSpace(keras.layers.Layer):
 @HEADS.register("fac")
 @keras.saving.register_keras_serializable("vatt_tf")
 class FACHead(CommonSpace):
-    """Fine-and-coarse spaces (paper section 3.3 as released, facts section 5).
+    """Fine-and-coarse spaces (docs/reference.md, Common-space heads).
 
     video -> va by :class:`VideoProjection`, audio -> va by one Dense with bias; va of the video ->
     vt by :class:`ReluProjection` (on the un-normalised va), text -> vt by one Dense with bias. The
@@ -331,7 +331,9 @@ class OneSpaceHead(CommonSpace):
 @HEADS.register("shared")
 @keras.saving.register_keras_serializable("vatt_tf")
 class SharedHead(OneSpaceHead):
-    """One space for all modalities (``mlp_joint`` of the released code, facts section 5).
+    """One space for all modalities: ``mlp_joint`` of the released code.
+
+    Source: docs/reference.md, Common-space heads.
 
     Every modality has its own :class:`ReluProjection`.
 

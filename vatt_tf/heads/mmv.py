@@ -1,4 +1,4 @@
-"""Heads of MMV and MIL-NCE (facts sections F and G)."""
+"""Heads of MMV and MIL-NCE (docs/reference.md, MMV and MIL-NCE)."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def _added(inputs: Any, values: Any, kept: Kept, scale: float) -> Any:
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class DropToken(keras.layers.Layer):
-    """Chooses the tokens that a training step keeps (paper section 3.3, facts section 2.5).
+    """Chooses the tokens that a training step keeps (docs/reference.md, DropToken).
 
     One random permutation of the token numbers per call, shared by all clips of the batch; the
     first ``kept`` of it are kept, in shuffled order. The number kept comes from the *configured*

@@ -8,7 +8,7 @@ from keras import ops
 
 
 def smooth_labels(labels: Any, amount: float) -> Any:
-    """``(1 - a) y + a / C`` (facts C).
+    """``(1 - a) y + a / C`` (docs/reference.md, Fine-tuning).
 
     Args:
         labels: float32 ``[b, C]``, rows that sum to 1.
@@ -24,7 +24,7 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
 
 
 def sigmoid_cross_entropy(logits: Any, labels: Any) -> Any:
-    """Binary cross entropies of each clip, summed over the classes (facts C), float32 ``[b]``."""
+    """Binary cross entropies of each clip, summed over the classes, float32 ``[b]``."""
     logits = ops.cast(logits, "float32")
     # max(x, 0) - x y + log(1 + exp(-|x|)) is -y log p - (1 - y) log(1 - p) without overflow.
     loss = ops.maximum(logits, 0.0) - logits * labels + ops.log1p(ops.exp(-ops.abs(logits)))
@@ -32,7 +32,7 @@ def sigmoid_cross_entropy(logits: Any, labels: Any) -> Any:
 
 
 def balance_weights(labels: Any, class_counts: Any) -> Any:
-    """Weight of each clip that makes rare classes count more (paper A.3, facts C), ``[b]``.
+    """Weight of each clip that makes rare classes count more (VATT, A.3), ``[b]``.
 
     ``sum over c of y_c / n_c, divided by sum over c of y_c``; a clip without any label gets 1 over
     the largest count, the least weight that a clip can have.

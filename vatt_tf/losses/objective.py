@@ -23,7 +23,7 @@ class ObjectiveConfig:
 
     Attributes:
         temperature: Divides the cosines (paper: 0.07).
-        denominator: ``"joint"`` counts the positive once (paper, eq. 4 and 5),
+        denominator: ``"joint"`` counts the positive once (VATT, eq. 4 and 5),
             ``"joint_positive_twice"`` is the released code, ``"symmetric"`` uses two softmaxes.
         video_audio: Weight of the video-audio NCE.
         video_text: Weight of the video-text MIL-NCE (lambda of eq. 6).
@@ -125,7 +125,8 @@ def objective(
     The shares of all replicas add up to the loss, and the gradients of the shares add up to its
     gradient. Each pair is averaged over the clips of the WHOLE batch that have both modalities
     (the released code normalises on each replica by itself, which makes the loss depend on how
-    the batch is split).
+    the batch is split). The symmetric loss divides by n m / B instead, with n clips of B that have
+    the anchor and m that have a candidate, as the released code does (docs/reference.md, Losses).
 
     Args:
         spaces: Local embeddings by space and modality: ``[b, d]``, text ``[b, p, d]``.
@@ -155,11 +156,17 @@ def objective(
             temperature=config.temperature,
             denominator=config.denominator,
         )
-        valid = ops.logical_and(
-            all_masks[first] > 0, ops.any(_with_candidate_axis(all_masks[second]) > 0, axis=-1)
+        anchor_exists = ops.cast(all_masks[first] > 0, "float32")
+        candidate_exists = ops.cast(
+            ops.any(_with_candidate_axis(all_masks[second]) > 0, axis=-1), "float32"
         )
-        count = ops.maximum(ops.sum(ops.cast(valid, "float32")), 1.0)
-        losses[f"{first}_{second}"] = ops.sum(loss) / count
+        if config.denominator == "symmetric":
+            # The released code scales by batch / valid once for each of the two masks.
+            count = ops.sum(anchor_exists) * ops.mean(candidate_exists)
+        else:
+            count = ops.sum(anchor_exists * candidate_exists)
+        # Without a valid clip the sum of the losses is 0 too.
+        losses[f"{first}_{second}"] = ops.sum(loss) / ops.where(count > 0, count, 1.0)
         total = total + weight * losses[f"{first}_{second}"]
     if config.average:
         total = total / sum(weight for _, _, weight in config.pairs)

@@ -17,7 +17,7 @@ from vatt_tf.models.multimodal import MultimodalClassifier
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class Classifier(ConfiguredModel):
-    """Classes of a video clip, an image or a sound (paper section 4.2, facts section 8).
+    """Classes of a video clip, an image or a sound (docs/reference.md, Fine-tuning).
 
     Args:
         config: The model's configuration.

@@ -1,4 +1,4 @@
-"""An image network from a video network (facts section F, deflation).
+"""An image network from a video network (docs/reference.md, MMV).
 
 A still image looks the same at every time, so every kernel may be summed over time and every shift
 over time be left out (but for the order of the channels behind it). What is left of a difference

@@ -61,7 +61,7 @@ def folder_of(initial_weights: InitialWeights | None, modality: str) -> str | No
 def stored_tower(folder: str, modality: str) -> TowerConfig:
     """Configuration of a tower of a trained model; reads ``model.json`` only.
 
-    A tower of a modality-agnostic model keeps its projections (facts section 8).
+    A tower of a modality-agnostic model keeps its projections (docs/reference.md, Fine-tuning).
 
     Args:
         folder: Run directory or weights folder of a VATT model or a classifier.

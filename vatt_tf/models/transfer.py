@@ -70,7 +70,7 @@ def assign_values(
 ) -> list[str]:
     """Gives every variable the value of its path, or changes nothing.
 
-    Position tables of another size are interpolated (facts section 7).
+    Position tables of another size are interpolated (docs/reference.md, Position interpolation).
 
     Args:
         values: Arrays or variables by path.

@@ -1,4 +1,4 @@
-"""Names of the released VATT code's variables for ours (facts section 11).
+"""Names of the released VATT code's variables for ours (docs/reference.md, Checkpoint layout).
 
 The released code numbers its objects and shortens its words; we name layers after what they do. A
 fused ``qkv`` takes three official variables, concatenated along the last axis.

@@ -1,4 +1,4 @@
-"""Weights of the released VATT code in our model (facts sections 4, 7, 8 and 11).
+"""Weights of the released VATT code in our model (docs/reference.md, Checkpoint layout).
 
 checkpoint -> what is it? (recognise.py) -> which variable is whose? (official_names.py) ->
 values, checked and put together -> our model
@@ -134,8 +134,8 @@ def convert_official(
 ) -> Converted:
     """Makes our model from a checkpoint of the released code.
 
-    Position tables whose size differs from the configured one are interpolated in float64 (facts
-    section 7).
+    Position tables whose size differs from the configured one are interpolated in float64
+    (docs/reference.md, Position interpolation).
 
     Args:
         source: The checkpoint.

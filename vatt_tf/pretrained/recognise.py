@@ -27,8 +27,8 @@ from vatt_tf.wording import count_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_D_KV = 64  # Width of a head in every published model (facts section 9); no shape tells it.
-# Dropout in front of the released classifiers (facts section 8).
+_D_KV = 64  # Width of a head in every published model; no shape holds it.
+# Dropout in front of the released classifiers (docs/reference.md, Fine-tuning).
 _HEAD_DROPOUT = {"video": 0.5, "audio": 0.0}
 _AGNOSTIC_HEAD_DROPOUT = 0.2
 

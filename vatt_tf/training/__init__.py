@@ -1,1 +1,1 @@
-"""The training loop: strategies, schedules, the two-pass step, checkpoints, guards."""
+"""The training loop: strategies, schedules, gradient caching, checkpoints, health checks."""

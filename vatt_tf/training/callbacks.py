@@ -1,4 +1,4 @@
-"""What people and files learn of a run while it goes on."""
+"""Logging and monitoring callbacks of a training run."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from vatt_tf.training.tasks.task import Task
 
 
 class Watch:
-    """Progress, metrics, alarms, damaged records, best weights; one line each where it matters.
+    """Callbacks of a run: progress bar, metrics, alerts, corrupt records, best weights.
 
-    All workers decide alike (alarms, early stop); files and the terminal are the chief's.
+    All workers take the same decisions (alerts, early stop); the chief alone writes and prints.
 
     Args:
         task: What is trained.
@@ -39,7 +39,7 @@ class Watch:
         global_step: Counts finished steps.
         strategy: Where the steps run.
         chief: Whether this process writes.
-        quiet: No progress bar.
+        quiet: Shows no progress bar.
 
     Attributes:
         evaluated: Step of the last evaluation that is finished when the run starts; 0 for none.
@@ -80,25 +80,25 @@ class Watch:
                 *task.guards(batch_size),
             ],
         )
-        # Each worker sees the damage in its own rows; the chief's list lies in the run directory.
+        # Each worker counts the corrupt records of its own rows; the chief's list is in run_dir.
         self._damage = DamageLog(
             config.data, own_folder(run_dir, strategy), config.max_damaged_share
         )
 
     def start(self) -> None:
-        """Before the first step, once the checkpoint is restored."""
+        """Opens log and progress bar before the first step, after the checkpoint is restored."""
         first = int(self._global_step.numpy())
         if first:
             self.say(f"{self._run_dir}: continues after step {first} of {self._task.config.steps}")
         self._damage.start()
         self._bar = ProgressBar(first, self._task.config.steps, self._batch_size, self._visible)
-        # All workers read it: they evaluate together.
+        # On every worker: an evaluation is a collective operation, all have to take part.
         self.evaluated = last_evaluation(self._run_dir, first)
         self._log = MetricsLog(self._run_dir, first) if self._chief else None
         self._best.restore(first, self.evaluated)
 
     def step(self, step: int, metrics: dict[str, float], batch: Any) -> None:
-        """After each step."""
+        """Advances the progress bar and notes corrupt records after each step."""
         assert self._bar is not None
         self._bar(step, metrics)
         if "damaged" in batch:
@@ -107,7 +107,7 @@ class Watch:
                 self._damage.add(self._local(batch["record_id"])[damaged])
 
     def train(self, metrics: dict[str, float]) -> None:
-        """At each log line (an action of orbit's controller)."""
+        """Writes metrics and raises alerts at each log line (an action of orbit's controller)."""
         step = int(self._global_step.numpy())
         alarms = self._guards.check(metrics)
         if self._log is not None:
@@ -121,14 +121,14 @@ class Watch:
             self.say(f"\nwarning: step {step}: {alarm.message}")
 
     def evaluation(self, metrics: dict[str, float]) -> None:
-        """After each evaluation (an action of orbit's controller)."""
+        """Keeps the best weights after each evaluation (an action of orbit's controller)."""
         step = int(self._global_step.numpy())
         try:
             self._best.update(step, self._task.score(metrics))
         except EarlyStop:
             self._write_evaluation(step, metrics)
             raise
-        # Last: a run that was killed before evaluates once more.
+        # Last: a run that is killed before this line repeats the evaluation when it resumes.
         self._write_evaluation(step, metrics)
 
     def _write_evaluation(self, step: int, metrics: dict[str, float]) -> None:
@@ -136,12 +136,12 @@ class Watch:
             self._log.write("eval", step, metrics)
 
     def say(self, message: str) -> None:
-        """A line on the chief's terminal."""
+        """Prints a line on the chief's terminal."""
         if self._chief:
             print(message, file=sys.stderr)
 
     def stop(self) -> None:
-        """Leaves the terminal tidy."""
+        """Closes the progress bar."""
         if self._bar is not None:
             self._bar.close()
 

@@ -1,4 +1,4 @@
-"""What a run costs, told before it starts: parameters, FLOPs, memory."""
+"""Estimates of a run before it starts: parameters, FLOPs, memory."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vatt_tf.training.tasks.config import RunConfig, TrainConfig
 from vatt_tf.training.tasks.registry import count_parameters
 from vatt_tf.wording import count_of
 
-# What a Transformer block keeps for its backward pass, in float32 numbers as multiples of tokens x
+# Activations that a Transformer block keeps for its backward pass, as multiples of tokens x
 # width, counted in vatt_tf.layers: the tokens before both halves; query, key, value and the mixed
 # values; the MLP before the GELU. Masks of dropout are not kept where chains are compiled.
 _KEPT_MODEL, _KEPT_INNER, _KEPT_MLP = 2, 4, 1
-# What comes on top while one block runs: scores, weights and their gradient, or the MLP's hidden
+# Temporary values while one block runs: scores, weights and their gradient, or the MLP's hidden
 # layer and its gradient.
 _PASSING_SCORES, _PASSING_MLP = 3, 5
 # What a tower without a Transformer keeps, as multiples of what its convolutions and products put
@@ -28,7 +28,7 @@ _KEPT_PRODUCT = 3.0
 def activation_values(
     towers: Mapping[str, Any], texts: int, remat: bool = False
 ) -> dict[str, float]:
-    """Numbers that each tower keeps for the backward pass of one clip (an estimate)."""
+    """Estimated number of activations that each tower keeps for the backward pass of one clip."""
     found = {}
     for modality, tower in towers.items():
         sequences = texts if modality == "text" else 1
@@ -48,7 +48,7 @@ def activation_values(
 
 
 def memory_bytes(config: RunConfig, parameters: dict[str, int], replicas: int) -> dict[str, float]:
-    """Bytes of a replica at the peak of a step (an estimate).
+    """Estimated bytes of a replica at the peak of a step.
 
     Returns:
         ``state`` (weights and the optimizer's moments), ``gradients``, ``activations`` (of one
@@ -63,10 +63,10 @@ def memory_bytes(config: RunConfig, parameters: dict[str, int], replicas: int) -
     gradients = 4.0 * parameters["trainable"]
     width = 4 if config.precision == "float32" else 2
     values = activation_values(model.towers, clip.texts, config.remat).values()
-    # The two-pass step takes one tower after the other, and has its sums beside the activations.
-    # Else gradients come as activations go.
-    two_pass = in_parts and isinstance(config, TrainConfig)
-    activations = float(width * micro * (max(values) if two_pass else sum(values)))
+    # Gradient caching runs one tower after the other and holds the summed gradients beside the
+    # activations; else gradients appear as activations are freed.
+    caches = in_parts and isinstance(config, TrainConfig)
+    activations = float(width * micro * (max(values) if caches else sum(values)))
     peak = gradients + activations if in_parts else max(gradients, activations)
     pixels = clip.frames * clip.height * clip.width * 3
     sound = {"waveform": clip.samples, "log_mel": clip.mel_frames * clip.mel_bins, "none": 0}
@@ -82,7 +82,7 @@ def memory_bytes(config: RunConfig, parameters: dict[str, int], replicas: int) -
 
 
 def describe(config: RunConfig, replicas: int) -> str:
-    """The lines of ``--dry_run``."""
+    """Text of ``--dry_run``: parameters, FLOPs, memory and schedule."""
     batch, micro = config.sizes(replicas)
     model, texts = config.model_config, config.clip.texts
     parameters = count_parameters(config)
@@ -115,7 +115,7 @@ def describe(config: RunConfig, replicas: int) -> str:
 
 
 def summary(config: RunConfig, replicas: int, run_dir: str) -> str:
-    """One line at the start of a run."""
+    """Line at the start of a run: steps, batch, replicas, FLOPs."""
     batch, micro = config.sizes(replicas)
     total = step_flops(config.model_config, batch, texts=config.clip.texts)["total"]
     return (

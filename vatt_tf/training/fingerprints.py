@@ -1,4 +1,4 @@
-"""What must be the same on every worker of a run, compared before the first step."""
+"""Checks before the first step that all workers have the same code, data and configuration."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _SHOWN = 5
 
 
 def fingerprints(config: RunConfig, run_dir: str, stop_at_step: int | None) -> dict[str, str]:
-    """Name -> value of everything in which workers must not differ.
+    """Name -> value of everything that has to be equal on all workers.
 
     That is every binding (also when to save and to evaluate: all do it together), every source
     file of the package (by its digest), the versions of TensorFlow and Keras, the shards of every
-    source (names and sizes), and the checkpoint that the run continues from, which tells whether
-    the folder of the run is shared.
+    source (names and sizes), and the checkpoint that the run continues from, which shows
+    whether the run directory is shared.
     """
     found = gin_config.bindings_in(gin_config.config_text())
     found["--stop_at_step"] = str(stop_at_step)
@@ -51,7 +51,7 @@ def fingerprints(config: RunConfig, run_dir: str, stop_at_step: int | None) -> d
 
 
 def check_workers(strategy: tf.distribute.Strategy, values: Mapping[str, str]) -> None:
-    """Compares ``values`` with those of worker 0; costs nothing where there is one worker.
+    """Compares ``values`` with those of worker 0; does nothing with a single worker.
 
     Args:
         strategy: Strategy of the run.
@@ -80,7 +80,7 @@ def check_workers(strategy: tf.distribute.Strategy, values: Mapping[str, str]) -
 
 
 def _gather(strategy: tf.distribute.Strategy, rows: np.ndarray) -> np.ndarray:
-    """The rows of all workers, ``[workers, ...]``."""
+    """All-gathers a row per worker: ``[workers, ...]``."""
 
     def on_replica() -> tf.Tensor:
         return tf.distribute.get_replica_context().all_gather(tf.identity(rows), axis=0)

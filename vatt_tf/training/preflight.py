@@ -1,4 +1,4 @@
-"""Checks of a run that come before its first step: whole patches, enough memory."""
+"""Checks before the first step of a run: whole patches, enough memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_patches(config: RunConfig) -> None:
     """Refuses frames and pixels that no patch covers.
 
     The configuration of a tower allows them, since trained weights may have them; a new run would
-    read them from disk and drop them without a word.
+    read them from disk and drop them silently.
 
     Raises:
         UserError: If a clip is no whole number of patches.

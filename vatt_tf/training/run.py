@@ -1,4 +1,4 @@
-"""A training run from its configuration to its folder."""
+"""Runs a training configuration in a run directory."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ def run(
     continue_on_new_data: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Trains, or continues, the run in ``run_dir``.
+    """Starts or resumes the run in ``run_dir`` and trains it.
 
     Args:
         config: The run.
         run_dir: Its folder; made if it is not there.
-        strategy: Where it runs.
-        stop_at_step: Stop (and save) here although the schedule is made for ``config.steps``.
-        preemption: Takes Ctrl-C and SIGTERM; ``None`` for one that lasts as long as this call.
-        continue_on_new_data: Continue a run although the data are others than it was trained on.
-        quiet: No progress bar, no line about the run.
+        strategy: Distribution strategy.
+        stop_at_step: Step after which to save and stop; the schedule is that of ``config.steps``.
+        preemption: Handler of Ctrl-C and SIGTERM; ``None`` for one that lasts as long as this call.
+        continue_on_new_data: Resume a run although it was trained on other data.
+        quiet: Shows no progress bar and no line about the run.
 
     Returns:
         The step that was reached.
@@ -93,7 +93,7 @@ def _run(
     chief = is_chief(strategy)
     replicas = strategy.num_replicas_in_sync
     batch_size, micro = config.sizes(replicas)
-    # First of all: TensorFlow's seed takes existing SentencePiece tokenizers their resource.
+    # Before any tokenizer: setting TensorFlow's seed destroys the resources of SentencePiece.
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
     started = run_data.started_run(run_dir)
@@ -133,7 +133,7 @@ def _run(
         same_data = started is not None and (continue_on_new_data or known(data))
         notes += run_folder.start(run_dir, bool(config.evaluate_every), same_data)
         write_data(run_dir, data)
-        # What evaluations have measured stays; it names the weights that it belongs to.
+        # The calibration of earlier evaluations stays; it holds the hash of its weights.
         measured = None if started is None else started.description.get(CALIBRATION)
         task.describe(run_dir, **({CALIBRATION: measured} if measured else {}))
     manager = RunCheckpointManager(
@@ -182,7 +182,7 @@ def _run(
         last_step = min(stop_at_step or config.steps, config.steps)
         for note in notes:
             watch.say(f"note: {note}")
-        # Also what is written after the steps, or after an error in them, is written whole.
+        # Signals wait here too, so that files written after the steps or after an error are whole.
         with preemption.between_steps():
             try:
                 watch.start()
@@ -194,7 +194,7 @@ def _run(
                 manager.save_now()
                 watch.say(str(reason))
             except UserError as error:
-                # Workers save together: what only one of them sees must not make it wait for
+                # A save is collective: after an error of this worker alone it would wait for
                 # others.
                 if alone or isinstance(error, _SEEN_BY_ALL):
                     manager.save_now()
@@ -228,7 +228,7 @@ def _train_and_evaluate(
 def _batches(
     task: Task, strategy: tf.distribute.Strategy, batch_size: int, start_step: int
 ) -> Iterator[Any]:
-    """Distributed batches from ``start_step`` on; each worker reads its own rows."""
+    """Iterates over distributed batches from ``start_step`` on; each worker reads its own rows."""
 
     def per_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
         dataset = task.dataset(
@@ -256,6 +256,6 @@ def _batches(
 
 
 def _loop_length(step: int, config: RunConfig) -> int:
-    """Steps to the next log line, checkpoint or evaluation."""
+    """Steps between two returns to Python: to the next log line, checkpoint or evaluation."""
     marks = [config.log_every, config.checkpoint_every, config.evaluate_every]
     return min(mark - step % mark for mark in marks if mark)

@@ -1,4 +1,4 @@
-"""The inner loop: batches in, gradients over all replicas, one optimizer step."""
+"""Inner training loop: a batch, gradients summed over the replicas, one optimizer step."""
 
 from __future__ import annotations
 
@@ -18,33 +18,32 @@ from vatt_tf.layers.batch_norm import on_replicas
 from vatt_tf.training.gradients.contrastive import step_key
 from vatt_tf.training.monitoring.guards import check_replicas
 
-# Steps in a row at which replicas may read the same clips: chance does that in tiny data sets.
+# Steps in a row with equal clips on two replicas before it is an error: tiny data sets repeat.
 _EQUAL_DATA = 3
-# The first one decides the exit code if workers get different ones.
+# In order of precedence for the exit code, where workers get different signals.
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class TrainingDiverged(UserError):
-    """Loss or gradients are not finite. The model still holds the last good state."""
+    """Raised when loss or gradients are not finite. The model keeps the last finite state."""
 
 
 class ReplicasEqual(UserError):
-    """Replicas draw the same masks or read the same clips: they add nothing to each other."""
+    """Raised when replicas draw equal dropout masks or read equal clips."""
 
 
 class Trainer(orbit.AbstractTrainer):
-    """Runs training steps under any strategy, as orbit's Controller asks for them.
+    """Runs training steps under any strategy, driven by orbit's Controller.
 
-    A step is two device functions with a look at the result between them: the gradients of the
-    whole batch, then the update. A loss or gradient that is not finite is caught before it
-    touches a weight.
+    A step is two device functions, the gradients of the whole batch and the update. The host checks
+    the result between them, so that no loss or gradient that is not finite changes a weight.
 
     Args:
-        strategy: Where the step runs.
+        strategy: Distribution strategy.
         model: Built model.
         optimizer: Built optimizer.
-        step: What computes a replica's gradients: ``step(batch, key, row_offset)`` returns those of
-            ``step.variables`` and the metrics; both add up over the replicas.
+        step: Gradient computation of a replica: ``step(batch, key, row_offset)`` returns gradients
+            of ``step.variables`` and metrics; their sums over the replicas are those of the batch.
         global_step: Counts finished steps.
         make_iterator: From a start step to an iterator of (distributed) batches.
         batch_size: Clips of the whole batch.
@@ -52,12 +51,11 @@ class Trainer(orbit.AbstractTrainer):
         clip_norm: Global norm to which the gradients of the first ``step.clipped`` variables are
             clipped, after the all-reduce; ``None`` not.
         rates: From a step to the factor on each variable's learning rate; ``None``: all are 1.
-        describe_record: From a ``record_id`` to words, for error messages.
+        describe_record: From a ``record_id`` to its description in error messages.
         on_step: Called after each step with its number, its metrics and its batch.
-        asked_to_stop: The signal that asked this process to stop, or ``None``. All workers then
-            stop after the same step.
-        asked_to_save: Whether this process asks for a checkpoint. All workers then save after the
-            same step.
+        asked_to_stop: Returns the signal that this process got, or ``None``. The stop flag is
+            all-reduced with the metrics, so that all workers stop after the same step.
+        asked_to_save: Returns whether this process requests a checkpoint; all-reduced likewise.
         save: Saves the state.
     """
 
@@ -96,7 +94,7 @@ class Trainer(orbit.AbstractTrainer):
         self._asked_to_save = asked_to_save
         self._save = save
         self._equal_data = 0
-        # BatchNorm statistics change while gradients are computed: kept to undo a bad step.
+        # BatchNorm's moving averages change while gradients are computed: kept to undo a bad step.
         self._statistics = [variable.value for variable in model.non_trainable_variables]
 
     def train(self, num_steps: Any) -> dict[str, float]:
@@ -121,7 +119,7 @@ class Trainer(orbit.AbstractTrainer):
                 totals[name] += value / steps
             step = int(self._global_step.numpy())
             self._on_step(step, metrics, batch)
-            del batch  # not held while the next one is waited for
+            del batch  # frees its memory before the next one is read
             for number, asked_for in zip(_STOP_SIGNALS, requests, strict=False):
                 if asked_for:
                     raise Interrupted(number)
@@ -133,7 +131,7 @@ class Trainer(orbit.AbstractTrainer):
         return dict(totals)
 
     def _one_step(self, batch: Any) -> tuple[dict[str, float], np.ndarray]:
-        """Metrics of a step, and how many replicas asked to stop by which signal, and to save."""
+        """Runs a step; returns metrics and the replicas' requests: stop by each signal, save."""
         rate = float(np.asarray(self._optimizer.learning_rate))
         stop = self._asked_to_stop()
         own_requests = [stop == number for number in _STOP_SIGNALS] + [self._asked_to_save()]
@@ -154,7 +152,7 @@ class Trainer(orbit.AbstractTrainer):
         self._global_step.assign_add(1)
         return {**metrics, "learning_rate": rate}, requests
 
-    # AutoGraph, which none of this needs, would take half of the start-up.
+    # Without AutoGraph, whose conversion would take half of the start-up time.
     @tf.function(autograph=False)
     def _compute(self, batch, step, requests):
         statistics = [tf.identity(variable) for variable in self._statistics]
@@ -167,7 +165,7 @@ class Trainer(orbit.AbstractTrainer):
             key = step_key(self._seed, step, replica)
             with on_replicas(replicas):
                 gradients, metrics = self._step(batch, key, replica * rows)
-            # All-reduce wants to know the device of what it adds up; inputs of a graph have none.
+            # All-reduce needs tensors with a device; inputs of a graph have none.
             metrics["requests"] = tf.identity(requests)
             prints = None
             if replicas > 1:
@@ -182,7 +180,7 @@ class Trainer(orbit.AbstractTrainer):
             return gradients, metrics, prints
 
         gradients, metrics, prints = self._strategy.run(on_replica, (batch, requests))
-        # Every replica holds the same totals after the all-reduce: the first one's are read.
+        # After the all-reduce all replicas hold the same totals: those of the first are read.
         metrics, prints = tf.nest.map_structure(
             lambda value: self._strategy.experimental_local_results(value)[0], (metrics, prints)
         )
@@ -196,13 +194,14 @@ class Trainer(orbit.AbstractTrainer):
         before = [] if rates is None else [tf.identity(variable.value) for variable in variables]
 
         def on_replica(gradients):
-            # Keras sums over the replicas once more inside apply().
+            # Keras sums over the replicas again inside apply().
             if replicas > 1:
                 gradients = [gradient / replicas for gradient in gradients]
             self._optimizer.apply(gradients, variables)
 
         self._strategy.run(on_replica, (gradients,))
-        # Every optimizer's change, weight decay included, is proportional to its rate.
+        # Scaling the finished update scales the rate: every optimizer's change, weight decay
+        # included, is proportional to it.
         for number, value in enumerate(before):
             change = variables[number].value - value
             variables[number].assign(value + tf.cast(rates[number], value.dtype) * change)
@@ -231,7 +230,7 @@ class Trainer(orbit.AbstractTrainer):
 
 
 def _fingerprint(key: tf.Tensor, record_ids: tf.Tensor) -> tf.Tensor:
-    """What tells replicas apart, int32 ``[1, 3]``, see ``check_replicas``."""
+    """Fingerprint of key and records of a replica, int32 ``[1, 3]``, see ``check_replicas``."""
     places = tf.range(1, record_ids.shape[0] + 1, dtype=tf.int64)
     checksum = tf.cast(tf.reduce_sum(record_ids * places) % (1 << 31), tf.int32)
     return tf.concat([tf.cast(key, tf.int32), [checksum]], 0)[tf.newaxis]

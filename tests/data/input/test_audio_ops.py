@@ -9,7 +9,7 @@ from vatt_tf.data.schema import ClipSpec
 
 
 def numpy_log_mel(signal, spec):
-    """The formula of facts A.6, frame by frame, in float64."""
+    """The formula of docs/reference.md, Audio, frame by frame, in float64."""
     rows = []
     padded = np.concatenate([signal, np.zeros(spec.stft_window)])
     n = np.arange(spec.stft_window)

@@ -1,4 +1,4 @@
-"""Against scikit-learn, the facts sheet's vectors, and cases that can be counted by hand."""
+"""Against scikit-learn, the papers' values, and cases that can be counted by hand."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_interpolation_reproduces_lines_and_its_own_points():
 
 
 def test_interpolation_in_float32_like_the_release():
-    """Video tables: the release's float32 arithmetic is within 1e-3 of ours (facts section 7)."""
+    """Video tables: the release's float32 arithmetic is within 1e-3 of ours."""
     table = np.random.default_rng(1).normal(size=(14, 4)) * 0.5
     train = (np.arange(14) / 14).astype("float32")
     query = (np.arange(20) / 20).astype("float32")

@@ -38,7 +38,7 @@ HEALTHY = {
     [
         (Collapse(CONFIG), {"cosine/va/video": 0.999}, r"va/video: mean cosine 0.9990 \(over 0.99"),
         (Collapse(CONFIG), {"rank/va/video": 1.2}, r"effective rank 1.20 \(below 1.5"),
-        (Chance(CONFIG, {"loss/video_audio": 2.7}), {"loss/video_audio": 2.695}, "2.6950 .a guess"),
+        (Chance(CONFIG, {"loss/video_audio": 2.7}), {"loss/video_audio": 2.695}, "2.6950 .chance"),
         (Starvation(CONFIG), {"input_wait_share": 0.8}, "80 % of the time is spent waiting"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Learning-rate vectors of the paper and the released code (training facts, section B)."""
+"""Learning-rate vectors of the paper and the released code."""
 
 import numpy as np
 import pytest

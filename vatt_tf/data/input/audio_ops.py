@@ -1,4 +1,4 @@
-"""Sound of a clip: training noise and the log-mel spectrogram (facts A.6)."""
+"""Sound of a clip: training noise and the log-mel spectrogram (docs/reference.md, Audio)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SILENCE = 1e-4
 
 
 def add_noise(waveform: tf.Tensor, key: tf.Tensor, level: float = 0.01) -> tf.Tensor:
-    """Adds Gaussian noise of standard deviation ``level * max|x|`` (facts, table 1 row 23).
+    """Adds Gaussian noise of standard deviation ``level * max|x|`` (docs/reference.md, Audio).
 
     Args:
         waveform: float32 ``[samples]``.

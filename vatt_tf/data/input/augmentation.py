@@ -18,7 +18,7 @@ CROPS = ("inception", "vgg", "random", "center")
 @gin.configurable("augmentation")
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Random changes to training clips (paper A.2.1; facts A.5 and table 1 row 23).
+    """Random changes to training clips (VATT, A.2.1; docs/reference.md, Frames).
 
     Attributes:
         crop: ``"inception"`` (paper), ``"vgg"`` (scale jitter and random crop, the released

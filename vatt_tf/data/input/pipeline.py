@@ -35,7 +35,7 @@ from vatt_tf.wording import count_of
 # Splits looked for when the top folder of a prepared data set is given.
 TRAINING_SPLITS = ("train",)
 EVALUATION_SPLITS = ("val", "valid", "validation", "test", "train")
-# Where a crop lies along the longer side, by the number of crops (facts A.5).
+# Where a crop lies along the longer side, by the number of crops (docs/reference.md, Frames).
 _CROP_PLACES = {1: (0.5,), 3: (0.0, 0.5, 1.0)}
 
 
@@ -185,9 +185,9 @@ def evaluation_dataset(
         tokenizer: Turns captions into tokens; None leaves the tokens out.
         batch_size: Rows of a batch; the last one is filled up with rows whose ``valid`` is False
             and whose masks are 0.
-        windows: Clips of each record, linearly spaced over it; the centre for one (facts A.2).
+        windows: Clips of each record, linearly spaced over it; the centre for one.
         crops: Crops of each window: 1 in the centre, or 3 along the longer side (start, middle,
-            end; facts A.5, A.7).
+            end).
         label_names: As for :func:`training_dataset`.
         keys: Names of the features; None: DMVR's.
         num_parallel_calls: Records read at a time; None lets tf.data tune it.
@@ -445,7 +445,7 @@ def _captions(record: Record, window: tf.Tensor, count: int, key: tf.Tensor | No
     """Captions of a clip as valid UTF-8, string ``[count]``, "" where there are fewer.
 
     With times: the ones nearest to the window. Without: the first ones or, with a ``key``, a
-    random choice (DMVR's rule, facts A.3).
+    random choice (docs/reference.md, Captions).
     """
     total = tf.size(record.captions)
 

@@ -1,4 +1,7 @@
-"""What a clip takes from a record: which frames, which samples, which captions (facts A.2, A.3)."""
+"""What a clip takes from a record: which frames, which samples, which captions.
+
+Source: docs/reference.md, Temporal sampling and Captions.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def stored_frames(
 
 
 def random_offset(length: tf.Tensor, span: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Offset uniform in ``[0, max(length - span, 1))`` (facts A.2); int64.
+    """Offset uniform in ``[0, max(length - span, 1))``; int64.
 
     Args:
         length: Stored frames or samples.
@@ -38,7 +41,7 @@ def random_offset(length: tf.Tensor, span: tf.Tensor, key: tf.Tensor) -> tf.Tens
 
 
 def spaced_offset(length: tf.Tensor, extent: tf.Tensor, window: int, windows: int) -> tf.Tensor:
-    """Offset of one of several linearly spaced windows; the centre for a single one (facts A.2).
+    """Offset of one of several linearly spaced windows; the centre for a single one.
 
     Args:
         length: Stored frames or samples.
@@ -66,7 +69,7 @@ def audio_window(
         waveform: float32 ``[stored]``.
         start: int64, first stored sample.
         samples: Samples of the clip.
-        step: int64, stored samples per sample of the clip (plain decimation, facts A.2).
+        step: int64, stored samples per sample of the clip (plain decimation).
         period: int64, stored samples after which the clip begins again; 0: it does not.
 
     Returns:
@@ -91,7 +94,7 @@ def audio_window(
 
 
 def captions_near(start: tf.Tensor, end: tf.Tensor, window: tf.Tensor, count: int) -> tf.Tensor:
-    """Numbers of the captions nearest in time to a window (facts A.3).
+    """Numbers of the captions nearest in time to a window (docs/reference.md, Captions).
 
     Begins with the caption that overlaps the window most (the nearest one if none does) and
     grows a contiguous run of captions, one at a time, to the side that keeps the time span

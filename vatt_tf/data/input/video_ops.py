@@ -1,4 +1,6 @@
-"""Frames of a clip: crop boxes, decoding, resizing, flip and colour jitter (facts A.5).
+"""Frames of a clip: crop boxes, decoding, resizing, flip and colour jitter.
+
+Source: docs/reference.md, Frames.
 
 Every random choice is made once for the whole clip from an explicit seed. All crops are boxes in
 the stored frame, found before decoding, so that only the box is decoded and resized.
@@ -24,7 +26,7 @@ def inception_box(
     aspect: tuple[float, float] = (0.5, 2.0),
     min_covered: float = 0.1,
 ) -> tf.Tensor:
-    """Random box of random area and aspect ratio (paper A.2.1; the whole frame if none fits).
+    """Random box of random area and aspect ratio (VATT, A.2.1; the whole frame if none fits).
 
     Args:
         size: int32 ``[2]``, height and width of the stored frames.
@@ -85,7 +87,7 @@ def vgg_box(
     jitter: float = 0.2,
     probability: float = 0.8,
 ) -> tf.Tensor:
-    """Random crop after scale jitter: the released code's default (facts, table 1 row 4).
+    """Random crop after scale jitter: the released code's default (docs/reference.md, Frames).
 
     Height and width are stretched by independent factors in [1 - jitter, 1 + jitter] with the
     given probability, the shortest side is brought to the crop size, and a crop is taken.
@@ -193,7 +195,7 @@ def colour_jitter(
     contrast: float = 0.4,
     hue: float = 0.2,
 ) -> tf.Tensor:
-    """Brightness, saturation, contrast, hue by one random amount each for the clip (facts A.5).
+    """Brightness, saturation, contrast, hue by one random amount each for the clip.
 
     Args:
         frames: float32 ``[..., height, width, 3]`` in [0, 255]: a clip or one frame of it.

@@ -26,7 +26,7 @@ from vatt_tf.wording import count_of
 CAPTION_SUFFIXES = (".srt", ".vtt", ".json", ".align")
 # Words of ASR output are joined into captions; a pause this long begins a new one.
 PAUSE_SECONDS = 0.5
-MAX_WORDS = 16  # a caption holds 16 tokens (paper, section 4.1)
+MAX_WORDS = 16  # a caption holds 16 tokens (VATT, section 4.1)
 GRID_UNITS_PER_SECOND = 25_000
 _SILENCE = {"sil", "sp", "<sil>", ""}
 _SENTENCE_ENDS = tuple(".?!。？！")

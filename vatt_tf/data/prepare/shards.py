@@ -45,7 +45,7 @@ def encode_record(
     labels: Sequence[tuple[int, str]] = (),
     keys: RecordKeys | None = None,
 ) -> bytes:
-    """Serialises one clip as ``tf.train.SequenceExample`` (facts A.1).
+    """Serialises one clip as ``tf.train.SequenceExample`` (docs/reference.md, Records).
 
     Args:
         frames: JPEG of each frame.

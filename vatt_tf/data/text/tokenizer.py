@@ -1,4 +1,6 @@
-"""Tokenizers that run inside the graph: words, WordPiece, SentencePiece (facts A.4).
+"""Tokenizers that run inside the graph: words, WordPiece, SentencePiece.
+
+Source: docs/reference.md, Tokenizers and word vectors.
 
 All of them map strings of any shape to int32 tokens, cropped or padded to ``max_tokens`` with id
 0, and can be saved inside a SavedModel. Bytes that are not UTF-8 become spaces.
@@ -158,7 +160,7 @@ class WordTokenizer(Tokenizer):
 
 
 class ContentWordTokenizer(WordTokenizer):
-    """:class:`WordTokenizer` that leaves stop words out, as MMV and MIL-NCE do (facts F).
+    """:class:`WordTokenizer` that leaves stop words out, as MMV and MIL-NCE do.
 
     A caption of stop words alone becomes padding.
     """

@@ -1,4 +1,4 @@
-"""Pre-trained word vectors for a vocabulary: word2vec or GloVe text, .npy, .pkl (facts A.4)."""
+"""Pre-trained word vectors for a vocabulary: word2vec or GloVe text, .npy, .pkl."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Runs a model over a finite data set and collects the embeddings of every clip.
 
 The windows of a clip are averaged as the paper does for retrieval: the mean of the embeddings, then
-the L2 norm (paper A.3.3, facts A.7). The last, partly filled batch counts like any other.
+the L2 norm (VATT, A.3.3). The last, partly filled batch counts like any other.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 Accuracies are tie-aware as all ranks here are (see ``metrics``): a model that scores all classes
 alike reaches exactly chance. Equal scores are one step of the precision-recall and ROC curves.
 
-d' exists in two conventions that are not comparable (facts 1.13, C): ``d_prime_mean`` is the mean
-of the classes' d' (VATT's code and its tables), ``d_prime_of_mean_auc`` is the d' of the mean AUC
-(most other AudioSet papers).
+d' exists in two conventions that are not comparable (docs/reference.md, Classification metrics):
+``d_prime_mean`` is the mean of the classes' d' (VATT's code and its tables),
+``d_prime_of_mean_auc`` is the d' of the mean AUC (most other AudioSet papers).
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def d_prime(auc: float, resolution: float = 0.0) -> float:
-    """sqrt(2) * inverse normal distribution of the AUC (facts C: .958 -> 2.444, .5 -> 0).
+    """sqrt(2) * inverse normal distribution of the AUC (.958 -> 2.444, .5 -> 0).
 
     Args:
         auc: Area under the ROC curve in [0, 1].

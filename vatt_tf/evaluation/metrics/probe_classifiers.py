@@ -10,7 +10,7 @@ import numpy as np
 
 from vatt_tf.evaluation.metrics.retrieval import l2_normalize
 
-# Paper A.3.2, facts D.
+# VATT, A.3.2.
 LOW_RANK_COMPONENTS = 128
 LOW_RANK_KEPT = 0.1
 LOW_RANK_STEPS = 50_000
@@ -68,7 +68,7 @@ def fit_low_rank(
     steps: int = LOW_RANK_STEPS,
     seed: int = 0,
 ) -> Scores:
-    """The paper's low-rank classifier W = U V (A.3.2, facts D); its scores are probabilities.
+    """The paper's low-rank classifier W = U V (VATT, A.3.2); its scores are probabilities.
 
     U is d x 128, V is 128 x classes. Each step uses a random tenth of the components, scaled up
     as dropout does; scoring uses all of them. Adam, rate 5e-4, batch 64. The features are

@@ -28,7 +28,7 @@ def open_records(
     Args:
         job: Gives views and batch size.
         found: Where the records are.
-        clip: Shape of the model's clips. One caption a clip is the protocol (facts D); the
+        clip: Shape of the model's clips. One caption a clip is the protocol; the
             neighbours are for training.
         tokenizer: Of the model, or None.
         label_names: Classes, for ``labels`` in the batches.

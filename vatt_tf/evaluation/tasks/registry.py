@@ -24,7 +24,7 @@ from vatt_tf.wording import count_of
 
 # Clips whose frames are kept for the report; the pictures stay a few MB in memory.
 STRIP_FRAMES = 5
-# Clips of the report's maps (facts D "Figures").
+# Clips of the report's maps (VATT, section 4.2.5).
 MAPPED_CLIPS = 1000
 
 

@@ -1,4 +1,4 @@
-"""Zero-shot retrieval between the modalities of a data set (paper section 4.2.4 and A.3.3)."""
+"""Zero-shot retrieval between the modalities of a data set (VATT, section 4.2.4 and A.3.3)."""
 
 from __future__ import annotations
 

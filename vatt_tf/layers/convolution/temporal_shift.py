@@ -12,7 +12,7 @@ from vatt_tf.layers.recompute import with_backward
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class TemporalShift(keras.layers.Layer):
-    """Moves a part of the channels by one frame each way (Lin et al. 2019; facts section F).
+    """Moves a part of the channels by one frame each way (Lin et al. 2019; docs/reference.md, MMV).
 
     The order of the channels follows MMV's release, whose kernels expect it. With n = fraction * C:
 

@@ -10,7 +10,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class AggToken(keras.layers.Layer):
-    """Puts one learned token in front of the sequence (paper section 3.1, facts section 2.6).
+    """Puts one learned token in front of the sequence (VATT, section 3.2).
 
     It has no position embedding and no dropout.
 

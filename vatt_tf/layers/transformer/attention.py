@@ -23,7 +23,7 @@ MOST_WEIGHTS, FEWER_WEIGHTS = 2**24, 2**23
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class SelfAttention(keras.layers.Layer):
-    """Multi-head self-attention (facts sections 2 and 3).
+    """Multi-head self-attention (docs/reference.md, Transformer blocks).
 
     Query, key and value come from one Dense of width ``3 * num_heads * d_kv``; its columns are
     [all query heads | all key heads | all value heads], i.e. the concatenation of the released
@@ -311,7 +311,8 @@ def relative_buckets(length: int, buckets: int = 32, max_distance: int = 64) -> 
     """T5's bidirectional bucket of every (query, key) pair, int32 [length, length].
 
     Half of the buckets is for keys behind the query. In each half the first half holds exact
-    distances, the rest grows with the logarithm up to ``max_distance`` (facts section 3).
+    distances, the rest grows with the logarithm up to ``max_distance``
+    (docs/reference.md, Text tower).
     """
     position = np.arange(length)
     relative = position[None, :] - position[:, None]
@@ -328,7 +329,7 @@ def relative_buckets(length: int, buckets: int = 32, max_distance: int = 64) -> 
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class RelativePositionBias(keras.layers.Layer):
-    """Learned bias of the attention scores by bucketed distance (paper section 3.2, T5).
+    """Learned bias of the attention scores by bucketed distance (VATT, section 3.2; T5).
 
     Args:
         num_heads: Number of heads.

@@ -59,7 +59,9 @@ def _columns_of_normed(
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class TransformerBlock(keras.layers.Layer):
-    """Pre-norm block: x + attention(norm(x)), then x + MLP(layer_norm(x)) (facts sections 2, 3).
+    """Pre-norm block: x + attention(norm(x)), then x + MLP(layer_norm(x)).
+
+    Source: docs/reference.md, Transformer blocks.
 
     The MLP's norm is a layer norm with offset also in the T5 variant, as in the released code.
 

@@ -12,7 +12,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class PatchEmbedding(keras.layers.Layer):
-    """Non-overlapping patches, flattened and projected (paper section 3.1, facts section 2.1).
+    """Non-overlapping patches, flattened and projected (VATT, section 3.1).
 
     Equal to a convolution with kernel = stride = patch and VALID padding (a remainder that does not
     fill a patch is left out), and the kernel is stored in the shape of that convolution. Written as

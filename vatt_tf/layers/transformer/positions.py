@@ -14,13 +14,14 @@ from keras import ops
 
 @functools.lru_cache(maxsize=64)
 def interpolation_matrix(src: int, dst: int) -> np.ndarray:
-    """Matrix that resamples a position table of ``src`` rows to ``dst`` rows (facts section 7).
+    """Matrix that resamples a position table of ``src`` rows to ``dst`` rows.
 
-    The released code interpolates with a polyharmonic spline of order 3 with a linear term: train
-    points i / src, query points j / dst. On a line that is the natural cubic spline, which is
-    linear in the table, so it is one matrix. The release solves the general system, which is so
-    badly conditioned that its float32 arithmetic is off by 1e-3 for video tables and useless for
-    1200 audio positions; the equations of the natural spline are well conditioned.
+    The released code (docs/reference.md, Position interpolation) interpolates with a polyharmonic
+    spline of order 3 with a linear term: train points i / src, query points j / dst. On a line that
+    is the natural cubic spline, which is linear in the table, so it is one matrix. The release
+    solves the general system, which is so badly conditioned that its float32 arithmetic is off by
+    1e-3 for video tables and useless for 1200 audio positions; the equations of the natural spline
+    are well conditioned.
 
     Args:
         src: Rows of the table.
@@ -108,9 +109,10 @@ def _spline(values: Any, curvatures: Any, cell: Any, part: Any, xp: Any) -> Any:
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class FactorisedPositions(keras.layers.Layer):
-    """Adds LayerNorm(sum of one learned embedding per axis) to the tokens (facts section 2.4).
+    """Adds LayerNorm(sum of one learned embedding per axis) to the tokens.
 
-    The layer norm is applied to the summed position embedding only; the tokens are not normalised.
+    The layer norm is applied to the summed position embedding only; the tokens are not normalised
+    (docs/reference.md, Positions).
     All of it is computed in float32 (it has no batch axis, so it costs next to nothing). When the
     number of patches along an axis differs from the table's, the table is interpolated first.
 

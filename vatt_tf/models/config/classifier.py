@@ -21,7 +21,7 @@ from vatt_tf.models.config.vatt import CLASSIFIED
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierConfig(AsDict):
-    """One tower and a classification head (facts section 8).
+    """One tower and a classification head (docs/reference.md, Fine-tuning).
 
     Attributes:
         modality: ``"video"`` (images are clips that stand still) or ``"audio"``.

@@ -150,7 +150,7 @@ class VattConfig(AsDict):
         """One of the towers as a model of its own, e.g. to fine-tune it.
 
         In the agnostic model that is the shared Transformer between the modality's own
-        projections (facts section 8).
+        projections (docs/reference.md, Agnostic model).
 
         Raises:
             UserError: For another modality.

@@ -1,1 +1,1 @@
-"""Replicas and workers: strategy, watch, preemption."""
+"""Replicas and workers: strategy, worker failure, preemption."""

@@ -16,7 +16,7 @@ from typing import IO
 
 from vatt_tf.training.cluster import workers as cluster
 
-# Seconds that the others get to notice that one has failed, and to say so.
+# Seconds in which the other workers detect and report that one has failed.
 _GRACE = 40.0
 _PR_SET_PDEATHSIG = 1
 
@@ -25,10 +25,10 @@ def run_workers(command: Sequence[str], count: int) -> int:
     """Runs ``count`` processes of a command as the workers of one cluster, until all have ended.
 
     Worker 0 has this terminal, lines of the others begin with ``[worker 1]``. SIGTERM and SIGINT
-    are handed on to all. If one fails, the others are stopped.
+    are forwarded to all. If one fails, the others are stopped.
 
     Args:
-        command: What each runs; ``TF_CONFIG`` tells them apart.
+        command: Command of each worker; ``TF_CONFIG`` gives each its index.
         count: Number of workers.
 
     Returns:
@@ -78,13 +78,13 @@ def _start(command: Sequence[str], config: str, quiet: bool) -> subprocess.Popen
 
 
 def _die_with_parent() -> None:
-    """Workers whose starter was killed would go on writing into the run's folder."""
+    """Makes a worker end with its starter, else it would go on writing into the run's folder."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextlib.contextmanager
 def _hand_on(workers: Sequence[subprocess.Popen], count: int) -> Iterator[Callable[[], None]]:
-    """Hands signals on; yields what hands on those that came before all workers were started."""
+    """Forwards signals to the workers; yields a function that forwards those that came earlier."""
     early: list[int] = []
 
     def hand_on(number: int, frame: object = None) -> None:
@@ -111,7 +111,7 @@ def _hand_on(workers: Sequence[subprocess.Popen], count: int) -> Iterator[Callab
 
 
 def _wait(workers: Sequence[subprocess.Popen]) -> int:
-    """Waits for all, or for one to fail and then for the others within ``_GRACE`` seconds."""
+    """Waits for all workers, or after a failure at most ``_GRACE`` seconds for the others."""
     first_bad, deadline = 0, float("inf")
     running = list(workers)
     while running and time.monotonic() < deadline:
@@ -120,7 +120,7 @@ def _wait(workers: Sequence[subprocess.Popen]) -> int:
             running.remove(worker)
             if worker.returncode and not first_bad:
                 first_bad, deadline = worker.returncode, time.monotonic() + _GRACE
-    return first_bad if first_bad >= 0 else 128 - first_bad  # as a shell says "killed"
+    return first_bad if first_bad >= 0 else 128 - first_bad  # exit code of a shell for a signal
 
 
 def _kill(workers: Sequence[subprocess.Popen]) -> None:

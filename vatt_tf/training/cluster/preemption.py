@@ -29,9 +29,9 @@ class StopNow(KeyboardInterrupt):
 
 
 class Preemption:
-    """Context in which Ctrl-C and SIGTERM ask the run to save and stop, instead of killing it.
+    """Context in which Ctrl-C and SIGTERM make the run save its state and stop.
 
-    While steps run the trainer reads ``signal`` before each of them: a step is never cut in two.
+    While steps run the trainer reads ``signal`` before each of them: no step is interrupted.
     Whatever else goes on (start-up, evaluation) ends at once. So does a run that gets a second
     signal. What ends the context is raised as :class:`vatt_tf.errors.Interrupted`, with the step
     that the same command goes on from.
@@ -89,7 +89,7 @@ class Preemption:
 
     @contextlib.contextmanager
     def between_steps(self, wait: bool = True) -> Iterator[None]:
-        """Whether a signal waits for the end of a step.
+        """Sets whether a signal waits for the end of a step.
 
         Raises:
             Interrupted: If it does not wait, and one has come before.
@@ -101,7 +101,7 @@ class Preemption:
             yield
         except StopNow:
             assert self.signal is not None
-            self._raised = False  # from here on errors are what they seem
+            self._raised = False  # later errors are not consequences of the signal
             raise Interrupted(self.signal) from None
         finally:
             self._waits = before
@@ -114,7 +114,7 @@ class Preemption:
                 raise StopNow
 
     def _listen(self) -> None:
-        """Answers the first signal, and ends the process at the second one."""
+        """Reports the first signal and ends the process at the second one (own thread)."""
         first = 0
         patience: float | None = None
         while True:
@@ -148,7 +148,7 @@ class Preemption:
 
 
 def saved_state(run_dir: str) -> str:
-    """Where the same command goes on: the newest checkpoint that is complete."""
+    """Message about the newest complete checkpoint, from which the same command resumes."""
     try:
         with open(os.path.join(run_dir, "checkpoints", "checkpoint"), encoding="utf-8") as file:
             newest = re.search(r'^model_checkpoint_path: ".*?-(\d+)"', file.read(), re.MULTILINE)

@@ -16,7 +16,7 @@ NAMES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
 
 def create_strategy(name: str = "auto", tpu: str | None = None) -> tf.distribute.Strategy:
-    """Builds the strategy; with ``"auto"`` from what the machine and the environment offer.
+    """Builds the strategy; ``"auto"`` chooses by the devices and the environment.
 
     ``auto``: a TPU if ``tpu`` is given; several hosts if ``TF_CONFIG`` names more than one worker;
     all GPUs if there are several; else one device.
@@ -80,15 +80,15 @@ def _tpu(tpu: str | None) -> tf.distribute.Strategy:
 
 
 def gather_function(replicas: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Joins a replica's rows with those of the others, in replica order; differentiable.
+    """Returns an all-gather of rows over the replicas, in replica order; differentiable.
 
-    The gradient of a gathered row is the sum of what all replicas ask of it.
+    The gradient of a gathered row is the sum of its gradients on all replicas.
     """
     if replicas == 1:
         return tf.identity
 
     def gather(rows: tf.Tensor) -> tf.Tensor:
-        # Across workers the gathered tensor must know its device; inputs of a graph do not.
+        # Between workers all_gather needs a tensor with a device; inputs of a graph have none.
         rows = tf.identity(rows)
         gathered = tf.distribute.get_replica_context().all_gather(rows, axis=0)
         return tf.ensure_shape(gathered, (replicas * rows.shape[0], *rows.shape[1:]))
@@ -97,7 +97,7 @@ def gather_function(replicas: int) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def wait_for_workers(strategy: tf.distribute.Strategy) -> None:
-    """Returns when every worker is here: one that leaves early looks crashed to the others."""
+    """Blocks until every worker is here: one that leaves early looks crashed to the others."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return
 
@@ -121,7 +121,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def own_folder(run_dir: str, strategy: tf.distribute.Strategy) -> str:
-    """Where this process writes: the run directory, or a folder in it for all but the chief."""
+    """Folder of this process's files: the run directory, on other workers one inside of it."""
     if is_chief(strategy):
         return run_dir
     return os.path.join(run_dir, f".worker-{strategy.cluster_resolver.task_id or 0}")

@@ -1,6 +1,6 @@
-"""Several worker processes of one run: who they are, a few of them here, and when one is gone.
+"""Worker processes of one run: their addresses, and detection of a lost one.
 
-TensorFlow is not needed for any of it and not imported.
+Nothing here imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ EXAMPLE = (
 )
 # Exit code of a worker that stopped because another one is gone.
 WORKER_LOST = 3
-# The watch: seconds between two looks at the others, and until one look gives up.
+# Seconds between two connection attempts to the other workers, and their timeout.
 _INTERVAL, _PATIENCE = 2.0, 5.0
-# As many failed looks in a row mean that a worker is gone; it has so many seconds to come at all.
+# Failed attempts in a row after which a worker is lost; seconds in which it has to appear at all.
 _MISSES, _START = 5, 900.0
 
 
@@ -80,10 +80,10 @@ def workers_in_environment() -> tuple[dict[str, str], str]:
 
 
 class PeerWatch:
-    """Ends this process when another worker is gone, instead of waiting for it for ever.
+    """Ends this process when another worker is lost, instead of waiting for it for ever.
 
-    A collective operation waits for all workers and cannot be interrupted, so a thread looks
-    after the others: it connects to the port of each, which is open as long as its process lives.
+    A collective operation waits for all workers and cannot be interrupted, so a thread
+    connects to the port of each other worker, which is open as long as its process lives.
     What was computed since the newest checkpoint is lost, as if this worker were killed too.
 
     Args:
@@ -107,7 +107,7 @@ class PeerWatch:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
-        """Stops looking; after an error of TensorFlow only when it is not a lost worker's."""
+        """Stops the thread, after an error of TensorFlow once it has had time to find a lost worker."""
         if self._others and isinstance(error, Exception) and not isinstance(error, UserError):
             # TensorFlow may notice first. The thread needs this long to be sure.
             self._seen.update(self._others)
@@ -127,7 +127,7 @@ class PeerWatch:
                 leave(f"error: {message}", WORKER_LOST)
 
     def _lost(self) -> str | None:
-        """What to say if a worker is gone, or has not come in time."""
+        """Message about a worker that is lost or has not appeared in time; None without one."""
         again = (
             "start the same command on all hosts again: the run continues from the newest "
             f"checkpoint in {self._run_dir}"

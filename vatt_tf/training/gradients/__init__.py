@@ -1,1 +1,1 @@
-"""A step's gradients: contrastive (GradCache), classification, their sums."""
+"""Gradients of a step: contrastive (gradient caching), classification, and their summation."""

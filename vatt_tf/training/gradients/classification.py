@@ -1,4 +1,4 @@
-"""Gradients of one fine-tuning step: cross entropy over classes, in micro-batches where asked."""
+"""Gradients of one fine-tuning step: cross entropy over classes, optionally in micro-batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vatt_tf.training.gradients.contrastive import Gather, dense, fold, seeded
 from vatt_tf.training.gradients.summation import add, add_gradients_in_pairs
 from vatt_tf.wording import count_of
 
-# Folded into the random key for draws that are made for the whole batch at once.
+# Folded into the random key for numbers drawn for the whole batch; no micro-batch has this index.
 _WHOLE_BATCH = 1 << 30
 
 
@@ -27,7 +27,7 @@ class ClassificationStep:
     Args:
         model: Built classifier: inputs -> ``{"logits"}``, with ``config.modalities``,
             ``config.multi_label`` and ``head_variables``.
-        label_smoothing: Share of a label that is spread over all classes (single label).
+        label_smoothing: Fraction of a label that is spread over all classes (single label).
         mixup_alpha: Both parameters of the Beta distribution that mixup draws from; 0: no mixup.
         class_balance: Weigh clips by the rarity of their classes in the batch.
         micro_batch_size: Clips that pass through the towers at a time; None: all of them.
@@ -36,7 +36,8 @@ class ClassificationStep:
 
     Attributes:
         variables: Trainable variables: those of the towers, then those of the head.
-        clipped: How many of them gradient clipping looks at: the towers' (facts C).
+        clipped: Number of leading ``variables`` whose gradients are clipped: the towers'
+            (docs/reference.md, Fine-tuning).
     """
 
     def __init__(
@@ -67,9 +68,9 @@ class ClassificationStep:
     def __call__(
         self, batch: Mapping[str, tf.Tensor], key: tf.Tensor, row_offset: tf.Tensor | int = 0
     ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        """Gradients (in the order of ``variables``), loss and accuracy of this replica's share.
+        """Returns gradients (in the order of ``variables``), loss and accuracy of this replica.
 
-        All of them add up over the replicas to those of the whole batch.
+        Their sums over the replicas are those of the whole batch.
 
         Args:
             batch: One replica's rows: the model's inputs and ``labels`` float32 ``[b, C]``.
@@ -95,7 +96,7 @@ class ClassificationStep:
         partners, shares = self._mixture(rows, key)
         if partners is not None:
             labels = _mixed(labels, tf.gather(labels, partners), shares)
-        # Clips that lack all that the model reads do not count.
+        # Clips without any modality of the model have weight 0.
         present = self._present(inputs, rows)
         mean = present / tf.maximum(tf.reduce_sum(self.gather(present)), 1.0)
         weights = mean
@@ -141,7 +142,7 @@ class ClassificationStep:
         return results[:count], dict(zip(names, results[count:], strict=True))
 
     def _present(self, inputs, rows):
-        """1 for the rows that have at least one of the modalities, float32 [rows]."""
+        """Mask of the rows that have at least one of the modalities, float32 [rows]."""
         masks = [value for name, value in inputs.items() if name.endswith("_mask")]
         if not masks:
             return tf.ones([rows])
@@ -157,7 +158,7 @@ class ClassificationStep:
         return loss, {"loss": loss, "top1": tf.reduce_sum(mean * tf.cast(hits, tf.float32))}
 
     def _mixture(self, rows, key):
-        """Mixup's partner of each row and the row's own share, or (None, None)."""
+        """Mixup partner and own weight of each row, or (None, None)."""
         if not self.mixup_alpha:
             return None, None
         order, first, second = tf.unstack(tf.random.split(fold(key, _WHOLE_BATCH), 3, alg="philox"))
@@ -169,7 +170,7 @@ class ClassificationStep:
         return partners, g / (g + h)
 
     def _mix(self, name, value, other, shares, rows):
-        """Mixes one input; frames become floats in [-1, 1], as the towers read them too."""
+        """Mixes one input; uint8 frames become float32 in [-1, 1], which towers accept too."""
         if name.endswith("_mask"):
             return tf.maximum(value, other)
         if value.dtype == tf.uint8:

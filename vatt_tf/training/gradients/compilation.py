@@ -1,4 +1,4 @@
-"""What XLA compiles of a training step: whole towers if asked to, else chains of small operations.
+"""XLA compilation of a training step: whole towers, or only chains of elementwise operations.
 
 On a CPU, XLA's matrix products are slower than TensorFlow's, but its elementwise loops are two to
 five times as fast (docs/performance.md).
@@ -19,10 +19,10 @@ native_log.limit_abseil()
 
 
 def compiler_of(jit_compile: bool) -> Compiler | None:
-    """What compiles the layers' elementwise chains (see :mod:`vatt_tf.layers.fusion`).
+    """Returns the compiler of the layers' elementwise chains (:mod:`vatt_tf.layers.fusion`).
 
     Args:
-        jit_compile: Whether XLA compiles the whole towers: then it finds the chains itself.
+        jit_compile: Whether XLA compiles whole towers, and fuses their chains itself.
     """
     if jit_compile:
         return _as_it_is
@@ -39,8 +39,8 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     compiled = tf.function(function, jit_compile=True, autograph=False)
 
     def call(*arguments: Any) -> Any:
-        # TensorFlow's optimizer forgets the shape of what it does not see into, and complains of
-        # every softmax of which it does not know the size.
+        # TensorFlow's graph optimizer has no shape for the output of a compiled function, and
+        # logs a warning for every softmax of unknown size.
         return tf.nest.map_structure(
             lambda value: tf.ensure_shape(value, value.shape), compiled(*arguments)
         )

@@ -1,10 +1,10 @@
-"""Gradients of one pre-training step: the plain way, and in two passes for large batches.
+"""Gradients of one pre-training step, for large batches by gradient caching (GradCache).
 
 A contrastive loss needs the embeddings of the whole batch at once, but not the activations of the
-towers: the two-pass step embeds micro-batches without keeping activations, takes loss and feature
-gradients on the full batch, then embeds the micro-batches again and pulls the feature gradients
-back through the towers. The result is exact, so the batch size is a choice of the method and not
-of the hardware. The heads' BatchNorm sees the full batch either way.
+towers. Gradient caching (Gao et al., 2021) embeds micro-batches without keeping activations,
+computes the loss and the gradients of the features on the full batch, then embeds the micro-batches
+again and back-propagates these gradients through the towers. The result is exact, so the batch size
+is a choice of the method and not of the hardware. The heads' BatchNorm reads the full batch.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ Gather = Callable[[tf.Tensor], tf.Tensor]
 
 
 def step_key(seed: int, step: tf.Tensor, replica: tf.Tensor) -> tf.Tensor:
-    """Random key of one replica at one step: uint32-like int32 ``[2]``, a function of all three."""
+    """Random key of a replica at a step, int32 ``[2]``: a function of seed, step and replica."""
     key = fold(tf.constant([seed & 0x7FFFFFFF, seed >> 31], tf.int32), tf.cast(step, tf.int32))
     return fold(key, tf.cast(replica, tf.int32))
 
 
 def fold(key: tf.Tensor, number: tf.Tensor | int) -> tf.Tensor:
-    """Another key for every number."""
+    """Derives a key from a key and a number; different numbers give different keys."""
     return tf.random.experimental.stateless_fold_in(key, number)
 
 
 def seeded(function: Callable[..., Any], jit_compile: bool) -> Callable[..., Any]:
-    """``f(key, inputs)`` for ``function(inputs, training=True)`` with the draws of that key.
+    """Returns ``f(key, inputs)``: ``function(inputs, training=True)`` with draws of that key.
 
-    With ``f(key, inputs, hold=True)`` the moving averages of BatchNorm stay what they are.
+    ``f(key, inputs, hold=True)`` leaves the moving averages of BatchNorm unchanged.
 
-    The key is an argument: what XLA compiles is traced once, and would keep the key of that moment
-    (the first replica's, for example) if it found it around itself.
+    The key is an argument because XLA traces a function once: a key from the enclosing scope would
+    be a constant of the graph (the first replica's, for example).
     """
 
     def run(key: tf.Tensor, inputs: Mapping[str, tf.Tensor], hold: bool = False) -> Any:
@@ -63,15 +63,15 @@ class PretrainStep:
         model: A built ``VATT`` (or anything with its ``towers``, ``encode``, ``project``,
             ``tower_variables`` and ``head_variables``).
         config: The objective.
-        micro_batch_size: Clips that pass through the towers at a time; ``None`` for the plain
-            step. Must divide the replica's batch.
+        micro_batch_size: Clips that pass through the towers at a time; ``None`` for one
+            pass. Must divide the replica's batch.
         gather: Joins a local ``[b, ...]`` tensor with those of the other replicas to ``[B, ...]``,
             differentiable. Identity for one replica.
         jit_compile: Compile the towers with XLA (forward and backward).
 
     Attributes:
         variables: Trainable variables: those of the towers, then those of the head.
-        clipped: How many of them gradient clipping looks at: all.
+        clipped: Number of leading ``variables`` whose gradients are clipped: all.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class PretrainStep:
         self.config = config
         self.micro_batch_size = micro_batch_size
         self.gather = gather
-        # The trainable variables of each tower; those of a shared Transformer belong to all.
+        # Trainable variables of each tower; a shared Transformer is in the list of every tower.
         self._trained = {
             name: {id(variable) for variable in tower.trainable_variables}
             for name, tower in model.towers.items()
@@ -100,9 +100,9 @@ class PretrainStep:
     def __call__(
         self, batch: Mapping[str, tf.Tensor], key: tf.Tensor, row_offset: tf.Tensor | int = 0
     ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
-        """Gradients (in the order of ``variables``) and losses of this replica's share.
+        """Returns gradients (in the order of ``variables``) and losses of this replica.
 
-        Both add up over the replicas to those of the whole batch.
+        Their sums over the replicas are those of the whole batch.
 
         Args:
             batch: One replica's rows: ``video``, ``audio``, ``text`` and their masks.
@@ -119,19 +119,20 @@ class PretrainStep:
         with fusion(self._compiler):
             if size == rows:
                 return self._plain(batch, key, row_offset)
-            return self._two_pass(batch, key, row_offset, rows // size, size)
+            return self._with_cached_gradients(batch, key, row_offset, rows // size, size)
 
     def _plain(self, batch, key, row_offset):
         with tf.GradientTape() as tape:
             features = self._embed(batch, key, 0)
             loss, metrics = self._loss(features, batch, row_offset)
         gradients = tape.gradient(loss, self._values(), unconnected_gradients="zero")
-        # An embedding table's gradient is as large as the table, and early there: dense at last.
+        # The gradient of an embedding table comes first and is as large as the table when dense, so
+        # that it is made dense last.
         others = [one for one in gradients if isinstance(one, tf.Tensor)]
         with tf.control_dependencies([tf.group(*others)]):
             return [dense(gradient) for gradient in gradients], metrics
 
-    def _two_pass(self, batch, key, row_offset, count, size):
+    def _with_cached_gradients(self, batch, key, row_offset, count, size):
         inputs = {name: _split(batch[name], count, size) for name in self._trained if name in batch}
 
         def embed(index):
@@ -155,8 +156,8 @@ class PretrainStep:
             loss, (heads, features), unconnected_gradients="zero"
         )
 
-        # Second pass: the same features again (same key, same masks), now pulled back, one tower
-        # after the other: neither their activations nor their sums are there before they must be.
+        # Second pass: the same features (same key, so the same dropout masks), back-propagated one
+        # tower after the other, so that activations and gradient sums of one tower exist at a time.
         variables = self.model.tower_variables
         sums: dict[int, tf.Tensor] = {}
 
@@ -174,7 +175,7 @@ class PretrainStep:
         return tower_gradients + [dense(gradient) for gradient in head_gradients], metrics
 
     def _pulled_back(self, name, inputs, upstream, key, variables, sums):
-        """Adds a tower's gradients to ``sums``, micro-batch by micro-batch."""
+        """Adds the gradients of a tower to ``sums``, micro-batch by micro-batch."""
         weights = [variable.value for variable in variables]
 
         def accumulate(index, *sums):
@@ -195,9 +196,9 @@ class PretrainStep:
         return sums
 
     def _embed(self, inputs, key, index, hold=False):
-        """Pooled features in float32; ``index`` is that of the micro-batch.
+        """Embeds a micro-batch: pooled features in float32.
 
-        Each tower draws from a key of its own: alone it draws what it does beside the others.
+        Each tower has its own key, so that it draws the same numbers alone and beside the others.
         """
         features: dict[str, tf.Tensor] = {}
         for number, name in enumerate(MODALITIES):
@@ -207,7 +208,7 @@ class PretrainStep:
         return {name: tf.cast(value, tf.float32) for name, value in features.items()}
 
     def _feature_signature(self, inputs, key):
-        """Shapes of the features, found by tracing the towers once without running them."""
+        """Shapes of the features, from tracing the towers once without running them."""
 
         def trace():
             parts = {name: value[0] for name, value in inputs.items()}
@@ -232,7 +233,7 @@ class PretrainStep:
         }
 
     def _statistics(self, features, all_masks):
-        """This replica's share of the loss on the distributions of the features."""
+        """Contribution of this replica to the loss on the distributions of the features."""
         rows = next(iter(features.values())).shape[0]
         features = tf.nest.map_structure(self.gather, features)
         share = rows / next(iter(features.values())).shape[0]
@@ -244,7 +245,7 @@ class PretrainStep:
 
 
 def _health(spaces, all_spaces, all_masks):
-    """This replica's share of ``cosine/...`` and ``rank/...`` of all embeddings of the batch."""
+    """Contribution of this replica to ``cosine/...`` and ``rank/...`` of the batch's embeddings."""
     metrics = {}
     for space, members in all_spaces.items():
         for modality, embeddings in members.items():
@@ -264,5 +265,5 @@ def _join(tensor: tf.Tensor, rows: int) -> tf.Tensor:
 
 
 def dense(gradient: Any) -> tf.Tensor:
-    """Gradients of embedding tables come as slices; sums and norms need them dense."""
+    """Converts the sparse gradient of an embedding table to a dense one, for sums and norms."""
     return tf.convert_to_tensor(gradient)

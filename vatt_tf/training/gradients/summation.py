@@ -1,7 +1,7 @@
-"""Sums of gradients whose order does not depend on what happened to finish first.
+"""Summation of gradients in an order that does not depend on thread timing.
 
-TensorFlow's sum of many tensors (``AddN``) writes into the first of its inputs that nothing else
-reads any more at that moment, and begins to add there: with three or more of them the last bit of
+TensorFlow's sum of many tensors (``AddN``) adds into the first of its inputs that nothing
+else reads at that moment: with three or more of them the last bit of
 the sum depends on threads. A variable that is used three times has such a sum for a gradient, and
 the graph optimizer makes more of them, from sums of sums. An interrupted run would then not
 continue exactly. A sum of two has no order.
@@ -17,23 +17,23 @@ import tensorflow as tf
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import backprop
 
-# With it an addition counts as one that TensorFlow's optimizer has made of several already.
+# Marks an addition for TensorFlow's graph optimizer as already merged, so that it merges no more.
 _MERGED = "_grappler_ArithmeticOptimizer_AddOpsRewriteStage"
 
 
 @functools.cache
 def add_gradients_in_pairs() -> None:
-    """From now on all tapes of this process add up what reaches a tensor two by two.
+    """Makes all gradient tapes of this process sum gradients in pairs.
 
-    TensorFlow has no public place for this; tests/training/gradients/test_summation.py looks at
-    the graphs of steps, and would tell if it came to nothing.
+    TensorFlow has no public interface for this; tests/training/gradients/test_summation.py checks
+    the graphs of steps.
     """
     space = backprop._default_vspace._replace(aggregate_fn=_sum)
     pywrap_tfe.TFE_Py_RegisterVSpace(space)
 
 
 def add(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
-    """``one + other``, which stays a sum of two where it is part of a longer one."""
+    """Returns ``one + other``, which the graph optimizer does not merge into a longer sum."""
     if tf.executing_eagerly():
         return tf.add(one, other)
     graph = tf.compat.v1.get_default_graph()
@@ -44,5 +44,5 @@ def add(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
 def _sum(gradients: Sequence[Any]) -> Any:
     if all(isinstance(gradient, tf.Tensor) for gradient in gradients):
         return functools.reduce(add, gradients)
-    # Rows of embedding tables are listed, not added.
+    # Sparse gradients of embedding tables are concatenated, not added.
     return backprop._aggregate_grads(gradients)

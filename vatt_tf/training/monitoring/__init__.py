@@ -1,1 +1,1 @@
-"""What people see of a run: progress and guards."""
+"""Monitoring of a run: progress and health checks."""

@@ -1,8 +1,8 @@
-"""Watches over a run: failures that no exception reports are said aloud.
+"""Health checks of a run: detect silent training failures.
 
-Each guard looks at the numbers of a log line and says what is wrong with them, or nothing. A
-complaint that lasts for as long as the guard's patience is an alarm: one line on the terminal and
-one in ``metrics.jsonl``, or the end of the run.
+Each guard reads the metrics of a log line and returns a complaint or None. A complaint that lasts
+for as long as the guard's patience becomes an alert: one line on the terminal and one in
+``metrics.jsonl``, or the end of the run.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ ON_ALARM = ("warn", "stop")
 @gin.configurable("guards")
 @dataclasses.dataclass(frozen=True)
 class GuardConfig:
-    """When a run is called sick.
+    """Thresholds of the run-health alerts.
 
     Attributes:
         on_alarm: ``"warn"`` or ``"stop"`` (the state is saved).
-        patience: Log lines in a row that a complaint must last.
+        patience: Log lines in a row that a complaint has to last.
         max_cosine: Largest mean cosine between the embeddings of a batch.
         min_rank: Smallest effective rank of the embeddings of a batch.
-        chance_margin: A loss this close (as a share) to that of a guess has learned nothing.
-        max_input_wait: Largest share of the time spent waiting for clips.
+        chance_margin: Relative distance to the chance-level loss below which nothing was learned.
+        max_input_wait: Largest fraction of the time spent waiting for clips.
         temperature: Range of the loss's temperature.
     """
 
@@ -64,16 +64,16 @@ class GuardConfig:
 
 
 class GuardAlarm(UserError):
-    """A guard ended the run (``guards.on_alarm='stop'``); the state is saved."""
+    """Raised when an alert ends the run (``guards.on_alarm='stop'``); the state is saved."""
 
 
 class Guard(abc.ABC):
-    """One way for a run to be sick.
+    """Health check: a kind of failure.
 
     Attributes:
         name: Of the alarm in ``metrics.jsonl``.
-        patience: Log lines that a complaint must last; None: what the configuration says.
-        ends_run: Whether its alarm may end the run: all workers have to see the same numbers.
+        patience: Log lines that a complaint has to last; None for that of the configuration.
+        ends_run: Whether its alert may end the run: all workers have to read the same numbers.
     """
 
     name: str
@@ -82,11 +82,11 @@ class Guard(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, metrics: Mapping[str, float]) -> str | None:
-        """What is wrong with the numbers of a log line, and what to look at; None if nothing."""
+        """Returns what is wrong with the metrics of a log line and what to check, or None."""
 
 
 class Collapse(Guard):
-    """All clips are embedded at about the same place, or in very few directions."""
+    """Detects collapse: nearly equal embeddings, or embeddings of very few dimensions."""
 
     name = "collapse"
 
@@ -111,7 +111,7 @@ class Collapse(Guard):
 
 
 class Chance(Guard):
-    """The loss stays at that of a guess.
+    """Detects a loss that stays at chance level.
 
     Args:
         config: Gives the margin.
@@ -128,7 +128,7 @@ class Chance(Guard):
     def __call__(self, metrics: Mapping[str, float]) -> str | None:
         """See :class:`Guard`."""
         stuck = [
-            f"{name} {metrics[name]:.4f} (a guess: {value:.4f})"
+            f"{name} {metrics[name]:.4f} (chance: {value:.4f})"
             for name, value in self._chance.items()
             if name in metrics and abs(metrics[name] / value - 1.0) < self._margin
         ]
@@ -141,7 +141,7 @@ class Chance(Guard):
 
 
 class Temperature(Guard):
-    """The loss's temperature has left the range in which it separates anything."""
+    """Detects a temperature outside of the range in which the loss separates clips."""
 
     name, patience = "temperature", 1
 
@@ -160,7 +160,7 @@ class Temperature(Guard):
 
 
 class Starvation(Guard):
-    """The devices wait for clips. A slow run is no broken one: it never ends."""
+    """Detects input starvation. A slow run is no broken one: the alert never ends it."""
 
     name, ends_run = "starvation", False
 
@@ -180,7 +180,7 @@ class Starvation(Guard):
 
 
 class FrozenStatistics(Guard):
-    """BatchNorm's moving averages do not move although the model trains.
+    """Detects moving averages of BatchNorm that do not change although the model trains.
 
     Args:
         variables: The moving averages.
@@ -213,7 +213,7 @@ class FrozenStatistics(Guard):
 
 @dataclasses.dataclass(frozen=True)
 class Alarm:
-    """What a guard says, and whether it ends the run."""
+    """Alert of a guard: name, message, and whether it ends the run."""
 
     guard: str
     message: str
@@ -221,11 +221,11 @@ class Alarm:
 
 
 class Guards:
-    """All guards of a run.
+    """All health checks of a run.
 
     Args:
-        config: When a run is called sick.
-        guards: What to look at.
+        config: Thresholds.
+        guards: The checks.
     """
 
     def __init__(self, config: GuardConfig, guards: Sequence[Guard]) -> None:
@@ -233,7 +233,7 @@ class Guards:
         self._lines = dict.fromkeys((guard.name for guard in guards), 0)
 
     def check(self, metrics: Mapping[str, float]) -> list[Alarm]:
-        """Alarms of a log line: one for each guard, until its complaint ends."""
+        """Alerts of a log line: one for each guard, until its complaint ends."""
         alarms = []
         for guard in self._guards:
             complaint = guard(metrics)
@@ -250,13 +250,13 @@ def moving_averages(model: Any) -> list[Any]:
 
 
 def check_replicas(fingerprints: np.ndarray) -> tuple[str | None, str | None]:
-    """Finds replicas that draw or read the same.
+    """Finds replicas with equal random keys or equal records.
 
     Args:
         fingerprints: ``[replicas, 3]``: two words of the random key, a checksum of the records.
 
     Returns:
-        What is wrong with the random keys, and with the data; None for nothing.
+        Messages about the random keys and about the data; None where they differ.
     """
     keys = _equal_rows(fingerprints[:, :2])
     data = _equal_rows(fingerprints[:, 2:])

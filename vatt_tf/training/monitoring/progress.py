@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on: a bar, metrics.jsonl, TensorBoard."""
+"""Progress bar and ``metrics.jsonl`` of a run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _METRICS = "metrics.jsonl"
 
 
 class ProgressBar:
-    """Step, loss, clips/s and the time that is left, on standard error.
+    """Progress bar on standard error: step, loss, clips/s, remaining time.
 
     Args:
         first_step: Steps already done.
         last_step: Steps of the whole run.
         batch_size: Clips of a step.
-        visible: Off for all but the first worker, and with ``--quiet``.
+        visible: Whether to draw it: not on other workers than the first, and not with ``--quiet``.
     """
 
     def __init__(self, first_step: int, last_step: int, batch_size: int, visible: bool) -> None:
@@ -43,7 +43,7 @@ class ProgressBar:
 
 
 class MetricsLog:
-    """Appends one JSON object a line to ``metrics.jsonl``.
+    """Appends one JSON object per line to ``metrics.jsonl``.
 
     After a crash the file may hold lines of steps that the run repeats: they are cut off when it
     is opened at a step.

@@ -1,4 +1,4 @@
-"""Learning rates of single variables: smaller ones for lower layers, none for frozen towers."""
+"""Layer-wise learning-rate decay: per-variable multipliers, 0 for frozen towers."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 _BLOCK = re.compile(r"/block_(\d+)/")
-# What follows the last block; everything else outside the blocks stands in front of the first.
+# Layers after the last block; all others outside of the blocks come before the first.
 _BEHIND = ("/final_norm/", "/post_projection/")
 
 
 def layerwise_multipliers(variables: Sequence[Any], towers: int, decay: float) -> list[float]:
-    """Factor on the learning rate of each variable (layer-wise learning-rate decay).
+    """Per-variable learning-rate multipliers of layer-wise learning-rate decay.
 
     The head learns at the full rate, block i of a tower with L blocks at ``decay ** (L - i)``, what
     follows the last block at ``decay`` and what comes before the first at ``decay ** (L + 1)``.
 
     Args:
         variables: The towers' variables, then the head's.
-        towers: How many belong to towers.
+        towers: Number of them that belong to towers.
         decay: Factor from a layer to the one below it, in (0, 1].
     """
     blocks: dict[str, int] = {}
@@ -33,7 +33,7 @@ def layerwise_multipliers(variables: Sequence[Any], towers: int, decay: float) -
 
 
 def _distance(path: str, blocks: dict[str, int]) -> int:
-    """Layers between a tower's variable and the head."""
+    """Number of layers between a variable of a tower and the head."""
     count = blocks.get(_tower(path), 0)
     found = _BLOCK.search(path)
     if found:
@@ -42,5 +42,5 @@ def _distance(path: str, blocks: dict[str, int]) -> int:
 
 
 def _tower(path: str) -> str:
-    """``classifier/video/transformer/...`` -> ``video``."""
+    """Modality of a variable's path: ``classifier/video/transformer/...`` -> ``video``."""
     return path.split("/")[1]

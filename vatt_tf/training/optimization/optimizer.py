@@ -11,14 +11,15 @@ import tensorflow as tf
 
 from vatt_tf.errors import UserError, is_number, value_text
 
-# Vectors and tables that weight decay must leave alone: it would pull scales and positions to 0.
+# Vectors and tables without weight decay, which would pull scales and positions to 0.
 _NOT_DECAYED = ("bias", "gamma", "beta", "scale", "agg", "position", "relative", "embeddings")
 
 
 class _OneByOne:
-    """Updates one variable after the other.
+    """Optimizer whose graph updates one variable after the other.
 
-    A graph would begin with all of them at once, and hold temporary tensors as large as the model.
+    Without this order a graph starts all updates at once and holds temporary tensors of the size of
+    the model.
     """
 
     def _distributed_tf_update_step(self, *arguments: Any) -> None:
@@ -34,7 +35,7 @@ class _OneByOne:
 
 
 class _OneOperation:
-    """Adam's update as TensorFlow's one operation: Keras's formula in a third of the passes."""
+    """Adam by TensorFlow's fused operation: Keras's formula in a third of the memory passes."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Changes one variable."""
@@ -42,7 +43,7 @@ class _OneOperation:
         step = tf.cast(self.iterations + 1, variable.dtype)  # type: ignore[attr-defined]
         beta_1 = tf.constant(self.beta_1, variable.dtype)  # type: ignore[attr-defined]
         beta_2 = tf.constant(self.beta_2, variable.dtype)  # type: ignore[attr-defined]
-        # Sparse gradients were made dense by the step.
+        # No sparse case: the step has made all gradients dense.
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[index].value.handle,  # type: ignore[attr-defined]
@@ -79,7 +80,7 @@ def optimizer(
     weight_decay: float = 0.0,
     momentum: float = 0.9,
 ) -> keras.optimizers.Optimizer:
-    """Builds the optimizer. Clipping is not its business: it comes after the all-reduce.
+    """Builds the optimizer. The trainer clips gradients, after the all-reduce.
 
     Args:
         learning_rate: A number or a schedule (given by the run itself).

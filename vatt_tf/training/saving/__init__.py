@@ -1,1 +1,1 @@
-"""What a run leaves: checkpoints, the best weights, its folder."""
+"""Outputs of a run: checkpoints, best weights, files of the run directory."""

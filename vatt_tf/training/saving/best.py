@@ -1,4 +1,4 @@
-"""The best weights of a run, and when to stop because they get no better."""
+"""Best weights of a run and early stopping."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ FOLDER = "best"
 
 
 class EarlyStop(Exception):
-    """The evaluations have not become better for long enough; not an error."""
+    """Raised when evaluations have not improved for ``patience`` evaluations; not an error."""
 
 
 class BestWeights:
     """Keeps the weights of the best evaluation in ``<run_dir>/best``.
 
-    The folder is a weights folder like any other. All that is known of earlier evaluations is
-    read from it, so that a resumed run decides as an uninterrupted one would.
+    The folder is a weights folder like any other. It holds all state of earlier
+    evaluations, so that a resumed run decides as an uninterrupted one.
 
     Args:
         run_dir: Folder of the run.
@@ -41,14 +41,14 @@ class BestWeights:
         self.step, self.score = 0, float("-inf")
 
     def restore(self, step: int, evaluated: int | None = None) -> None:
-        """Takes up what the folder says, for a run that continues after ``step``.
+        """Restores step and score of the best evaluation for a run that resumes after ``step``.
 
         Args:
             step: Step of the checkpoint.
             evaluated: Step of the last evaluation that is finished; ``step`` by default.
 
         Raises:
-            EarlyStop: If the run had stopped already.
+            EarlyStop: If the run has stopped early before.
         """
         if self._save:
             restore_folder(self._folder)
@@ -65,7 +65,7 @@ class BestWeights:
         self._check_patience(step if evaluated is None else evaluated)
 
     def update(self, step: int, score: float) -> bool:
-        """Takes an evaluation; keeps the weights if it is the best one. Returns whether it is.
+        """Saves the weights if the evaluation is the best one; returns whether it is.
 
         Raises:
             EarlyStop: If the last ``patience`` evaluations were no better.

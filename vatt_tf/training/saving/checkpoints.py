@@ -1,4 +1,4 @@
-"""Checkpoints for resuming: every variable by its path, on one or on several workers.
+"""Checkpoints to resume from: every variable by its path, on one or several workers.
 
 ``tf.train.Checkpoint`` follows attributes of Keras layers and silently skips what it cannot follow
 (lists, dicts, seeds); here the variables themselves are listed, so nothing can be left out.
@@ -23,7 +23,7 @@ from vatt_tf.models.io import CHECKPOINTS, model_variables, newest_checkpoint
 
 
 def named_variables(variables: Iterable[Any]) -> dict[str, tf.Variable]:
-    """Path -> underlying ``tf.Variable``; an index keeps equal paths apart."""
+    """Path -> underlying ``tf.Variable``; an index in front makes equal paths unique."""
     return {f"{index:04d}:{v.path}": v.value for index, v in enumerate(variables)}
 
 
@@ -119,7 +119,7 @@ class RunCheckpointManager(tf.train.CheckpointManager):
                 f"{path}: does not fit the configured model ({reason}); "
                 "use the configuration of that run or another --run_dir"
             ) from error
-        # On all workers alike: they save together, whatever is left in their own folders.
+        # Equal on all workers, because a save is collective, whatever is in their own folders.
         self._saved_step = int(self._step_counter.numpy())
         return path
 
@@ -151,6 +151,6 @@ class RunCheckpointManager(tf.train.CheckpointManager):
 
 
 def _remove_partial(folder: str) -> None:
-    """Removes what is left of a save that was cut short; TensorFlow does not come back to it."""
+    """Removes partial files of an interrupted save; TensorFlow never does."""
     for path in glob.glob(os.path.join(glob.escape(folder), "ckpt-*_temp")):
         shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The files of a run directory that say what the run is."""
+"""Files of a run directory: configuration, log, and the list of what a run writes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONFIG = "config.gin"
 OPERATIVE_CONFIG = "operative_config.gin"
 LOG = "train.log"
 
-# Bindings that may differ when a run is continued: they change what is computed in no step.
+# Bindings that may differ when a run resumes: no step computes anything else because of them.
 _FREE = {"EVAL_DATA"} | {
     f"{run}.{name}"
     for run in ("train", "finetune")
@@ -41,7 +41,7 @@ _FREE = {"EVAL_DATA"} | {
 # Where the clips of training come from: free as long as they are the same data set.
 _DATA = {"TRAIN_DATA", "train.data", "finetune.data"}
 _STEPS = {"STEPS", "train.steps", "finetune.steps"}
-# What a run writes, beside what other commands add.
+# Files and folders that a run writes; other commands add more.
 _NAMES = (
     CONFIG,
     OPERATIVE_CONFIG,
@@ -56,12 +56,12 @@ _NAMES = (
     "damaged_records.json",
 )
 _BEST = "best/"
-# What a shell or a scheduler may have put into the folder of a run before it starts.
+# Files that a shell or a scheduler may have put into the run directory before the start.
 _LOG_SUFFIXES = (".log", ".out", ".err", ".txt")
 
 
 def check(run_dir: str, keeps_best: bool = True) -> None:
-    """Refuses a folder that is something else than a run; changes nothing.
+    """Checks that a folder is a run directory or empty; changes nothing.
 
     Args:
         run_dir: The folder.
@@ -114,7 +114,7 @@ def _needed(keeps_best: bool) -> list[str]:
 
 
 def _names(run_dir: str, keeps_best: bool) -> OutputFolder:
-    """The files of the run in a folder.
+    """List of the files that runs wrote into a folder.
 
     Raises:
         UserError: The folder holds something, and no run.
@@ -139,7 +139,7 @@ def _names(run_dir: str, keeps_best: bool) -> OutputFolder:
 
 
 def _is_earlier_run(folder: pathlib.Path) -> bool:
-    """Whether a version that listed no files started a run here."""
+    """Whether the folder holds a run of an earlier version, which kept no list of files."""
     try:
         with open(folder / CONFIG, encoding="utf-8") as file:
             return file.readline().startswith("# vatt_tf ")
@@ -148,7 +148,7 @@ def _is_earlier_run(folder: pathlib.Path) -> bool:
 
 
 def write_operative_config(run_dir: str) -> None:
-    """Writes the values that were used, once there are any."""
+    """Writes the parameter values in use, once (gin has them after the first step)."""
     path = os.path.join(run_dir, OPERATIVE_CONFIG)
     if not os.path.exists(path):
         write_text(path, gin_config.operative_text())
@@ -156,7 +156,7 @@ def write_operative_config(run_dir: str) -> None:
 
 @contextlib.contextmanager
 def orbit_log(run_dir: str | None) -> Iterator[None]:
-    """Sends what orbit prints to ``train.log``: the terminal belongs to the progress bar."""
+    """Redirects the output of orbit to ``train.log``: it would break the progress bar."""
     path = os.devnull if run_dir is None else os.path.join(run_dir, LOG)
     with open(path, "a", buffering=1, encoding="utf-8") as file, contextlib.redirect_stdout(file):
         yield
@@ -165,7 +165,7 @@ def orbit_log(run_dir: str | None) -> Iterator[None]:
 def _check_same(
     path: str, stored: dict[str, str], given: dict[str, str], same_data: bool
 ) -> list[str]:
-    """Refuses bindings that change what a run computes; returns notes on those that may change."""
+    """Checks that no binding changes what the run computes; returns notes on permitted changes."""
     differing, notes = [], []
     for name in sorted(stored.keys() | given.keys()):
         was, now = stored.get(name, "not set"), given.get(name, "not set")

@@ -1,1 +1,1 @@
-"""What can be trained: pre-training and fine-tuning."""
+"""Training tasks: pre-training and fine-tuning."""

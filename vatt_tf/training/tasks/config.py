@@ -1,4 +1,4 @@
-"""The configuration of a run: what all have in common, and what pre-training adds."""
+"""Configurations of training runs: common parameters, and those of pre-training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """What defines a training run of any kind.
+    """Common parameters of all training runs.
 
     Attributes:
         model: The model's configuration.
@@ -57,11 +57,11 @@ class RunConfig:
         keep_checkpoints: Newest checkpoints that are kept, those by time among them.
         evaluate_every: Steps between evaluations on ``eval_data``; 0 for none. The best weights
             are kept in the folder ``best`` of the run directory.
-        max_damaged_share: Largest share of the records that may be damaged: they are left out,
+        max_damaged_share: Largest fraction of the records that may be corrupt: they are left out,
             listed in ``damaged_records.json``, and more of them end the run; 0: the first one does.
         data_service: Addresses of ``vatt_tf.data.service`` that read the clips; none: this process
             reads them.
-        guards: When the run is called sick.
+        guards: Thresholds of the health checks.
     """
 
     # Name of the configurable, for messages.
@@ -130,7 +130,7 @@ class RunConfig:
 
     @property
     def model_config(self) -> Any:
-        """The model's configuration with everything filled in."""
+        """Resolved configuration of the model."""
         return self.model
 
     @property
@@ -147,7 +147,7 @@ class RunConfig:
         return initial.clip_rates(self.initial_weights, self.frame_rate, self.sample_rate)
 
     def sizes(self, replicas: int) -> tuple[int, int]:
-        """Whole batch and micro-batch in clips.
+        """Sizes of the whole batch and of a micro-batch, in clips.
 
         Raises:
             UserError: If they do not divide evenly, or a tower's BatchNorm cannot be computed so.
@@ -166,7 +166,7 @@ class RunConfig:
                 f"divisor of the {per_replica} clips of a replica"
             )
         if replicas > 1 and micro < per_replica and self._has_batch_norm_towers():
-            # Replicas cannot meet inside of the loop over the micro-batches.
+            # No collective operation is possible inside of the loop over micro-batches.
             raise UserError(
                 f"{self.name}.micro_batch_size={micro} (macro MICRO_BATCH_SIZE): the BatchNorm of "
                 f"convolutional towers averages over {count_of(replicas, 'replica')}, which it "
@@ -180,13 +180,13 @@ class RunConfig:
         return any(map(has_batch_norm, self.model_config.towers.values()))
 
     def check_whole(self, field: str, least: int) -> None:
-        """Wants a whole number of at least ``least``."""
+        """Checks that a value is an integer of at least ``least``."""
         value = getattr(self, field)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             self.fail(field, f"a whole number of at least {least}")
 
     def fail(self, field: str, expected: str) -> NoReturn:
-        """Reports a wrong value under its gin name."""
+        """Raises the error about a value under its gin name."""
         value = value_text(getattr(self, field))
         raise UserError(f"{self.name}.{field}={value}: expected {expected}")
 
@@ -225,7 +225,7 @@ class TrainConfig(RunConfig):
             self.fail("objective", "@contrastive_loss()")
         self.check_whole("texts", 1)
         if self.batch_size == 1:
-            # Without other clips there is nothing to contrast: the loss is 0 from the start.
+            # With one clip the loss has no negatives: it is 0 from the start.
             raise UserError(
                 "train.batch_size=1 (macro BATCH_SIZE): the losses compare the clips of a batch; "
                 "expected at least 2"

@@ -1,7 +1,7 @@
-"""Fits an image network to the video network that it was deflated from (facts section F).
+"""Fits an image network to the video network that it was deflated from (docs/reference.md, MMV).
 
 Only the scales and offsets of BatchNorm are trained: by the L1 distance between the features of an
-image and those that the video network has of that image standing still. No label is read.
+image and those of the video network for that image repeated as a static clip. No label is read.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import tensorflow as tf
 
 from vatt_tf.models.deflation import normalisations
 
-# Images that pass through a network at a time when nothing is trained.
+# Batch size of inference.
 _BATCH = 16
-# Times are the shortest of so many rounds, and of more where those take less than so long.
+# A time is the shortest of at least so many rounds over at least so many seconds.
 _FEWEST_ROUNDS, _TIMED_SECONDS = 5, 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """What came of it.
+    """Result of a fit.
 
     Attributes:
         naive: L1 distance on held-out images before the fit.
@@ -41,7 +41,7 @@ class Fit:
 
 
 def still_features(tower: Any, images: np.ndarray, frames: int) -> np.ndarray:
-    """Features of images shown as clips that stand still ("inflated input").
+    """Features of images as static clips, one frame repeated ("inflated input").
 
     Args:
         tower: Video tower.
@@ -73,7 +73,7 @@ def fit(
     seed: int,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Fit:
-    """Trains the scales and offsets of the tower's BatchNorm; a tower without is left as it is.
+    """Trains the scales and offsets of the tower's BatchNorm; without BatchNorm nothing.
 
     Args:
         tower: Image network.
@@ -120,7 +120,7 @@ def seconds_per_image(
 ) -> dict[str, float]:
     """Shortest time of an image in each network.
 
-    The networks take turns, so that what else the machine does meets them all alike.
+    The networks take turns, so that other load on the machine affects all of them.
 
     Args:
         networks: By name, tower and number of frames for which it is shown an image.
@@ -156,7 +156,7 @@ def _distance(tower: Any, images: np.ndarray, targets: np.ndarray) -> float:
 
 
 def _order(count: int, length: int, seed: int) -> np.ndarray:
-    """Numbers below ``count``, in another order every time round."""
+    """Yields the indices below ``count`` without end, shuffled anew in every epoch."""
     rounds = -(-length // count)
     orders = [np.random.default_rng((seed, number)).permutation(count) for number in range(rounds)]
     return np.concatenate(orders)[:length]

@@ -1,4 +1,4 @@
-"""Retrieval on held-out clips while a run goes on."""
+"""Retrieval on held-out clips during training."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RetrievalEvaluator(orbit.AbstractEvaluator):
         )
 
     def evaluate(self, num_steps: Any) -> dict[str, float]:
-        """All clips, whatever ``num_steps`` says: a recall needs the whole pool."""
+        """Evaluates all clips, whatever ``num_steps`` is: recall depends on the pool's size."""
         with read_errors(self._source.path, splits=EVALUATION_SPLITS):
             embeddings = embed_dataset(self._model, self._dataset, embed=self._embed)
         results = retrieval_metrics(embeddings)
@@ -54,7 +54,7 @@ class RetrievalEvaluator(orbit.AbstractEvaluator):
 
 
 class InterruptibleEvaluator(orbit.AbstractEvaluator):
-    """An evaluator that a signal ends at once: an evaluation can be repeated."""
+    """Evaluator that a signal ends at once; the evaluation is repeated after resuming."""
 
     def __init__(self, evaluator: orbit.AbstractEvaluator, preemption: Preemption) -> None:
         self._evaluator, self._preemption = evaluator, preemption

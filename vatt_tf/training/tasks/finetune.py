@@ -43,7 +43,7 @@ from vatt_tf.training.tasks.task import Task
 
 
 class Finetuning(Task):
-    """See :class:`vatt_tf.training.tasks.task.Task`.
+    """Fine-tuning task, see :class:`vatt_tf.training.tasks.task.Task`.
 
     Args:
         config: The run.
@@ -96,7 +96,7 @@ class Finetuning(Task):
                 refuse_shared(part, held_out)
 
     def model(self) -> Any:
-        """A model with its initial weights."""
+        """Builds the classifier with its initial weights."""
         model = build_classifier(self.model_config)
         if self.config.initial_weights is not None:
             weights = self.config.initial_weights
@@ -107,7 +107,7 @@ class Finetuning(Task):
         return model
 
     def step(self, model: Any, micro_batch_size: int, gather: Gather) -> ClassificationStep:
-        """What computes gradients."""
+        """Returns the gradient computation, a ``ClassificationStep``."""
         return make_step(self.config, model, micro_batch_size, gather)
 
     def describe(self, folder: str, **extra: Any) -> None:
@@ -116,7 +116,7 @@ class Finetuning(Task):
         save_description(folder, self.model_config, self.clip, self.tokenizer, **extra)
 
     def evaluator(self, model: Any) -> ClassificationEvaluator:
-        """Measures the model on the evaluation data."""
+        """Returns the evaluator of the evaluation data."""
         return ClassificationEvaluator(
             model,
             self._source,
@@ -127,18 +127,18 @@ class Finetuning(Task):
         )
 
     def score(self, metrics: dict[str, float]) -> float:
-        """Top-1 accuracy; mAP with several labels a clip."""
+        """Top-1 accuracy, or mAP where clips have several labels."""
         return metrics["mAP" if self.model_config.multi_label else "top1"]
 
     def guards(self, batch_size: int) -> list[Guard]:
-        """The loss of a guess, where there is one."""
+        """Health check of the chance-level loss, where there is one."""
         if self.model_config.multi_label:
             return []
         # Cross entropy with equal logits, with and without label smoothing.
         return [Chance(self.config.guards, {"loss": math.log(len(self.labels))})]
 
     def rates(self, step: ClassificationStep) -> Callable[[int], Sequence[float]] | None:
-        """The towers' rates are 0 at first, then lower for lower layers."""
+        """Learning-rate multipliers: 0 for frozen towers, then lower for lower layers."""
         frozen, decay = self.config.frozen, self.config.layer_decay
         if not frozen and decay == 1.0:
             return None
@@ -150,7 +150,7 @@ class Finetuning(Task):
 def make_step(
     config: FinetuneConfig, model: Any, micro_batch_size: int, gather: Gather = tf.identity
 ) -> ClassificationStep:
-    """What computes gradients."""
+    """Returns the gradient computation, a ``ClassificationStep``."""
     return ClassificationStep(
         model,
         label_smoothing=config.label_smoothing,
@@ -176,11 +176,11 @@ def _tokenizer(config: FinetuneConfig, model_config: Any) -> Any:
 
 
 class ClassificationEvaluator(orbit.AbstractEvaluator):
-    """Scores the clips of the evaluation data while a run goes on.
+    """Scores the clips of the evaluation data during training.
 
     Args:
         model: The model that is being trained.
-        source: What ``find_source`` found.
+        source: Result of ``find_source``.
         labels: Names of the classes.
         clip: Shape of a clip.
         tokenizer: Of the text tower, or None.
@@ -210,7 +210,7 @@ class ClassificationEvaluator(orbit.AbstractEvaluator):
         )
 
     def evaluate(self, num_steps: Any) -> dict[str, float]:
-        """All clips, whatever ``num_steps`` says."""
+        """Evaluates all clips, whatever ``num_steps`` is."""
         with read_errors(self._source.path, splits=EVALUATION_SPLITS):
             found = predict(self._model, self._dataset, self._labels, function=self._function)
         block = classification_block(found, confidence=False)

@@ -18,21 +18,22 @@ from vatt_tf.training.tasks.config import RunConfig
 @gin.configurable("finetune")
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig(RunConfig):
-    """A fine-tuning run (facts C).
+    """A fine-tuning run (docs/reference.md, Fine-tuning).
 
     See :class:`vatt_tf.training.tasks.config.RunConfig` for the rest.
 
     ``initial_weights`` is a run directory of pre-training, converted weights, or another
-    classifier; a dict from modality to folder takes each tower from its own. Gradient clipping
-    looks at the towers only, as in the released code.
+    classifier; a dict from modality to folder takes each tower from its own. Only the gradients
+    of the towers are clipped, as in the released code.
 
     Attributes:
-        labels: File with a class a line; ``None`` for the classes of the first source.
-        label_smoothing: Share of a label that is spread over all classes (paper: 0.1; AudioSet 0).
-        mixup_alpha: Mixup of clips and labels with shares from Beta(alpha, alpha) (paper, AudioSet:
-            5); 0 for none.
+        labels: File with one class per line; ``None`` for the classes of the first source.
+        label_smoothing: Fraction of a label that is spread over all classes (paper: 0.1;
+            AudioSet 0).
+        mixup_alpha: Mixup of clips and labels with weights from Beta(alpha, alpha) (paper,
+            AudioSet: 5); 0 for none.
         class_balance: Weigh clips by the rarity of their classes in the batch (paper, AudioSet).
-        freeze_steps: First steps, in which only the head learns; a share of the run below 1.
+        freeze_steps: First steps, in which only the head learns; below 1 a fraction of the run.
         layer_decay: Factor on the learning rate from a layer to the one below it; 1 for none
             (paper).
         patience: Evaluations without a better one after which the run stops; 0 for never.

@@ -1,7 +1,7 @@
-"""Which towers a pre-training run has: those of the modalities that its clips have.
+"""Towers of a pre-training run: those of the modalities that its clips have.
 
-A tower whose modality no clip has would keep its random weights, and what it answers would look
-like an answer. So the run does without it, and nothing that comes after can use it.
+A tower whose modality no clip has would keep its random weights and give plausible, meaningless
+embeddings. The run has no such tower, so that nothing later can use it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vatt_tf.training.tasks.run_data import StartedRun
 def with_towers_of_data(
     config: TrainConfig, started: StartedRun | None
 ) -> tuple[TrainConfig, list[str]]:
-    """The run without the towers that its data cannot train.
+    """Returns the run without the towers that its data cannot train.
 
     A run that is continued keeps the towers that it has. Shards without a manifest count as having
     what the configuration reads, and so do initial weights: their towers were trained before.
@@ -68,7 +68,7 @@ def with_towers_of_data(
 
 
 def check_held_out(config: TrainConfig) -> None:
-    """Refuses clips by which nothing can be evaluated, which else ends a run in its middle.
+    """Checks that the held-out clips can be evaluated; else the first evaluation would fail.
 
     Raises:
         UserError: The run evaluates, and no held-out clip has what its towers compare.
@@ -106,7 +106,7 @@ def _note(modality: str, shown: str) -> str:
 
 
 def _without(config: TrainConfig, gone: list[str], shown: str) -> TrainConfig:
-    """The run without some towers and without their losses."""
+    """Returns the run without some towers and their losses."""
     if not gone:
         return config
     what = " and ".join(_WHAT[name] for name in gone)

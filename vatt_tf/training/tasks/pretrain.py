@@ -29,7 +29,7 @@ from vatt_tf.training.tasks.task import Task
 
 
 class Pretraining(Task):
-    """See :class:`vatt_tf.training.tasks.task.Task`.
+    """Pre-training task, see :class:`vatt_tf.training.tasks.task.Task`.
 
     Args:
         config: The run.
@@ -52,18 +52,18 @@ class Pretraining(Task):
             self.tokenizer = make_tokenizer(self.config)
 
     def vocabulary_file(self) -> str | None:
-        """The vocabulary that a new run would take; None where there is none."""
+        """Vocabulary of a new run; None without one."""
         try:
             return vocabulary_file(self.config)
         except UserError:
             return None
 
     def model(self) -> VATT:
-        """A model with its initial weights."""
+        """Builds the model with its initial weights."""
         return make_model(self.config, self.tokenizer)
 
     def step(self, model: Any, micro_batch_size: int, gather: Gather) -> PretrainStep:
-        """What computes gradients."""
+        """Returns the gradient computation, a ``PretrainStep``."""
         return make_step(self.config, model, micro_batch_size, gather)
 
     def describe(self, folder: str, **extra: Any) -> None:
@@ -73,11 +73,11 @@ class Pretraining(Task):
         save_description(folder, config.model, self.clip, self.tokenizer, **extra)
 
     def evaluator(self, model: Any) -> RetrievalEvaluator:
-        """Measures the model on the evaluation data."""
+        """Returns the evaluator of the evaluation data."""
         return RetrievalEvaluator(model, self.config.eval_data or "", self.clip, self.tokenizer)
 
     def guards(self, batch_size: int) -> list[Guard]:
-        """The losses of a guess, the temperature."""
+        """Health checks of the chance-level losses and of the temperature."""
         config = self.config
         guess = loss_of_a_guess(config.objective, batch_size, config.texts)
         return [
@@ -93,7 +93,7 @@ class Pretraining(Task):
 def make_step(
     config: TrainConfig, model: Any, micro_batch_size: int, gather: Gather = tf.identity
 ) -> PretrainStep:
-    """What computes gradients."""
+    """Returns the gradient computation, a ``PretrainStep``."""
     return PretrainStep(model, config.objective, micro_batch_size, gather, config.jit_compile)
 
 
@@ -110,12 +110,12 @@ def make_tokenizer(config: TrainConfig) -> Any:
 
 
 def vocabulary_file(config: TrainConfig) -> str:
-    """Where a new run takes its vocabulary from: its own setting, the weights, the data."""
+    """Vocabulary of a new run: the configured file, that of the weights, or that of the data."""
     return config.tokenizer_file or _with_weights(config) or tokenizer_beside(config.data[0].path)
 
 
 def _with_weights(config: TrainConfig) -> str | None:
-    """The tokenizer that belongs to the word table of the initial weights."""
+    """Tokenizer of the initial weights, to which their word table belongs."""
     if config.initial_weights is None:
         return None
     description = read_description(config.initial_weights)
@@ -144,7 +144,7 @@ def tokenizer_beside(path: str | tuple[str, ...]) -> str:
 
 
 def _transfer(source: VATT, model: VATT, name: str) -> list[str]:
-    """Transfers weights, of a run without captions or sound those of its towers."""
+    """Transfers the initial weights of the towers that the run has."""
     new = [tower for tower in model.towers if tower not in source.towers]
     if not new or not set(source.towers) <= set(model.towers):
         return transfer_weights(source, model, name)
@@ -155,7 +155,7 @@ def _transfer(source: VATT, model: VATT, name: str) -> list[str]:
 
 
 def make_model(config: TrainConfig, tokenizer: Any) -> VATT:
-    """A built model with its initial weights, which depend on Keras's seed alone."""
+    """Builds a model with its initial weights, a function of Keras's seed."""
     model = build_vatt(config.model)
     if config.initial_weights is not None:
         for line in changed_rates(config.initial_weights, config.clip, config.name):
@@ -167,7 +167,7 @@ def make_model(config: TrainConfig, tokenizer: Any) -> VATT:
         from vatt_tf.data.text.word_vectors import load_word_vectors
 
         vectors, missing = load_word_vectors(config.word_vectors, tokenizer.words)
-        # The table may have more rows than there are words: the rest is never looked up.
+        # The table may have more rows than the vocabulary has words; no id refers to them.
         unused = max(config.model.text.vocab_size - len(vectors), 0)
         model.set_word_vectors(np.pad(vectors, ((0, unused), (0, 0))))
         print(f"{config.word_vectors}: no vector for {len(missing)} of {len(vectors)} words")

@@ -1,4 +1,4 @@
-"""The two kinds of runs, pre-training and fine-tuning, told apart in this place."""
+"""Selects the training task of a configuration: pre-training or fine-tuning."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from vatt_tf.training.tasks.task import Task
 
 
 def configured_run() -> RunConfig:
-    """The run that the parsed gin files describe.
+    """Returns the run that the parsed gin files configure.
 
     Raises:
-        UserError: If they describe none, or one of each kind.
+        UserError: If they configure no run, or one of each task.
     """
     kinds: dict[str, Any] = {"train": TrainConfig, "finetune": FinetuneConfig}
     return kinds[gin_config.only_configured(tuple(kinds))]()
 
 
 def make_task(config: RunConfig, started: StartedRun | None = None) -> Task:
-    """What the run trains, with its data and initial weights.
+    """Builds the task of a run, with its data and initial weights.
 
     Args:
         config: The run.
@@ -45,7 +45,7 @@ def make_task(config: RunConfig, started: StartedRun | None = None) -> Task:
 
 
 def as_trained(config: RunConfig, started: StartedRun | None) -> tuple[RunConfig, list[str]]:
-    """The run with the towers that it will have, to tell what it costs.
+    """Returns the run with the towers that its data can train, for estimates.
 
     Args:
         config: The run as configured.
@@ -70,7 +70,7 @@ def as_trained(config: RunConfig, started: StartedRun | None) -> tuple[RunConfig
 def make_step(
     config: RunConfig, model: Any, micro_batch_size: int, gather: Gather = tf.identity
 ) -> Any:
-    """What computes the gradients of the run; needs neither its data nor its weights."""
+    """Builds the gradient computation of a run, without its data and weights."""
     if isinstance(config, TrainConfig):
         return pretrain.make_step(config, model, micro_batch_size, gather)
     assert isinstance(config, FinetuneConfig)
@@ -78,7 +78,7 @@ def make_step(
 
 
 def build_model(config: RunConfig) -> Any:
-    """The model of the run with random weights."""
+    """Builds the model of a run with random weights."""
     build: Any = build_vatt if isinstance(config, TrainConfig) else build_classifier
     return build(config.model_config)
 

@@ -1,4 +1,4 @@
-"""What a run has taken from its data and keeps: their identity, its vocabulary, its classes."""
+"""Data identity, vocabulary and classes of a run, compared whenever the run resumes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vatt_tf.wording import count_of
 
 @dataclasses.dataclass(frozen=True)
 class StartedRun:
-    """A run directory with weights that were trained.
+    """Run directory with trained weights.
 
     Attributes:
         folder: The run directory.
@@ -41,7 +41,7 @@ class StartedRun:
 
 
 def started_run(run_dir: str) -> StartedRun | None:
-    """The run in a folder; None while nothing is trained that other data could spoil."""
+    """Returns the run in a folder; None before its first checkpoint."""
     if not os.path.exists(os.path.join(run_dir, CHECKPOINTS, "checkpoint")):
         return None
     if not os.path.exists(os.path.join(run_dir, DESCRIPTION)):
@@ -50,17 +50,17 @@ def started_run(run_dir: str) -> StartedRun | None:
 
 
 def training_data(sources: Sequence[DataSource]) -> list[DataSet]:
-    """The data sets of a run's sources, in order."""
+    """Data sets of the run's sources, in order."""
     return [each for source in sources for each in data_sets(source.path, ("train",))]
 
 
 def check_data(run: StartedRun, now: Sequence[DataSet], continue_on_new_data: bool) -> list[str]:
-    """Compares the data of a start with those that the run was trained on.
+    """Compares the current data with those that the run was trained on.
 
     Args:
         run: The run.
         now: The data sets of this start.
-        continue_on_new_data: Whether the user wants to go on with other data.
+        continue_on_new_data: Whether other data are permitted.
 
     Returns:
         Notes for the user.
@@ -96,7 +96,7 @@ def _names(sets: Sequence[DataSet]) -> str:
 
 
 def check_classes(run: StartedRun, labels: Sequence[str] | None, given_by: str) -> None:
-    """Refuses other classes than those that the run's outputs stand for.
+    """Checks that the classes are those of the run's outputs.
 
     Args:
         run: The run.
@@ -126,7 +126,7 @@ def check_classes(run: StartedRun, labels: Sequence[str] | None, given_by: str) 
 
 
 def run_rates(config: RunConfig, started: StartedRun | None) -> tuple[float, int]:
-    """Frames and samples per second of a clip: as bound, else those that the run started with.
+    """Frames and samples per second of a clip: bound values, else those of the run's start.
 
     Args:
         config: The run.
@@ -141,7 +141,7 @@ def run_rates(config: RunConfig, started: StartedRun | None) -> tuple[float, int
 
 
 def check_clip(run: StartedRun, clip: Any) -> None:
-    """Refuses other clips than those that the run was trained on.
+    """Checks that shape and rates of the clips are those that the run was trained on.
 
     Raises:
         UserError: A field of ``clip`` differs from the run's model.json.
@@ -161,7 +161,7 @@ def check_clip(run: StartedRun, clip: Any) -> None:
 
 
 def vocabulary_notes(run: StartedRun, own: Any, file: str | None) -> list[str]:
-    """Says what the run's own vocabulary misses of the one that a fresh start would take.
+    """Returns notes on words of the data that are not in the run's vocabulary.
 
     Args:
         run: The run.

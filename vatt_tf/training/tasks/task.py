@@ -1,4 +1,4 @@
-"""What a kind of training adds to a run: its model, its step, its data, its evaluation."""
+"""Interface of a training task: model, gradient computation, data, evaluation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from vatt_tf.training.tasks.config import RunConfig
 
 
 class Task(abc.ABC):
-    """Pre-training or fine-tuning.
+    """Base of the training tasks.
 
     Attributes:
         config: The run.
         clip: Shape of the clips that the model reads.
         tokenizer: Of the text tower; None for models that read no text.
         labels: Names of the classes; None where the labels are not read.
-        notes: What the user should know before the first step.
+        notes: Messages for the user before the first step.
         patience: Evaluations without a better one after which to stop; 0: never.
     """
 
@@ -36,16 +36,16 @@ class Task(abc.ABC):
     patience: int = 0
 
     def vocabulary_file(self) -> str | None:
-        """The vocabulary that a new run would take from its data; None where it takes none."""
+        """Vocabulary of a new run from its data; None without one."""
         return None
 
     @abc.abstractmethod
     def model(self) -> Any:
-        """A built model with its initial weights, which depend on Keras's seed alone."""
+        """Builds the model with its initial weights, a function of Keras's seed."""
 
     @abc.abstractmethod
     def step(self, model: Any, micro_batch_size: int, gather: Gather) -> Any:
-        """What computes a replica's gradients, see :class:`vatt_tf.training.trainer.Trainer`."""
+        """Builds the gradient computation, see :class:`vatt_tf.training.trainer.Trainer`."""
 
     def dataset(self, **places: Any) -> tf.data.Dataset:
         """Training batches of one worker; ``places`` go to ``training_dataset``."""
@@ -69,16 +69,16 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def evaluator(self, model: Any) -> Any:
-        """An ``orbit.AbstractEvaluator`` on the evaluation data."""
+        """Builds an ``orbit.AbstractEvaluator`` of the evaluation data."""
 
     @abc.abstractmethod
     def score(self, metrics: dict[str, float]) -> float:
-        """The number of an evaluation that decides which weights are best: higher is better."""
+        """Score of an evaluation by which the best weights are kept: higher is better."""
 
     @abc.abstractmethod
     def guards(self, batch_size: int) -> list[Guard]:
-        """Guards that know this kind of training, for batches of ``batch_size``."""
+        """Health checks of this task, for batches of ``batch_size``."""
 
     def rates(self, step: Any) -> Any:
-        """From a step number to the factor on each variable's learning rate, or None."""
+        """Per-variable learning-rate multipliers at a step, or None."""
         return None

@@ -1,4 +1,4 @@
-"""What the nodes of the modality-agnostic backbone do for each modality (paper section 4.2.6)."""
+"""What the nodes of the modality-agnostic backbone do for each modality (VATT, section 4.2.6)."""
 
 from __future__ import annotations
 
