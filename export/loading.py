@@ -65,7 +65,7 @@ class ExportedModel:
             raise UserError(f"{self.path}: cannot be loaded ({_short(error)})") from error
         answer = self({"query": np.array([b""], object)}, signature="describe")
         self.description: dict[str, Any] = json.loads(answer["description"][0])
-        self.clip = ClipSpec(**self.description["clip"])
+        self.clip = ClipSpec.from_dict(self.description["clip"])
 
     def __call__(
         self, inputs: Mapping[str, np.ndarray], signature: str = "serving_default"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import runpy
+import shutil
 import sys
 
 import av
@@ -131,6 +133,24 @@ def test_audio_windows_rates_and_integers(embedder):
         embedder.embed_audio(fine), embedder.embed_audio(sound, sample_rate=800)
     )
     assert similarity > 0.95
+
+
+@pytest.mark.parametrize("stored", ["filtered", "strided", None])
+def test_audio_is_resampled_as_in_training(weights, tmp_path, stored):
+    """A tone of 600 Hz, which 800 samples a second hold as one of 200 Hz, or not at all."""
+    folder = shutil.copytree(weights, tmp_path / "weights")
+    description = json.loads((folder / "model.json").read_text())
+    assert description["clip"].pop("audio_resampling") == "filtered"
+    if stored:
+        description["clip"]["audio_resampling"] = stored
+    (folder / "model.json").write_text(json.dumps(description))
+    embedder = vatt_tf.load(str(folder))
+    tone = (0.5 * np.sin(2 * np.pi * 600 * np.arange(640) / 1600)).astype(np.float32)
+    kept = np.float32(0) * tone[::2] if stored == "filtered" else tone[::2]
+    found = embedder.embed_audio(np.tile(tone, 3), sample_rate=1600, windows=1)
+    expected, other = embedder.embed_audio(np.stack([kept, tone[::2] - kept]), sample_rate=800)
+    close(found, expected, 1e-3)
+    assert np.abs(found - other).max() > 0.1
 
 
 def test_files(embedder, videos):

@@ -54,7 +54,7 @@ def check_finetuning(name):
     batch, micro = run.sizes(replicas=1)
     assert batch % micro == 0
     model = run.model.resolve(run.model.num_classes or 7, run.initial_weights)
-    clip = model.clip(*run.clip_rates())
+    clip = model.clip()
     if "video" in model.modalities:
         assert clip.frames == model.towers["video"].frames
     if "audio" in model.modalities:

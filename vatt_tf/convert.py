@@ -12,6 +12,7 @@ DIR/provenance.json. Nothing is left behind when the checkpoint does not fit.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from typing import Any
@@ -131,9 +132,9 @@ def convert(
     step = source.step()
     with new_folder(out) as new:
         folder = str(new)
-        io.save_description(
-            folder, model.config, model.config.clip(), tokenizer, step=step, **extra
-        )
+        # The released code takes every n-th stored sample.
+        clip = dataclasses.replace(model.config.clip(), audio_resampling="strided")
+        io.save_description(folder, model.config, clip, tokenizer, step=step, **extra)
         io.save_weights(folder, model)
         report.write_provenance(folder, source, converted, step)
     if not quiet:

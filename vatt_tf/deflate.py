@@ -66,7 +66,7 @@ def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
     from vatt_tf.training.tasks import deflation
 
     description = io.read_description(arguments.run_dir)
-    clip = ClipSpec(**description["clip"])
+    clip = ClipSpec.from_dict(description["clip"])
     model = io.load_model(arguments.run_dir)
     image_model = deflated(model)
     video, tower = model.towers["video"], image_model.towers["video"]

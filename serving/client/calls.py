@@ -349,7 +349,7 @@ def _description(model: str, reply: Reply) -> Description:
         return Description(
             version=reply.version,
             modality=content["modality"],
-            clip=ClipSpec(**content["clip"]),
+            clip=ClipSpec.from_dict(content["clip"]),
             outputs=content["outputs"],
             labels=tuple(content.get("labels") or ()),
             model_hash=content["model_hash"],

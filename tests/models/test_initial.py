@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -217,37 +218,56 @@ def at_rates(tmp_path_factory):
     return root
 
 
-def test_rates_that_are_not_bound_are_those_of_the_weights(at_rates):
+def test_options_that_are_not_bound_are_those_of_the_weights(at_rates):
+    def options(weights, **bound):
+        found = initial.clip_options(weights, bound)
+        return tuple(found.get(name) for name in ("frame_rate", "sample_rate"))
+
     slow, fast, video = (str(at_rates / name) for name in ("slow", "fast", "video"))
-    assert initial.clip_rates(None, None, None) == (10.0, 48_000)
-    assert initial.clip_rates(slow, None, None) == (5.0, 16_000)
-    assert initial.clip_rates(slow, 12.5, None) == (12.5, 16_000)
-    assert initial.clip_rates({"video": fast, "audio": slow}, None, None) == (25.0, 16_000)
+    assert options(None) == (None, None)
+    assert options(slow) == (5.0, 16_000)
+    assert options(slow, frame_rate=12.5) == (12.5, 16_000)
+    assert options({"video": fast, "audio": slow}) == (25.0, 16_000)
     # A classifier of videos was trained at no sample rate, weights of sounds at no frame rate.
-    assert initial.clip_rates(video, None, None) == (3.0, 48_000)
-    assert initial.clip_rates({"audio": slow}, None, None) == (10.0, 16_000)
+    assert options(video) == (3.0, None)
+    assert options({"audio": slow}) == (None, 16_000)
+    assert initial.clip_options(slow, {})["audio_resampling"] == "filtered"
+    # Weights that do not say it are older than the option.
+    before = shutil.copytree(slow, at_rates / "before")
+    description = json.loads((before / "model.json").read_text())
+    del description["clip"]["audio_resampling"]
+    (before / "model.json").write_text(json.dumps(description))
+    assert initial.clip_options(str(before), {})["audio_resampling"] == "strided"
 
 
-def test_bound_rates_that_differ_are_named(at_rates):
+def test_bound_options_that_differ_are_named(at_rates):
     slow = str(at_rates / "slow")
     clip = TINY["specific"].clip
-    assert initial.changed_rates(slow, clip(5.0, 16_000), "finetune") == []
-    frames, samples = initial.changed_rates(slow, clip(12.5, 24_000), "finetune")
+    assert initial.changed_options(slow, clip(5.0, 16_000), "finetune") == []
+    other = dataclasses.replace(clip(12.5, 24_000), audio_resampling="strided")
+    frames, samples, resampling = initial.changed_options(slow, other, "finetune")
     assert frames.endswith("trained at frame_rate 5; finetune.frame_rate = 12.5 is bound and taken")
     assert "trained at sample_rate 16000; finetune.sample_rate = 24000" in samples
-    silent = dataclasses.replace(clip(5.0, 24_000), audio="none")
-    assert initial.changed_rates(slow, silent, "finetune") == []
+    assert "audio_resampling 'filtered'; finetune.audio_resampling = 'strided'" in resampling
+    silent = dataclasses.replace(other, frame_rate=5.0, audio="none")
+    assert initial.changed_options(slow, silent, "finetune") == []
 
 
 def test_a_run_reads_at_the_rates_of_its_weights(at_rates, bindings):
     from vatt_tf.training.tasks.finetune_config import FinetuneConfig
-    from vatt_tf.training.tasks.run_data import StartedRun, run_rates
+    from vatt_tf.training.tasks.run_data import StartedRun, run_clip
 
     bindings("finetune.steps = 1", f"finetune.initial_weights = '{at_rates}/slow'")
     data = DataSource("x")
     run = FinetuneConfig(model=ClassifierSettings(num_classes=2), data=data)
     assert run.clip.frame_rate == 5.0
     # A run that was started by a version that took the defaults keeps them.
+    # Sound included: it was strided.
     started = StartedRun("run", {"clip": {"frame_rate": 10.0, "sample_rate": 48_000}})
-    assert run_rates(run, started) == (10.0, 48_000)
-    assert run_rates(dataclasses.replace(run, frame_rate=8.0), started) == (8.0, 48_000)
+
+    def options(**bound):
+        found = run_clip(dataclasses.replace(run, **bound), started)
+        return found.frame_rate, found.sample_rate, found.audio_resampling
+
+    assert options() == (10.0, 48_000, "strided")
+    assert options(frame_rate=8.0, audio_resampling="filtered") == (8.0, 48_000, "filtered")

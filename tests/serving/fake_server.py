@@ -62,6 +62,7 @@ class FakeServer(prediction_service_pb2_grpc.PredictionServiceServicer):
     content: bool = False  # tensor_content instead of typed fields
     classes: int = 2
     calibration: dict | None = None  # of cosines, as an export carries it
+    clip: dict = dataclasses.field(default_factory=lambda: dataclasses.asdict(SPEC))
     vocabulary: tuple[str, ...] | None = None  # None: exported before it was a signature
     failures: list = dataclasses.field(default_factory=list)
     seen: list = dataclasses.field(default_factory=list)
@@ -120,7 +121,7 @@ class FakeServer(prediction_service_pb2_grpc.PredictionServiceServicer):
         return json.dumps(
             {
                 "modality": modality,
-                "clip": dataclasses.asdict(SPEC),
+                "clip": self.clip,
                 "outputs": OUTPUTS[name],
                 "model_hash": self.model_hash,
                 "vatt_tf": "0",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from vatt_tf.errors import UserError
 
@@ -49,6 +51,9 @@ TOKENIZER_FILES = {
 AUDIO_INPUTS = ("waveform", "log_mel", "none")
 MEL_SCALINGS = ("min_max", "fixed")
 WAVEFORM_SCALINGS = ("none", "deviation")
+AUDIO_RESAMPLINGS = ("filtered", "strided")
+# What a stored clip without the field was trained with.
+OLDEST_CLIP = {"audio_resampling": "strided"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +68,9 @@ class ClipSpec:
         audio: ``"waveform"``, ``"log_mel"`` or ``"none"``.
         samples: Audio samples of a clip at ``sample_rate``.
         sample_rate: Samples per second.
+        audio_resampling: How sound that is stored at a multiple of ``sample_rate`` is read:
+            ``"filtered"`` takes out the frequencies that the clip cannot hold; ``"strided"`` takes
+            every n-th sample alone, as the released code does, and hears them as others.
         mel_bins: Mel bands of the log-mel input (80-7600 Hz).
         mel_scaling: ``"min_max"`` or ``"fixed"``, see :func:`vatt_tf.data.input.audio_ops.log_mel`.
         waveform_scaling: ``"none"`` or ``"deviation"``, see ``audio_ops.audio_frontend``.
@@ -82,6 +90,7 @@ class ClipSpec:
     audio: str = "waveform"
     samples: int = 153_600
     sample_rate: int = 48_000
+    audio_resampling: str = "filtered"
     mel_bins: int = 80
     mel_scaling: str = "min_max"
     waveform_scaling: str = "none"
@@ -93,6 +102,7 @@ class ClipSpec:
     def __post_init__(self) -> None:
         choices = {
             "audio": AUDIO_INPUTS,
+            "audio_resampling": AUDIO_RESAMPLINGS,
             "mel_scaling": MEL_SCALINGS,
             "waveform_scaling": WAVEFORM_SCALINGS,
         }
@@ -116,6 +126,16 @@ class ClipSpec:
                 )
         if not self.frames and self.audio == "none":
             raise UserError("ClipSpec: frames=0 and audio='none' leave nothing to read")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ClipSpec:
+        """The clip that a ``model.json`` or an export describes.
+
+        Raises:
+            UserError: If a field has a value that no clip can have.
+            TypeError: If a field is unknown.
+        """
+        return cls(**{**OLDEST_CLIP, **values})
 
     @property
     def seconds(self) -> float:

@@ -27,8 +27,8 @@ InitialWeights = str | Mapping[str, str]
 # for all towers beside them; a tower of its own gets a copy of it.
 _BELOW = re.compile(rf"^[^/]+/(?:(?:agnostic/)?(?:{'|'.join(MODALITIES)})/|agnostic/)")
 
-# Rate of a clip -> modality of the tower that is trained at it.
-_RATES = {"frame_rate": "video", "sample_rate": "audio"}
+# How a run reads its clips -> modality of the tower that is trained so.
+CLIP_OPTIONS = {"frame_rate": "video", "sample_rate": "audio", "audio_resampling": "audio"}
 
 # Bindings that win over the configuration of the initial weights; they change no weight but
 # position tables, which are interpolated.
@@ -81,10 +81,10 @@ def stored_tower(folder: str, modality: str) -> TowerConfig:
     return config.towers[modality]
 
 
-def clip_rates(
-    initial_weights: InitialWeights | None, frame_rate: float | None, sample_rate: int | None
-) -> tuple[float, int]:
-    """Frames and samples per second of the clips of a run.
+def clip_options(
+    initial_weights: InitialWeights | None, bound: Mapping[str, Any]
+) -> dict[str, Any]:
+    """How a run reads its clips: as bound, else as the initial weights were trained.
 
     A tower's weights hold for the rates that it was trained at: read at others, the quickstart's
     own weights find half of what they find at theirs.
@@ -92,48 +92,49 @@ def clip_rates(
     Args:
         initial_weights: Folder as in :func:`stored_tower`, or a folder per modality; None: from
             scratch.
-        frame_rate: What the run file binds, or None.
-        sample_rate: What the run file binds, or None.
+        bound: Values of ``CLIP_OPTIONS`` that the run file binds.
+
+    Returns:
+        Fields of a ``ClipSpec``; those of a run from scratch that are not bound are left out.
 
     Raises:
         UserError: If a folder holds no model.
     """
-    stored = _stored_rates(initial_weights)
-    default = ClipSpec()
-    return (
-        frame_rate or stored.get("frame_rate", default.frame_rate),
-        sample_rate or stored.get("sample_rate", default.sample_rate),
-    )
+    return {**_stored_options(initial_weights), **bound}
 
 
-def changed_rates(initial_weights: InitialWeights | None, clip: ClipSpec, run: str) -> list[str]:
-    """A line for each bound rate that differs from that of the initial weights.
+def changed_options(initial_weights: InitialWeights | None, clip: ClipSpec, run: str) -> list[str]:
+    """A line for each bound option that differs from that of the initial weights.
 
     Args:
-        initial_weights: As in :func:`clip_rates`.
+        initial_weights: As in :func:`clip_options`.
         clip: The clips of the run.
         run: Name of its configurable, ``"train"`` or ``"finetune"``.
     """
-    read = {"frame_rate": clip.frames > 0, "sample_rate": clip.audio != "none"}
+    read = {"video": clip.frames > 0, "audio": clip.audio != "none"}
     return [
-        f"{folder_of(initial_weights, _RATES[name])}: trained at {name} {value:g}; "
-        f"{run}.{name} = {getattr(clip, name):g} is bound and taken"
-        for name, value in _stored_rates(initial_weights).items()
-        if read[name] and value != getattr(clip, name)
+        f"{folder_of(initial_weights, CLIP_OPTIONS[name])}: trained at {name} {_plain(value)}; "
+        f"{run}.{name} = {_plain(getattr(clip, name))} is bound and taken"
+        for name, value in _stored_options(initial_weights).items()
+        if read[CLIP_OPTIONS[name]] and value != getattr(clip, name)
     ]
 
 
-def _stored_rates(initial_weights: InitialWeights | None) -> dict[str, Any]:
-    """The rates at which the towers of the initial weights were trained."""
+def _plain(value: str | float) -> str:
+    return repr(value) if isinstance(value, str) else f"{value:g}"
+
+
+def _stored_options(initial_weights: InitialWeights | None) -> dict[str, Any]:
+    """How the clips of the initial weights were read."""
     found = {}
-    for name, modality in _RATES.items():
+    for name, modality in CLIP_OPTIONS.items():
         folder = folder_of(initial_weights, modality)
         if folder is None:
             continue
-        clip = io.read_description(folder)["clip"]
+        clip = ClipSpec.from_dict(io.read_description(folder)["clip"])
         # A classifier of the other modality has a rate that nothing was trained at.
-        if clip["frames"] if modality == "video" else clip["audio"] != "none":
-            found[name] = clip[name]
+        if clip.frames if modality == "video" else clip.audio != "none":
+            found[name] = getattr(clip, name)
     return found
 
 

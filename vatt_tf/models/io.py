@@ -161,7 +161,7 @@ def load_pretrained(path: str) -> tuple[VATT, ClipSpec, Any]:
     """
     path = paths.expand(path)
     description = _read_kind(path, ("vatt",), "towers and common spaces", "load_classifier")
-    return load_model(path), ClipSpec(**description["clip"]), read_tokenizer(path)
+    return load_model(path), ClipSpec.from_dict(description["clip"]), read_tokenizer(path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +186,7 @@ def load_classifier(path: str) -> LoadedClassifier:
     path = paths.expand(path)
     description = _read_kind(path, CLASSIFIER_KINDS, "a classifier", "load_pretrained")
     labels = description.get("labels")
-    clip = ClipSpec(**description["clip"])
+    clip = ClipSpec.from_dict(description["clip"])
     tokenizer = read_tokenizer(path)
     return LoadedClassifier(load_model(path), clip, tuple(labels) if labels else None, tokenizer)
 

@@ -126,6 +126,18 @@ def test_values_shapes_and_spaces(client, server):
     close(client.embed_text(words), texts)
 
 
+@pytest.mark.parametrize("stored", ["filtered", "strided", None])
+def test_audio_is_resampled_as_in_training(client, server, stored):
+    """A tone of 600 Hz, which 800 samples a second hold as one of 200 Hz, or not at all."""
+    server.clip["audio_resampling"] = stored
+    if stored is None:  # of an earlier export
+        del server.clip["audio_resampling"]
+    tone = (0.5 * np.sin(2 * np.pi * 600 * np.arange(640) / 1600)).astype(np.float32)
+    kept = np.float32(0) * tone[::2] if stored == "filtered" else tone[::2]
+    found = client.embed_audio(np.tile(tone, 3), sample_rate=1600, windows=1)
+    close(found, unit(audio_features(kept[None]))[0], 1e-2)
+
+
 def test_long_inputs_are_averaged_over_windows(client):
     frames = frames_of(range(0, 200, 10), size=(16, 16))
     vectors = unit(video_features(np.stack([frames[i : i + 4] for i in (0, 8, 16)])))

@@ -1,5 +1,6 @@
 """A run keeps the data, the vocabulary and the classes that it was trained on."""
 
+import dataclasses
 import json
 import shutil
 
@@ -192,10 +193,16 @@ def test_classes_compare(tmp_path):
 
 def test_clips_compare(tmp_path):
     clip = ClipSpec(frames=4, height=16, width=16, frame_rate=10.0, samples=320, sample_rate=800)
-    stored = {"frames": 4, "frame_rate": 10.0}
+    stored = {"frames": 4, "frame_rate": 10.0, "audio_resampling": "filtered"}
     run_data.check_clip(started(tmp_path, clip=stored), clip)
     with pytest.raises(UserError, match=r"frame_rate was 5\.0, is 10\.0"):
         run_data.check_clip(started(tmp_path, clip={**stored, "frame_rate": 5.0}), clip)
+    # A run that does not say how it reads its sound is older than the choice.
+    del stored["audio_resampling"]
+    with pytest.raises(UserError, match="audio_resampling was 'strided', is 'filtered'"):
+        run_data.check_clip(started(tmp_path, clip=stored), clip)
+    old = dataclasses.replace(clip, audio_resampling="strided")
+    run_data.check_clip(started(tmp_path, clip=stored), old)
 
 
 def test_vocabularies_compare(tmp_path):

@@ -24,6 +24,7 @@ from vatt_tf.data.input.augmentation import (
     masked_sound,
 )
 from vatt_tf.data.input.tolerance import tolerant_map
+from vatt_tf.data.media.resampling import MOST_STEP
 from vatt_tf.data.schema import ClipSpec, RecordKeys
 from vatt_tf.data.shards.index import DataSource, Sources, as_sources, index_source
 from vatt_tf.data.shards.read_errors import NOT_FINITE, check_keys
@@ -343,7 +344,17 @@ def _strides(record: Record, spec: ClipSpec) -> tuple[tf.Tensor, tf.Tensor]:
         f"has a sample rate that is no multiple of {spec.sample_rate} Hz, which the clip has: "
         "prepare the videos with that rate or set the sample_rate of the clip",
     )
-    return record.frame_rate / spec.frame_rate, tf.maximum(step, 1)
+    step = tf.maximum(step, 1)
+    if spec.audio_resampling == "filtered":
+        require(
+            (tf.size(record.waveform) == 0) | (step <= MOST_STEP),
+            record.record_id,
+            f"has more than {MOST_STEP} times the sample rate of {spec.sample_rate} Hz, which the "
+            "clip has: prepare the videos with a lower rate or set the sample_rate of the clip",
+        )
+        # The filter may be made while the check above is still on its way.
+        step = tf.minimum(step, MOST_STEP)
+    return record.frame_rate / spec.frame_rate, step
 
 
 def _begin(record: Record, offset: tf.Tensor, audio_offset: tf.Tensor) -> tf.Tensor:
@@ -430,7 +441,9 @@ def _audio(
     )
 
     def cut() -> tuple[tf.Tensor, tf.Tensor]:
-        clip, count = sampling.audio_window(record.waveform, start, spec.samples, step, period)
+        clip, count = sampling.audio_window(
+            record.waveform, start, spec.samples, step, period, spec.audio_resampling
+        )
         clip = change(clip)
         return mask(audio_ops.audio_frontend(clip, spec)), count
 

@@ -5,7 +5,13 @@ Source: docs/reference.md, Temporal sampling and Captions.
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
+
+from vatt_tf.data.media.resampling import MOST_STEP, REACH, low_pass
+
+# The filters of all steps, one after the other: the step of a record is known in the graph only.
+_FILTERS = np.concatenate([low_pass(step) for step in range(1, MOST_STEP + 1)]).astype(np.float32)
 
 
 def stored_frames(
@@ -58,7 +64,12 @@ def spaced_offset(length: tf.Tensor, extent: tf.Tensor, window: int, windows: in
 
 
 def audio_window(
-    waveform: tf.Tensor, start: tf.Tensor, samples: int, step: tf.Tensor, period: tf.Tensor
+    waveform: tf.Tensor,
+    start: tf.Tensor,
+    samples: int,
+    step: tf.Tensor,
+    period: tf.Tensor,
+    resampling: str = "strided",
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Cuts a clip's samples out of a record's signal.
 
@@ -69,8 +80,9 @@ def audio_window(
         waveform: float32 ``[stored]``.
         start: int64, first stored sample.
         samples: Samples of the clip.
-        step: int64, stored samples per sample of the clip (plain decimation).
+        step: int64, stored samples per sample of the clip.
         period: int64, stored samples after which the clip begins again; 0: it does not.
+        resampling: ``"filtered"`` or ``"strided"``, see ``ClipSpec.audio_resampling``.
 
     Returns:
         float32 ``[samples]``, and the number of samples in it that come from the signal (int32).
@@ -89,8 +101,53 @@ def audio_window(
         piece = tf.gather(waveform, tf.minimum(places, stored - 1))
         return tf.where(inside, piece, 0.0), tf.math.count_nonzero(inside, dtype=tf.int32)
 
-    piece, count = tf.cond(period > 0, repeated, straight)
+    def filtered() -> tuple[tf.Tensor, tf.Tensor]:
+        places = start + tf.range(samples, dtype=tf.int64) * step
+        begin = tf.where(period > 0, tf.constant(0, tf.int64), start)
+        # One more, since a clip that repeats may begin within a step.
+        piece = low_passed(waveform, begin, samples + 1, step)
+        places = tf.where(period > 0, places % tf.maximum(period, 1), places)
+        inside = places < stored
+        piece = tf.where(inside, tf.gather(piece, (places - begin) // step), 0.0)
+        return piece, tf.math.count_nonzero(inside, dtype=tf.int32)
+
+    def strided() -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.cond(period > 0, repeated, straight)
+
+    if resampling == "filtered":
+        piece, count = tf.cond(step > 1, filtered, strided)
+    else:
+        piece, count = strided()
     return tf.ensure_shape(piece, [samples]), count
+
+
+def low_passed(waveform: tf.Tensor, first: tf.Tensor, count: int, step: tf.Tensor) -> tf.Tensor:
+    """Every ``step``-th sample of a signal without the frequencies that they cannot hold.
+
+    Equals ``resampling.reduced`` of the package ``media``, up to the rounding of float32.
+
+    Args:
+        waveform: float32 ``[stored]``; silence before and after.
+        first: int64, place of the first sample.
+        count: How many.
+        step: int64, from one to the next, at most ``MOST_STEP``.
+
+    Returns:
+        float32 ``[count]``.
+    """
+    stored = tf.size(waveform, tf.int64)
+    begin, length = first - REACH * step, (count + 2 * REACH) * step
+    end = tf.minimum(begin + length, stored)
+    piece = waveform[tf.clip_by_value(begin, 0, stored) : tf.maximum(end, 0)]
+    before = tf.minimum(tf.maximum(-begin, 0), length)
+    piece = tf.pad(piece, [[before, length - before - tf.size(piece, tf.int64)]])
+    # A convolution has a fixed stride: the samples of a step are the channels of one place.
+    place = (step - 1) * (REACH * step + 1)
+    taps = tf.constant(_FILTERS)[place : place + 2 * REACH * step + 1]
+    taps = tf.pad(taps, [[0, step - 1]])
+    piece = tf.reshape(piece, [1, count + 2 * REACH, step])
+    taps = tf.reshape(taps, [2 * REACH + 1, step, 1])
+    return tf.nn.conv1d(piece, taps, 1, "VALID")[0, :, 0]
 
 
 def captions_near(start: tf.Tensor, end: tf.Tensor, window: tf.Tensor, count: int) -> tf.Tensor:

@@ -19,6 +19,7 @@ import numpy as np
 
 from vatt_tf import paths as paths_lib
 from vatt_tf.data.media import clips as media
+from vatt_tf.data.media import resampling
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 
@@ -94,8 +95,9 @@ def audio_inputs(source: Any, clip: ClipSpec, span: Span, sample_rate: int | Non
         if sample_rate is not None:
             raise UserError("sample_rate is for arrays of samples; files carry their own")
         paths, single = _as_paths(source)
-        read = functools.partial(media.read_audio, sample_rate=clip.sample_rate)
-        clips = (_sample_windows(read(path), clip, span, str(path)) for path in paths)
+        rate = resampling.read_rate(clip.sample_rate)
+        read = functools.partial(media.read_audio, sample_rate=rate)
+        clips = (_sample_windows(read(path), rate, clip, span, str(path)) for path in paths)
         return Inputs(single, len(paths), clips)
     samples = _check_samples(source)
     single = samples.ndim == 1
@@ -103,8 +105,12 @@ def audio_inputs(source: Any, clip: ClipSpec, span: Span, sample_rate: int | Non
     rate = 48_000 if sample_rate is None else sample_rate
     if rate <= 0:
         raise UserError(f"sample_rate must be positive, found {sample_rate}")
+    step, rest = divmod(rate, clip.sample_rate)
+    # What is no multiple takes the way of a file.
+    fits = rest == 0 and step <= resampling.MOST_STEP
+    read_at = rate if fits else resampling.read_rate(clip.sample_rate)
     clips = (
-        _sample_windows(_resample(item, rate, clip.sample_rate), clip, span, f"item {i}")
+        _sample_windows(_resample(item, rate, read_at), read_at, clip, span, f"item {i}")
         for i, item in enumerate(batch)
     )
     return Inputs(single, len(batch), clips)
@@ -180,14 +186,20 @@ def _frame_windows(frames: np.ndarray, rate: float, clip: ClipSpec, span: Span) 
         yield fit_frames(frames[repeat(chosen, clip.frames)], (clip.height, clip.width))
 
 
-def _sample_windows(samples: np.ndarray, clip: ClipSpec, span: Span, name: str) -> Windows:
-    rate = clip.sample_rate
-    stop = len(samples) if span.end is None else min(len(samples), round(span.end * rate))
-    samples = samples[round(span.start * rate) : stop]
-    if not len(samples):
+def _sample_windows(
+    samples: np.ndarray, read_at: int, clip: ClipSpec, span: Span, name: str
+) -> Windows:
+    """Windows of samples in memory, whose rate is a multiple of that of the clip."""
+    rate, step = clip.sample_rate, read_at // clip.sample_rate
+    stop = -(-len(samples) // step)
+    stop = stop if span.end is None else min(stop, round(span.end * rate))
+    start = round(span.start * rate)
+    if stop <= start:
         raise UserError(f"{name}: no sound between {span.start} s and {stop / rate:.3f} s")
-    for first in _window_starts(len(samples), clip.samples, span.windows):
-        piece = samples[int(first) : int(first) + clip.samples]
+    for first in _window_starts(stop - start, clip.samples, span.windows):
+        at = start + int(first)
+        count = min(stop - at, clip.samples)
+        piece = resampling.reduced(samples, at * step, count, step, clip.audio_resampling)
         yield repeat(piece, clip.samples).astype(np.float32)
 
 

@@ -11,7 +11,7 @@ import gin
 
 from vatt_tf import paths
 from vatt_tf.data.input.pipeline import Augmentation, DataSource
-from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.schema import AUDIO_RESAMPLINGS, ClipSpec
 from vatt_tf.errors import UserError, is_number, value_text
 from vatt_tf.losses.objective import ObjectiveConfig
 from vatt_tf.models import initial
@@ -44,6 +44,10 @@ class RunConfig:
             the initial weights, 10 from scratch.
         sample_rate: Audio samples per second (paper: 48,000); ``None`` for that of the initial
             weights, 48,000 from scratch.
+        audio_resampling: How sound that is stored at a multiple of ``sample_rate`` is read:
+            ``"filtered"``, without the frequencies that the clip cannot hold, or ``"strided"``,
+            every n-th sample alone, as the released code does; ``None`` for that of the initial
+            weights, ``"filtered"`` from scratch.
         precision: ``"float32"`` or ``"mixed_bfloat16"``.
         jit_compile: Compile the towers with XLA.
         remat: Keep only the tokens between the Transformer blocks and compute the blocks once more
@@ -78,6 +82,7 @@ class RunConfig:
     initial_weights: str | None = None
     frame_rate: float | None = None
     sample_rate: int | None = None
+    audio_resampling: str | None = None
     precision: str = "float32"
     jit_compile: bool = False
     remat: bool = False
@@ -109,6 +114,8 @@ class RunConfig:
         rate = self.frame_rate
         if rate is not None and (not is_number(rate) or not 0 < rate < math.inf):
             self.fail("frame_rate", "a number above 0, or None")
+        if self.audio_resampling not in (None, *AUDIO_RESAMPLINGS):
+            self.fail("audio_resampling", f"one of {', '.join(AUDIO_RESAMPLINGS)}, or None")
         if self.precision not in PRECISIONS:
             self.fail("precision", f"one of {', '.join(PRECISIONS)}")
         norm = self.gradient_clip_norm
@@ -135,16 +142,19 @@ class RunConfig:
 
     @property
     def clip(self) -> ClipSpec:
-        """Shape of the clips that the model reads."""
-        return self.model_config.clip(*self.clip_rates())
-
-    def clip_rates(self) -> tuple[float, int]:
-        """Frames and samples per second of a clip: as bound, else those of the initial weights.
+        """Shape of the clips that the model reads.
 
         Raises:
             UserError: If the folder of the initial weights holds no model.
         """
-        return initial.clip_rates(self.initial_weights, self.frame_rate, self.sample_rate)
+        options = initial.clip_options(self.initial_weights, self.bound_clip_options)
+        return dataclasses.replace(self.model_config.clip(), **options)
+
+    @property
+    def bound_clip_options(self) -> dict[str, Any]:
+        """Those of ``initial.CLIP_OPTIONS`` that the run file binds."""
+        values = {name: getattr(self, name) for name in initial.CLIP_OPTIONS}
+        return {name: value for name, value in values.items() if value is not None}
 
     def sizes(self, replicas: int) -> tuple[int, int]:
         """Sizes of the whole batch and of a micro-batch, in clips.
@@ -241,4 +251,4 @@ class TrainConfig(RunConfig):
     @property
     def clip(self) -> ClipSpec:
         """Shape of the clips that the configured towers read."""
-        return self.model.clip(*self.clip_rates(), self.texts)
+        return dataclasses.replace(super().clip, texts=self.texts)

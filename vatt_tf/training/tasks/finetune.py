@@ -29,7 +29,7 @@ from vatt_tf.evaluation.collect.predictions import logits_function, predict
 from vatt_tf.evaluation.source import find_source
 from vatt_tf.evaluation.tasks.classification import classification_block
 from vatt_tf.models.classifier import build_classifier
-from vatt_tf.models.initial import changed_rates, load_initial_weights, stored_tokenizer
+from vatt_tf.models.initial import changed_options, load_initial_weights, stored_tokenizer
 from vatt_tf.models.io import save_description
 from vatt_tf.training.gradients.classification import ClassificationStep
 from vatt_tf.training.gradients.contrastive import Gather
@@ -37,7 +37,7 @@ from vatt_tf.training.monitoring.guards import Chance, Guard
 from vatt_tf.training.optimization.layerwise_decay import layerwise_multipliers
 from vatt_tf.training.tasks.finetune_config import FinetuneConfig
 from vatt_tf.training.tasks.pretrain import tokenizer_beside
-from vatt_tf.training.tasks.run_data import StartedRun, run_rates
+from vatt_tf.training.tasks.run_data import StartedRun, run_clip
 from vatt_tf.training.tasks.run_data import check_classes as check_labels
 from vatt_tf.training.tasks.task import Task
 
@@ -70,7 +70,7 @@ class Finetuning(Task):
         if started is not None:
             check_labels(started, self.labels, config.labels or str(config.data[0].path))
         self.model_config = config.model.resolve(len(self.labels), config.initial_weights)
-        self.clip = self.model_config.clip(*run_rates(config, started))
+        self.clip = run_clip(config, started)
         own = None if started is None else started.tokenizer()
         self.tokenizer = _tokenizer(config, self.model_config) if own is None else own
         self._check_data()
@@ -100,7 +100,7 @@ class Finetuning(Task):
         model = build_classifier(self.model_config)
         if self.config.initial_weights is not None:
             weights = self.config.initial_weights
-            for line in changed_rates(weights, self.clip, self.config.name):
+            for line in changed_options(weights, self.clip, self.config.name):
                 print(line)
             for line in load_initial_weights(model, weights, self.labels):
                 print(line)

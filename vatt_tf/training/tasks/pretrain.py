@@ -15,7 +15,7 @@ from vatt_tf.data.shards.index import HOW_TO_MAKE_SHARDS
 from vatt_tf.data.text.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
 from vatt_tf.losses.objective import loss_of_a_guess
-from vatt_tf.models.initial import changed_rates
+from vatt_tf.models.initial import changed_options
 from vatt_tf.models.io import load_pretrained, read_description, save_description
 from vatt_tf.models.transfer import transfer_common_towers, transfer_weights
 from vatt_tf.models.vatt import VATT, build_vatt
@@ -24,7 +24,7 @@ from vatt_tf.training.monitoring.guards import Chance, Guard, Temperature
 from vatt_tf.training.tasks.config import TrainConfig
 from vatt_tf.training.tasks.evaluator import RetrievalEvaluator
 from vatt_tf.training.tasks.modalities import check_held_out, with_towers_of_data
-from vatt_tf.training.tasks.run_data import StartedRun, run_rates
+from vatt_tf.training.tasks.run_data import StartedRun, run_clip
 from vatt_tf.training.tasks.task import Task
 
 
@@ -44,8 +44,7 @@ class Pretraining(Task):
     def __init__(self, config: TrainConfig, started: StartedRun | None = None) -> None:
         self.config, self.notes = with_towers_of_data(config, started)
         check_held_out(self.config)
-        frame_rate, sample_rate = run_rates(self.config, started)
-        self.clip = self.config.model.clip(frame_rate, sample_rate, self.config.texts)
+        self.clip = run_clip(self.config, started)
         own = None if started is None else started.tokenizer()
         self.tokenizer = own
         if own is None and "text" in self.config.model.modalities:
@@ -158,7 +157,7 @@ def make_model(config: TrainConfig, tokenizer: Any) -> VATT:
     """Builds a model with its initial weights, a function of Keras's seed."""
     model = build_vatt(config.model)
     if config.initial_weights is not None:
-        for line in changed_rates(config.initial_weights, config.clip, config.name):
+        for line in changed_options(config.initial_weights, config.clip, config.name):
             print(line)
         source, _, _ = load_pretrained(config.initial_weights)
         for path in _transfer(source, model, config.initial_weights):

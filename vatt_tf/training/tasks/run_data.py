@@ -8,10 +8,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from vatt_tf.data.schema import OLDEST_CLIP, ClipSpec
 from vatt_tf.data.shards.index import DataSource
 from vatt_tf.data.shards.provenance import DataSet, data_sets, differences, read_data
 from vatt_tf.data.text.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
+from vatt_tf.models.initial import CLIP_OPTIONS
 from vatt_tf.models.io import CHECKPOINTS, DESCRIPTION, read_description, read_tokenizer
 from vatt_tf.output_folder import listed
 from vatt_tf.training.tasks.config import RunConfig
@@ -34,6 +36,11 @@ class StartedRun:
     def labels(self) -> list[str] | None:
         """Names of the classes; None where labels are not read."""
         return self.description.get("labels")
+
+    @property
+    def clip(self) -> dict[str, Any]:
+        """Fields of the clips that it was trained on, as far as model.json has them."""
+        return {**OLDEST_CLIP, **self.description.get("clip", {})}
 
     def tokenizer(self) -> Any:
         """The run's own tokenizer, or None."""
@@ -125,28 +132,25 @@ def check_classes(run: StartedRun, labels: Sequence[str] | None, given_by: str) 
     )
 
 
-def run_rates(config: RunConfig, started: StartedRun | None) -> tuple[float, int]:
-    """Frames and samples per second of a clip: bound values, else those of the run's start.
+def run_clip(config: RunConfig, started: StartedRun | None) -> ClipSpec:
+    """The clips of a run: read as bound, else as the run that is continued has read them.
 
     Args:
         config: The run.
         started: The run that is continued; None for a new one.
     """
-    frame_rate, sample_rate = config.clip_rates()
-    before = {} if started is None else started.description.get("clip") or {}
-    return (
-        config.frame_rate or before.get("frame_rate", frame_rate),
-        config.sample_rate or before.get("sample_rate", sample_rate),
-    )
+    before = {} if started is None else started.clip
+    kept = {name: before[name] for name in CLIP_OPTIONS if name in before}
+    return dataclasses.replace(config.clip, **{**kept, **config.bound_clip_options})
 
 
-def check_clip(run: StartedRun, clip: Any) -> None:
+def check_clip(run: StartedRun, clip: ClipSpec) -> None:
     """Checks that shape and rates of the clips are those that the run was trained on.
 
     Raises:
         UserError: A field of ``clip`` differs from the run's model.json.
     """
-    before = run.description.get("clip") or {}
+    before = run.clip
     now = json.loads(json.dumps(dataclasses.asdict(clip)))
     changes = [
         f"{name} was {before[name]!r}, is {value!r}"
