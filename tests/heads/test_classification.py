@@ -28,7 +28,7 @@ class TestSingleLabel(LayerTestCase):
 
 
 class TestMultiLabel(TestSingleLabel):
-    config = {"num_classes": 4, "multi_label": True}
+    config = {**TestSingleLabel.config, "multi_label": True}
 
     def probabilities(self, logits):
         return special.expit(logits)

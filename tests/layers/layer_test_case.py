@@ -11,6 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tests.layers import finite_differences
+from vatt_tf.layers.fusion import fusion
+
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -174,6 +177,20 @@ class LayerTestCase:
             gradient = np.asarray(tf.convert_to_tensor(gradient))
             assert np.all(np.isfinite(gradient)), variable.path
             assert np.max(np.abs(gradient)) > 0, f"zero gradient for {variable.path}"
+
+    def test_gradients_in_training_are_differences(self):
+        """With dropout and DropToken; then also with recomputed blocks and masks that are keys."""
+        with finite_differences.all_in_float64():
+            layer = self.make("float64")
+            arguments = {"training": True} if _trains(layer) else {}
+            rates = finite_differences.drop_rates(layer)
+            assert all(rates), f"{rates}: what drops nothing has no mask to compare"
+            finite_differences.check(layer, self.inputs(), arguments)
+            if not rates:
+                return
+            layer.remat = True  # Of what has it.
+            with fusion(lambda function: function):
+                finite_differences.check(layer, self.inputs(), arguments)
 
     def test_graph_mode_equals_eager(self):
         layer, inputs = self.make(), self.inputs()

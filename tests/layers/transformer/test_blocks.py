@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.layers import finite_differences
 from tests.layers.layer_test_case import LayerTestCase
 from vatt_tf.layers.random import seed_scope
 from vatt_tf.layers.transformer.agg_token import AggToken
@@ -83,24 +84,28 @@ class TestTransformer(LayerTestCase):
             scope = seed_scope(np.array([1, 2], "int32")) if in_scope else contextlib.nullcontext()
             with tf.GradientTape() as tape, scope:
                 outputs = layer(values, training=True)
-            return tape.gradient(outputs, [weight.value for weight in layer.trainable_weights])
+            weights = [weight.value for weight in layer.trainable_weights]
+            return [tf.convert_to_tensor(one) for one in tape.gradient(outputs, weights)]
 
         most = layer.blocks[0].attention.most_weights
         for expected, found in zip(gradients(False), gradients(True), strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
         assert all(block.attention.most_weights < most for block in layer.blocks)
 
+    @pytest.mark.parametrize("agg_only", [False, True])
+    def test_gradients_with_padding(self, agg_only):
+        mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+        arguments = {"attention_mask": mask, "training": True, "agg_only": agg_only}
+        with finite_differences.all_in_float64():
+            finite_differences.check(self.make("float64"), tokens(), arguments)
+
     def test_unknown_norm(self):
         with pytest.raises(ValueError, match="norm must be one of"):
             Transformer(num_layers=1, **{**SIZE, "norm": "batch_norm"})
 
 
-class TestT5Transformer(LayerTestCase):
-    layer_class = Transformer
+class TestT5Transformer(TestTransformer):
     config = {"num_layers": 2, "relative_bias": True, **SIZE, **T5}
-
-    def inputs(self):
-        return tokens()
 
     def test_one_bias_table_and_no_biases(self):
         paths = [variable.path for variable in self.make().weights]
