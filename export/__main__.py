@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--out", type=cli.path, required=True, help="folder of the models; made if need be")
     add("--version", type=cli.positive, help="version number (default: newest + 1)")
     add("--models", type=_models, help="which models, e.g. video,text (default: all)")
+    cli.add_module_flag(parser)
     cli.add_quiet_flag(parser)
     return parser
 

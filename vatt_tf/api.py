@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf import paths
+from vatt_tf import paths, registry
 from vatt_tf.data.media.windows import (
     Inputs,
     PathLike,
@@ -32,12 +32,14 @@ from vatt_tf.evaluation.collect import embeddings as embeddings_lib
 from vatt_tf.evaluation.metrics import retrieval as metrics
 
 
-def load(path: str, *, batch_size: int = 8) -> VattEmbedder:
+def load(path: str, *, batch_size: int = 8, modules: Sequence[str] = ()) -> VattEmbedder:
     """Loads a trained model for embedding.
 
     Args:
         path: Run directory (its newest checkpoint is taken) or weights folder.
         batch_size: Windows that go through the model at once.
+        modules: Modules of your own to import first, which register parts of the model
+            (docs/extending.md).
 
     Returns:
         The embedder.
@@ -47,6 +49,7 @@ def load(path: str, *, batch_size: int = 8) -> VattEmbedder:
     """
     from vatt_tf.models import io
 
+    registry.import_modules(modules)
     path = paths.expand(path)
     if not pathlib.Path(path).is_dir():
         raise UserError(f"{path}: no such folder; give a run directory or a weights folder")

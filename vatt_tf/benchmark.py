@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--rounds", type=cli.positive, default=3, help="measurements (default: 3)")
     flags.add_argument("--threads", type=cli.positive, help="processor threads (default: all)")
     flags.add_argument("--price_per_hour", type=cli.above_zero, help="of the machine, for the cost")
+    cli.add_module_flag(flags)
     cli.add_quiet_flag(flags, "no progress bar; with --out, no table")
     flags.add_argument("--out", type=cli.path, help="write the figures to this JSON file")
     return flags

@@ -15,7 +15,7 @@ from absl import flags
 from absl import logging as absl_logging
 from absl.flags import argparse_flags
 
-from vatt_tf import keras_imports, native_log, paths
+from vatt_tf import keras_imports, native_log, paths, registry
 from vatt_tf.errors import Interrupted, UserError
 
 # Closer flags are typing errors; less close ones are other flags.
@@ -129,6 +129,29 @@ def add_gin_flags(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help='binding that overrides the files, repeatable: "STEPS=100", "TRAIN_DATA=\'x\'"',
+    )
+
+
+class _ImportModule(argparse.Action):
+    """Imports a module as soon as its flag is read; the namespace holds nothing of it."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        before_tensorflow()  # which the module may import
+        try:
+            registry.import_modules([values])
+        except UserError as error:
+            parser.error(f"argument {option}: {error}")
+
+
+def add_module_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--module``, which imports a user's own towers, heads or tokenizers."""
+    parser.add_argument(
+        "--module",
+        action=_ImportModule,
+        default=argparse.SUPPRESS,
+        metavar="NAME",
+        help="import a module of yours that registers parts of the model (docs/extending.md); "
+        "repeatable",
     )
 
 

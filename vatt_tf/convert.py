@@ -65,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=cli.path,
         help="word2vec pickle or text of that vocabulary: checked against the word table",
     )
+    cli.add_module_flag(parser)
     cli.add_quiet_flag(parser)
     add("--labels", type=cli.path, help="names of a classifier's classes, one a line")
     return parser

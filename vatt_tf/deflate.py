@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--timed_batch", type=cli.positive, default=16, help="images when timed (default: 16)")
     add("--most_images", type=cli.positive, default=4096, help="how many are read (default: 4096)")
     add("--seed", type=cli.whole, default=0, help="of the choice and order of the images")
+    cli.add_module_flag(flags)
     cli.add_quiet_flag(flags)
     return flags
 

@@ -73,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print files, hours, gigabytes and time from a probe of some files; write nothing",
     )
+    cli.add_module_flag(parser)
     cli.add_quiet_flag(parser)
     add(
         "--replace",

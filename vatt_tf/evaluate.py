@@ -89,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=cli.positive,
         help="probe: steps of the low-rank classifier (default: 50000, as in the paper)",
     )
+    cli.add_module_flag(parser)
     cli.add_quiet_flag(parser)
     add(
         "--random_baseline",

@@ -48,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--exact", action="store_true", help="compare with every clip of a large index")
     add("--html", type=cli.path, metavar="FILE", help="also write a page with frames of the clips")
     add("--json", action="store_true", help="print one JSON object")
+    cli.add_module_flag(parser)
     cli.add_quiet_flag(parser, "print the hits and the notes only")
     return parser
 

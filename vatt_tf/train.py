@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         help="save and stop at this step, although schedules are made for all STEPS",
     )
+    cli.add_module_flag(flags)
     cli.add_quiet_flag(flags)
     flags.add_argument(
         "--continue_on_new_data",

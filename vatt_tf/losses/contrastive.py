@@ -10,6 +10,12 @@ from typing import Any
 
 from keras import ops
 
+from vatt_tf.registry import Registry
+
+# Losses of a pair of modalities. All are called as contrastive_loss is; what is registered from
+# outside of the package takes the arguments that it needs and ``**_`` for the others.
+PAIR_LOSSES: Registry[Any] = Registry("contrastive_loss.kind")
+
 DENOMINATORS = ("joint", "joint_positive_twice", "symmetric")
 
 # Added in place of a similarity that must not count. Large against any cosine / temperature, small
@@ -24,6 +30,7 @@ def l2_normalize(x: Any, epsilon: float = 1e-12) -> Any:
     return x * ops.rsqrt(ops.maximum(square_norm, epsilon))
 
 
+@PAIR_LOSSES.register("nce")
 def contrastive_loss(
     anchors: Any,
     candidates: Any,

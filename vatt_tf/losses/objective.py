@@ -10,7 +10,7 @@ import gin
 from keras import ops
 
 from vatt_tf.errors import UserError, is_number, value_text
-from vatt_tf.losses.contrastive import DENOMINATORS, contrastive_loss
+from vatt_tf.losses.contrastive import DENOMINATORS, PAIR_LOSSES
 from vatt_tf.losses.statistical import STATISTICS
 
 Spaces = Mapping[str, Mapping[str, Any]]
@@ -22,6 +22,8 @@ class ObjectiveConfig:
     """How the losses of the modality pairs are computed and added up.
 
     Attributes:
+        kind: The loss of a pair of modalities: ``"nce"`` (NCE and MIL-NCE), or a registered one
+            (docs/extending.md).
         temperature: Divides the cosines (paper: 0.07).
         denominator: ``"joint"`` counts the positive once (VATT, eq. 4 and 5),
             ``"joint_positive_twice"`` is the released code, ``"symmetric"`` uses two softmaxes.
@@ -37,6 +39,7 @@ class ObjectiveConfig:
         mixture_components: Gaussians of the mixture.
     """
 
+    kind: str = "nce"
     temperature: float = 0.07
     denominator: str = "joint"
     video_audio: float = 1.0
@@ -47,6 +50,7 @@ class ObjectiveConfig:
     mixture_components: int = 8
 
     def __post_init__(self) -> None:
+        PAIR_LOSSES.check(self.kind)
         if not is_number(self.temperature) or not self.temperature > 0:
             self._fail("temperature", "a number above 0")
         if self.denominator not in DENOMINATORS:
@@ -143,7 +147,7 @@ def objective(
     total = ops.zeros((), "float32")
     for first, second, weight in config.pairs:
         name = find_space(spaces, first, second)
-        loss, _ = contrastive_loss(
+        loss, _ = PAIR_LOSSES[config.kind](
             spaces[name][first],
             _with_candidates(spaces[name][second]),
             all_spaces[name][first],

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,14 @@ from vatt_tf.atomic import new_folder, write_json
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.data.text.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
+from vatt_tf.heads.config import HEADS
 from vatt_tf.models.classifier import Classifier, build_classifier
 from vatt_tf.models.config.classifier import ClassifierConfig
 from vatt_tf.models.config.multimodal import MultimodalConfig
 from vatt_tf.models.config.vatt import VattConfig
 from vatt_tf.models.multimodal import MultimodalClassifier
 from vatt_tf.models.vatt import VATT, build_vatt
+from vatt_tf.registry import check_imported, modules_of
 
 Config = VattConfig | ClassifierConfig | MultimodalConfig
 Model = VATT | Classifier | MultimodalClassifier
@@ -68,6 +71,7 @@ def save_description(
         "kind": next(kind for kind, part in _KINDS.items() if type(config) is part),
         "model": config.to_dict(),
         "clip": dataclasses.asdict(clip),
+        "modules": modules_of(_parts(config, tokenizer)),
         "tokenizer": None,
         **extra,
     }
@@ -80,6 +84,13 @@ def save_description(
             "max_tokens": tokenizer.max_tokens,
         }
     write_json(os.path.join(folder, DESCRIPTION), description)
+
+
+def _parts(config: Config, tokenizer: Any) -> Iterator[Any]:
+    """Classes of the registered parts that a model is made of."""
+    yield from map(type, (*config.towers.values(), tokenizer))
+    if isinstance(config, VattConfig):
+        yield HEADS[config.head.kind]
 
 
 def update_description(folder: str, **extra: Any) -> None:
@@ -216,14 +227,17 @@ def read_config(path: str) -> Config:
         raise UserError(
             f"{path}: holds a model of kind {kind!r}; this version reads {', '.join(_KINDS)}"
         )
+    check_imported(description.get("modules", ()), path)
     return _KINDS[kind].from_dict(description["model"])
 
 
 def read_tokenizer(path: str) -> Any:
     """Tokenizer of a run directory or weights folder, or None where none was saved."""
-    stored = read_description(path)["tokenizer"]
+    description = read_description(path)
+    stored = description["tokenizer"]
     if stored is None:
         return None
+    check_imported(description.get("modules", ()), path)
     file = os.path.join(path, stored["file"])
     return load_tokenizer(file, stored["kind"], stored["max_tokens"])
 

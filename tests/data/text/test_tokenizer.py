@@ -25,7 +25,7 @@ CAPTIONS = [
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("tokenizer")
     files = build_vocabulary(iter(CAPTIONS), path, kinds=KINDS, max_size=100)
-    assert files == {k: tokenizers.FILE_NAMES[k] for k in KINDS}
+    assert files == {k: tokenizers.TOKENIZERS[k].file_name for k in KINDS}
     return path
 
 

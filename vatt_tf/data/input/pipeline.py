@@ -146,7 +146,7 @@ def training_dataset(
 
     @tf.autograph.experimental.do_not_convert
     def clip(position: tf.Tensor, source: tf.Tensor, row: tf.Tensor) -> dict[str, tf.Tensor]:
-        record = _read(table, source, row, keys, spec)
+        record = _read(table, sources, source, row, keys, spec)
         clip = _training_clip(record, spec, augmentation, seed, position)
         return clip | _labels(record, label_names)
 
@@ -218,7 +218,8 @@ def evaluation_dataset(
 
     @tf.autograph.experimental.do_not_convert
     def clip(row: tf.Tensor) -> dict[str, tf.Tensor]:
-        record = _read(table, tf.constant(0, tf.int64), tf.minimum(row, last), keys, spec)
+        place = tf.constant(0, tf.int64), tf.minimum(row, last)
+        record = _read(table, (source,), *place, keys, spec)
         clip = _evaluation_clip(record, spec, windows, crops, valid=row <= last)
         labels = _labels(record, label_names)
         return clip | {name: tf.where(row <= last, value, 0.0) for name, value in labels.items()}
@@ -238,13 +239,16 @@ def _check_tokens(spec: ClipSpec, tokenizer: Tokenizer | None) -> None:
 
 
 def _read(
-    table: RecordTable, source: tf.Tensor, row: tf.Tensor, keys: RecordKeys, spec: ClipSpec
+    table: RecordTable,
+    sources: Sequence[DataSource],
+    source: tf.Tensor,
+    row: tf.Tensor,
+    keys: RecordKeys,
+    spec: ClipSpec,
 ) -> Record:
     """One record; what the clip does not read counts as missing."""
     serialized, record_id = table.read(source, row)
-    record = parse_record(
-        serialized, record_id, keys, table.frame_rate[source], table.sample_rate[source]
-    )
+    record = _parse(table, sources, source, serialized, record_id, keys)
     if not spec.frames:
         record = dataclasses.replace(record, frames=tf.zeros([0], tf.string))
     if spec.audio == "none":
@@ -252,6 +256,28 @@ def _read(
     finite = tf.reduce_all(tf.math.is_finite(record.waveform))
     require(finite, record.record_id, NOT_FINITE)
     return record
+
+
+def _parse(
+    table: RecordTable,
+    sources: Sequence[DataSource],
+    source: tf.Tensor,
+    serialized: tf.Tensor,
+    record_id: tf.Tensor,
+    keys: RecordKeys,
+) -> Record:
+    """Parses a record as its source lays it out."""
+
+    def parse(number: int) -> Record:
+        if sources[number].has_own_layout:
+            return sources[number].parse(serialized, record_id)
+        rates = table.frame_rate[source], table.sample_rate[source]
+        return parse_record(serialized, record_id, keys, *rates)
+
+    if not any(each.has_own_layout for each in sources):
+        return parse(0)  # the same graph for all
+    branches = [lambda number=number: vars(parse(number)) for number in range(len(sources))]
+    return Record(**tf.switch_case(tf.cast(source, tf.int32), branches))
 
 
 def _labels(record: Record, names: Sequence[str] | None) -> dict[str, tf.Tensor]:

@@ -16,6 +16,7 @@ import json
 import os
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import gin
 import numpy as np
@@ -48,7 +49,7 @@ _FIELD_MASK = (1 << 24) - 1
 @gin.configurable("data_source")
 @dataclasses.dataclass(frozen=True)
 class DataSource:
-    """One set of shards.
+    """One set of shards; a subclass with :meth:`parse` reads TFRecord files of another layout.
 
     Attributes:
         path: Folder written by ``prepare`` (or its split folder), a file, a glob (of what does not
@@ -87,6 +88,22 @@ class DataSource:
                 raise UserError(
                     f"data_source.{name} is {value_text(value)}; expected a positive number"
                 )
+
+    def parse(self, serialized: tf.Tensor, record_id: tf.Tensor) -> Any:
+        """One record as a :class:`vatt_tf.data.shards.records.Record`, in a graph.
+
+        Overridden by sources whose files hold something else than DMVR's ``SequenceExample``.
+
+        Args:
+            serialized: String scalar, the bytes of the record.
+            record_id: int64, to be handed on.
+        """
+        raise NotImplementedError
+
+    @property
+    def has_own_layout(self) -> bool:
+        """Whether the class has a :meth:`parse` of its own."""
+        return type(self).parse is not DataSource.parse
 
 
 Sources = DataSource | str | os.PathLike | Sequence[DataSource | str | os.PathLike]
@@ -133,6 +150,7 @@ class ShardIndex:
         frame_rate: Stored frames per second for records that do not say it (0: unknown).
         sample_rate: Stored samples per second for records that do not say it (0: unknown).
         missing: What the shards once held besides; empty unless damage is tolerated.
+        has_own_layout: Whether the source parses the records itself.
     """
 
     files: tuple[str, ...]
@@ -142,6 +160,7 @@ class ShardIndex:
     frame_rate: float
     sample_rate: int
     missing: tuple[MissingRecords, ...] = ()
+    has_own_layout: bool = False
 
     @property
     def records(self) -> int:
@@ -328,6 +347,7 @@ def index_source(
         frame_rate=float(frame_rate),
         sample_rate=int(sample_rate),
         missing=tuple(missing),
+        has_own_layout=source.has_own_layout,
     )
 
 

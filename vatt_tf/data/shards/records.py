@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -123,6 +124,54 @@ class Record:
     end: tf.Tensor
     frame_rate: tf.Tensor
     sample_rate: tf.Tensor
+
+    @classmethod
+    def of(
+        cls,
+        record_id: tf.Tensor,
+        *,
+        frames: Any = (),
+        waveform: Any = (),
+        captions: Any = (),
+        frame_rate: float = 0.0,
+        sample_rate: int = 0,
+        label_names: Any = (),
+    ) -> Record:
+        """A record of what its source holds; the rest is empty.
+
+        Args:
+            record_id: int64.
+            frames: string ``[n]``, one JPEG each.
+            waveform: float32 ``[n]`` in [-1, 1].
+            captions: string ``[n]``.
+            frame_rate: Frames per second; needed where there are frames.
+            sample_rate: Samples per second; needed where there is a waveform.
+            label_names: string ``[n]``, the classes.
+        """
+        frames, waveform = tf.cast(frames, tf.string), tf.cast(waveform, tf.float32)
+        rates = tf.constant(frame_rate, tf.float64), tf.constant(sample_rate, tf.int64)
+        counts = tf.cast(tf.size(frames), tf.float64), tf.cast(tf.size(waveform), tf.float64)
+        lengths = [
+            tf.math.divide_no_nan(count, tf.cast(rate, tf.float64))
+            for count, rate in zip(counts, rates, strict=True)
+        ]
+        names = tf.cast(label_names, tf.string)
+        return cls(
+            record_id=record_id,
+            frames=frames,
+            waveform=waveform,
+            captions=tf.cast(captions, tf.string),
+            caption_times=tf.zeros([0, 2], tf.float64),
+            label=tf.constant(-1),
+            label_text=_first(names, ""),
+            label_indices=tf.zeros([0], tf.int64),
+            label_names=names,
+            filename=tf.constant(""),
+            start=tf.constant(0.0, tf.float64),
+            end=tf.reduce_max(tf.stack(lengths)),
+            frame_rate=rates[0],
+            sample_rate=rates[1],
+        )
 
 
 def require(condition: tf.Tensor, record_id: tf.Tensor, message: str | tf.Tensor) -> None:

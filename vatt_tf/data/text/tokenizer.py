@@ -16,10 +16,10 @@ import tensorflow as tf
 
 from vatt_tf import paths
 from vatt_tf.atomic import write_bytes
+from vatt_tf.data.schema import TOKENIZER_FILES
 from vatt_tf.data.text.known_words import TOKENS, UNKNOWN, split_known, split_words
 from vatt_tf.data.text.stop_words import STOP_WORDS
 from vatt_tf.data.text.vocabulary import (
-    FILE_NAMES,
     WORD_SPECIALS,
     build_vocabulary,
     normalise_words,
@@ -27,6 +27,7 @@ from vatt_tf.data.text.vocabulary import (
 )
 from vatt_tf.data.text.word_vectors import load_word_vectors
 from vatt_tf.errors import UserError
+from vatt_tf.registry import Registry
 
 __all__ = [
     "ContentWordTokenizer",
@@ -42,16 +43,24 @@ __all__ = [
 _WORDPIECE_PAD, _WORDPIECE_UNKNOWN = "[PAD]", "[UNK]"
 
 
+# Kinds of tokenizers: ``train.tokenizer`` chooses one, ``model.json`` names it.
+TOKENIZERS: Registry[type[Tokenizer]] = Registry("tokenizer kind")
+
+
 class Tokenizer(tf.Module):
     """Base: strings of any shape -> int32 ``[..., max_tokens]``.
 
     Attributes:
-        kind: ``"word"``, ``"content_words"``, ``"wordpiece"`` or ``"sentencepiece"``.
+        kind: Name in the registry, e.g. ``"word"``.
+        file_name: Name of its file in the folder of a data set or a model.
+        needs_file: Whether a new run reads a vocabulary; a model's own file is always there.
         vocab_size: Number of ids.
         max_tokens: Tokens of a caption.
     """
 
     kind = ""
+    file_name = ""
+    needs_file = True
 
     def __init__(self, vocab_size: int, max_tokens: int) -> None:
         super().__init__()
@@ -110,9 +119,23 @@ class Tokenizer(tf.Module):
         """Ragged ids ``[n, tokens]`` of valid UTF-8 strings ``[n]``."""
         raise NotImplementedError
 
-    def save(self, folder: str | os.PathLike) -> str:
-        """Writes the vocabulary into a folder; returns the file's name."""
+    @classmethod
+    def load(cls, path: str, max_tokens: int) -> Tokenizer:
+        """Reads the file that :meth:`save` or ``prepare`` has written.
+
+        Raises:
+            UserError: When it is no such file.
+        """
         raise NotImplementedError
+
+    def content(self) -> bytes:
+        """The bytes of its file."""
+        raise NotImplementedError
+
+    def save(self, folder: str | os.PathLike) -> str:
+        """Writes its file into a folder; returns the file's name."""
+        write_bytes(os.path.join(folder, self.file_name), self.content())
+        return self.file_name
 
 
 def _valid(strings: tf.Tensor) -> tf.Tensor:
@@ -120,6 +143,7 @@ def _valid(strings: tf.Tensor) -> tf.Tensor:
     return tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", replacement_char=32)
 
 
+@TOKENIZERS.register("word")
 class WordTokenizer(Tokenizer):
     """The paper's: lower case, punctuation deleted, split at white space, looked up.
 
@@ -129,6 +153,7 @@ class WordTokenizer(Tokenizer):
     """
 
     kind = "word"
+    file_name = TOKENIZER_FILES["word"]
 
     def __init__(self, words: Sequence[str], max_tokens: int = 16) -> None:
         super().__init__(len(words), max_tokens)
@@ -154,11 +179,18 @@ class WordTokenizer(Tokenizer):
         words = normalise_words(strings)
         return words.with_values(self._table.lookup(words.values))
 
-    def save(self, folder: str | os.PathLike) -> str:
+    @classmethod
+    def load(cls, path: str, max_tokens: int) -> Tokenizer:
         """See the base class."""
-        return _write(folder, FILE_NAMES["word"], ("\n".join(self._words) + "\n").encode())
+        words = read_words(path, required=WORD_SPECIALS, first="<pad>", lower=True)
+        return cls(words, max_tokens)
+
+    def content(self) -> bytes:
+        """See the base class."""
+        return ("\n".join(self._words) + "\n").encode()
 
 
+@TOKENIZERS.register("content_words")
 class ContentWordTokenizer(WordTokenizer):
     """:class:`WordTokenizer` that leaves stop words out, as MMV and MIL-NCE do.
 
@@ -182,6 +214,7 @@ class ContentWordTokenizer(WordTokenizer):
         return kept.with_values(self._table.lookup(kept.values))
 
 
+@TOKENIZERS.register("wordpiece")
 class WordPieceTokenizer(Tokenizer):
     """BERT's: lower case, accents stripped, longest pieces first.
 
@@ -191,6 +224,7 @@ class WordPieceTokenizer(Tokenizer):
     """
 
     kind = "wordpiece"
+    file_name = TOKENIZER_FILES["wordpiece"]
 
     def __init__(self, pieces: Sequence[str], max_tokens: int = 16) -> None:
         import tensorflow_text as text
@@ -217,11 +251,18 @@ class WordPieceTokenizer(Tokenizer):
     def _tokens(self, strings: tf.Tensor) -> tf.RaggedTensor:
         return self._tokenizer.tokenize(strings)
 
-    def save(self, folder: str | os.PathLike) -> str:
+    @classmethod
+    def load(cls, path: str, max_tokens: int) -> Tokenizer:
         """See the base class."""
-        return _write(folder, FILE_NAMES["wordpiece"], ("\n".join(self._pieces) + "\n").encode())
+        pieces = read_words(path, required=(_WORDPIECE_UNKNOWN,), first=_WORDPIECE_PAD)
+        return cls(pieces, max_tokens)
+
+    def content(self) -> bytes:
+        """See the base class."""
+        return ("\n".join(self._pieces) + "\n").encode()
 
 
+@TOKENIZERS.register("sentencepiece")
 class SentencePieceTokenizer(Tokenizer):
     """SentencePiece with a trained model.
 
@@ -231,6 +272,7 @@ class SentencePieceTokenizer(Tokenizer):
     """
 
     kind = "sentencepiece"
+    file_name = TOKENIZER_FILES["sentencepiece"]
 
     def __init__(self, model: bytes, max_tokens: int = 16) -> None:
         import sentencepiece
@@ -254,12 +296,19 @@ class SentencePieceTokenizer(Tokenizer):
     def _tokens(self, strings: tf.Tensor) -> tf.RaggedTensor:
         return self._tokenizer.tokenize(strings)
 
-    def save(self, folder: str | os.PathLike) -> str:
+    @classmethod
+    def load(cls, path: str, max_tokens: int) -> Tokenizer:
         """See the base class."""
-        return _write(folder, FILE_NAMES["sentencepiece"], self._model)
+        with tf.io.gfile.GFile(path, "rb") as file:
+            model = file.read()
+        try:
+            return cls(model, max_tokens)
+        except (RuntimeError, OSError) as error:
+            raise UserError(f"{path} is no SentencePiece model: {error}") from error
 
-
-KINDS = (*FILE_NAMES, ContentWordTokenizer.kind)
+    def content(self) -> bytes:
+        """See the base class."""
+        return self._model
 
 
 def load_tokenizer(
@@ -282,27 +331,15 @@ def load_tokenizer(
         UserError: If there is no such file, or it is no such vocabulary.
     """
     path = os.fspath(paths.expand(path))
-    if kind is not None and kind not in KINDS:
-        raise UserError(f"tokenizer kind {kind!r}; expected one of {', '.join(KINDS)}")
+    if kind is not None:
+        TOKENIZERS.check(kind)
+        if not TOKENIZERS[kind].needs_file:
+            return TOKENIZERS[kind].load(path, max_tokens)
     if tf.io.gfile.isdir(path):
-        path = _file_in(path, "word" if kind == ContentWordTokenizer.kind else kind)
+        path = _file_in(path, kind)
     if not tf.io.gfile.exists(path):
         raise UserError(f"no tokenizer file at {path}")
-    kind = kind or _kind_of(path)
-    if kind == "sentencepiece":
-        with tf.io.gfile.GFile(path, "rb") as file:
-            model = file.read()
-        try:
-            tokenizer = SentencePieceTokenizer(model, max_tokens)
-        except (RuntimeError, OSError) as error:
-            raise UserError(f"{path} is no SentencePiece model: {error}") from error
-    elif kind == "wordpiece":
-        pieces = read_words(path, required=(_WORDPIECE_UNKNOWN,), first=_WORDPIECE_PAD)
-        tokenizer = WordPieceTokenizer(pieces, max_tokens)
-    else:
-        words = read_words(path, required=WORD_SPECIALS, first="<pad>", lower=True)
-        made = ContentWordTokenizer if kind == ContentWordTokenizer.kind else WordTokenizer
-        tokenizer = made(words, max_tokens)
+    tokenizer = TOKENIZERS[kind or _kind_of(path)].load(path, max_tokens)
     if vocab_size is not None and tokenizer.vocab_size > vocab_size:
         raise UserError(
             f"{path} has {tokenizer.vocab_size} entries, but the model has room for {vocab_size}: "
@@ -313,7 +350,8 @@ def load_tokenizer(
 
 def _file_in(folder: str, kind: str | None) -> str:
     """The tokenizer file of a folder."""
-    names = [FILE_NAMES[kind]] if kind else list(FILE_NAMES.values())
+    kinds = (TOKENIZERS[kind],) if kind else TOKENIZERS.values()
+    names = list(dict.fromkeys(tokenizer.file_name for tokenizer in kinds))
     found = [n for n in names if tf.io.gfile.exists(os.path.join(folder, n))]
     if len(found) != 1:
         raise UserError(
@@ -325,9 +363,9 @@ def _file_in(folder: str, kind: str | None) -> str:
 
 def _kind_of(path: str) -> str:
     """Guesses the kind of a vocabulary from its name, then from its entries."""
-    for kind, name in FILE_NAMES.items():
-        if os.path.basename(path) == name:
-            return kind
+    for tokenizer in TOKENIZERS.values():
+        if os.path.basename(path) == tokenizer.file_name:
+            return tokenizer.kind
     if path.endswith(".model"):
         return "sentencepiece"
     with tf.io.gfile.GFile(path, "rb") as file:
@@ -336,8 +374,3 @@ def _kind_of(path: str) -> str:
         if re.search(rf"(^|\s){re.escape(token)}\s".encode(), head):
             return kind
     raise UserError(f"{path}: cannot tell which kind of tokenizer it is: give the kind")
-
-
-def _write(folder: str | os.PathLike, name: str, content: bytes) -> str:
-    write_bytes(os.path.join(folder, name), content)
-    return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gin
@@ -10,6 +11,11 @@ import keras
 import tensorflow as tf
 
 from vatt_tf.errors import UserError, is_number, value_text
+from vatt_tf.registry import Registry
+
+# Functions from a learning rate and all options of ``optimizer`` to a Keras optimizer. One that is
+# registered from outside of the package names the options that it reads, and ``**_`` for the rest.
+OPTIMIZERS: Registry[Callable[..., keras.optimizers.Optimizer]] = Registry("optimizer.name")
 
 # Vectors and tables without weight decay, which would pull scales and positions to 0.
 _NOT_DECAYED = ("bias", "gamma", "beta", "scale", "agg", "position", "relative", "embeddings")
@@ -70,6 +76,29 @@ class _SGD(_OneByOne, keras.optimizers.SGD):
     pass
 
 
+# The name is part of the variables' paths, which are the keys of a checkpoint.
+@OPTIMIZERS.register("adam")
+def _adam(learning_rate: Any, **options: float) -> keras.optimizers.Optimizer:
+    return _Adam(learning_rate, **_picked(options, "beta_1", "beta_2", "epsilon"), name="adam")
+
+
+@OPTIMIZERS.register("adamw")
+def _adamw(learning_rate: Any, **options: float) -> keras.optimizers.Optimizer:
+    picked = _picked(options, "weight_decay", "beta_1", "beta_2", "epsilon")
+    built = _AdamW(learning_rate, **picked, name="adamw")
+    built.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
+    return built
+
+
+@OPTIMIZERS.register("sgd")
+def _sgd(learning_rate: Any, **options: float) -> keras.optimizers.Optimizer:
+    return _SGD(learning_rate, **_picked(options, "momentum"), name="sgd")
+
+
+def _picked(options: Mapping[str, float], *names: str) -> dict[str, Any]:
+    return {name: options[name] for name in names}
+
+
 @gin.configurable
 def optimizer(
     learning_rate: Any,
@@ -84,7 +113,8 @@ def optimizer(
 
     Args:
         learning_rate: A number or a schedule (given by the run itself).
-        name: ``"adam"`` (the paper's pre-training), ``"sgd"`` (its fine-tuning) or ``"adamw"``.
+        name: ``"adam"`` (the paper's pre-training), ``"sgd"`` (its fine-tuning), ``"adamw"``, or a
+            registered one (docs/extending.md).
         beta_1: Decay of the first moment.
         beta_2: Decay of the second moment.
         epsilon: Added to the root of the second moment.
@@ -92,8 +122,8 @@ def optimizer(
         momentum: Of ``"sgd"`` (paper: 0.9, not Nesterov's).
 
     Raises:
-        UserError: If a value is out of its range, if the name is unknown, or if any but
-            ``"adamw"`` is given a weight decay.
+        UserError: If a value is out of its range, if the name is unknown, or if ``"adam"`` or
+            ``"sgd"`` is given a weight decay.
     """
     values = {"weight_decay": weight_decay, "epsilon": epsilon}
     fractions = {"beta_1": beta_1, "beta_2": beta_2, "momentum": momentum}
@@ -107,20 +137,4 @@ def optimizer(
             f"optimizer.weight_decay={weight_decay} with optimizer.name={name!r}: "
             "set optimizer.name='adamw' or the decay to 0"
         )
-    # The name is part of the variables' paths, which are the keys of a checkpoint.
-    if name == "sgd":
-        return _SGD(learning_rate, momentum, name=name)
-    if name == "adam":
-        return _Adam(learning_rate, beta_1, beta_2, epsilon, name=name)
-    if name == "adamw":
-        built = _AdamW(
-            learning_rate,
-            weight_decay=weight_decay,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            name=name,
-        )
-        built.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
-        return built
-    raise UserError(f"optimizer.name={value_text(name)}: expected 'adam', 'adamw' or 'sgd'")
+    return OPTIMIZERS[name](learning_rate, **values, **fractions)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from vatt_tf import paths
 from vatt_tf.data.schema import MODALITIES
 from vatt_tf.data.shards.index import HOW_TO_MAKE_SHARDS
-from vatt_tf.data.text.tokenizer import load_tokenizer
+from vatt_tf.data.text.tokenizer import TOKENIZERS, load_tokenizer
 from vatt_tf.errors import UserError
 from vatt_tf.losses.objective import loss_of_a_guess
 from vatt_tf.models.initial import changed_options
@@ -98,7 +98,8 @@ def make_step(
 
 def make_tokenizer(config: TrainConfig) -> Any:
     """The configured tokenizer, checked against the model's vocabulary."""
-    file = vocabulary_file(config)
+    needs_file = TOKENIZERS[config.tokenizer].needs_file
+    file = vocabulary_file(config) if needs_file else config.tokenizer
     tokenizer = load_tokenizer(file, config.tokenizer, config.model.text.max_tokens)
     if tokenizer.vocab_size > config.model.text.vocab_size:
         raise UserError(
