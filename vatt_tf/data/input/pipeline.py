@@ -52,7 +52,7 @@ def training_dataset(
     start_step: int = 0,
     num_workers: int = 1,
     worker_index: int = 0,
-    shuffle_buffer: int = 4096,
+    shuffle_window: int = 4096,
     label_names: Sequence[str] | None = None,
     keys: RecordKeys | None = None,
     num_parallel_calls: int | None = None,
@@ -78,7 +78,7 @@ def training_dataset(
         start_step: First global batch; costs no reading.
         num_workers: Workers that share a global batch.
         worker_index: Number of this one.
-        shuffle_buffer: How far a record may move from its place in the shards; a value as large
+        shuffle_window: How far a record may move from its place in the shards; a value as large
             as the source shuffles it completely. It costs no memory; smaller values read more
             sequentially.
         label_names: All classes in index order; adds ``labels`` to the batches. Classes are looked
@@ -115,11 +115,11 @@ def training_dataset(
             f"a global batch of {global_batch_size} is not {num_workers} workers with "
             f"{count_of(batch_size, 'row')} each"
         )
-    if not 0 <= worker_index < num_workers or start_step < 0 or shuffle_buffer < 1:
+    if not 0 <= worker_index < num_workers or start_step < 0 or shuffle_window < 1:
         raise UserError(
             f"worker_index {worker_index} of {num_workers}, start_step {start_step}, "
-            f"shuffle_buffer {shuffle_buffer}: expected a worker below the number of workers, a "
-            "step from 0 on and a buffer of at least 1"
+            f"shuffle_window {shuffle_window}: expected a worker below the number of workers, a "
+            "step from 0 on and a window of at least 1"
         )
     _check_tokens(spec, tokenizer)
     indexes = [
@@ -133,7 +133,7 @@ def training_dataset(
         [source.weight for source in sources],
         seed=seed,
         start=start_step * global_batch_size,
-        shuffle_buffer=shuffle_buffer,
+        shuffle_window=shuffle_window,
     )
     first, rows = worker_index * batch_size, np.arange(batch_size)
 
