@@ -16,7 +16,7 @@ import numpy as np
 
 import vatt_tf
 from vatt_tf import cli
-from vatt_tf.data.media import clips as media
+from vatt_tf.data import media
 from vatt_tf.errors import UserError
 from vatt_tf.paths import shown
 from vatt_tf.search_index.embedding import find_videos

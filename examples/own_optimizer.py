@@ -1,5 +1,6 @@
-"""An optimizer of one's own: Keras's Lion. In gin: ``import own_optimizer`` and
-``optimizer.name = 'lion'``.
+"""An optimizer of one's own: Keras's Lion.
+
+In gin: ``import own_optimizer`` and ``optimizer.name = 'lion'``.
 """
 
 from __future__ import annotations

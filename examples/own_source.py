@@ -1,7 +1,7 @@
-"""A source of one's own: TFRecord files of ``tf.train.Example``, as many archives keep their clips.
+"""A source of one's own: TFRecord files of ``tf.train.Example``.
 
-In gin: ``import own_source`` and ``train.data = @example_source()``. Order, epochs, mixing, resuming
-and data services are those of every source: only the layout of a record is another one.
+In gin: ``import own_source`` and ``train.data = @example_source()``. Order, epochs, mixing,
+resuming and data services are those of every source: only the layout of a record is another one.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""A tokenizer of one's own: the bytes of a caption. In gin: ``import own_tokenizer`` and
-``train.tokenizer = 'bytes'``; it needs no vocabulary of the data set.
+"""A tokenizer of one's own: the bytes of a caption, for which no vocabulary is needed.
+
+In gin: ``import own_tokenizer`` and ``train.tokenizer = 'bytes'``.
 """
 
 from __future__ import annotations

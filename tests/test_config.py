@@ -152,6 +152,24 @@ def test_batch_size_follows_the_replicas_unless_given():
         train_config().sizes(replicas=3)
 
 
+def test_earlier_names_are_read(tmp_path, capsys):
+    file = tmp_path / "mine.gin"
+    file.write_text("include 'lbs.gin'\ntrain.shuffle_buffer = 12\n")
+    config.parse([str(file)], ["train.shuffle_buffer = 34", "STEPS = 5"])
+    assert train_config().shuffle_window == 34
+    told = "note: train.shuffle_buffer is read as train.shuffle_window, its name now\n"
+    assert capsys.readouterr().err == told
+    # A run that was started with the earlier name goes on: both are the same binding.
+    written = config.bindings_in(config.config_text())
+    assert "shuffle_buffer" not in config.config_text()
+    stored = config.bindings_in(config.config_text().replace("shuffle_window", "shuffle_buffer"))
+    assert stored == written and stored["train.shuffle_window"] == "34"
+    # The names of gin itself are as before.
+    config.clear()
+    with pytest.raises(UserError, match="doesn't have a parameter named 'shuffle_bufer'"):
+        config.parse([str(file)], ["train.shuffle_bufer = 34"])
+
+
 def test_unused_bindings_are_reported():
     config.parse(["tiny.gin"], ["other/data_source.weight=2.0", "train.log_every=3"])
     train_config()

@@ -150,7 +150,7 @@ def pieces(index: pathlib.Path, count: int = QUERIES) -> list[tuple[str, float, 
 
 def cut_piece(video: pathlib.Path, start: float, end: float, path: pathlib.Path) -> None:
     """Encodes a part of a video anew, at half its size."""
-    from vatt_tf.data.media import clips as media
+    from vatt_tf.data import media
     from vatt_tf.data.prepare.sample_videos import SAMPLE_RATE, write_video
 
     facts = media.probe(video)

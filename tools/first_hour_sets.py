@@ -13,7 +13,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from vatt_tf.data.media import clips as media
+from vatt_tf.data import media
 from vatt_tf.data.prepare.sample_videos import SAMPLE_RATE, write_video
 
 CLIPS, SECONDS, PHONE_VIDEOS = 40, 600.0, 24

@@ -14,6 +14,7 @@ import inspect
 import os
 import pathlib
 import re
+import sys
 import tokenize
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -36,6 +37,12 @@ _REGISTERING_MODULES = (
     "vatt_tf.training.tasks.finetune_config",
 )
 
+# Earlier name of a parameter -> its name. Files and runs that have the earlier one stay good.
+_RENAMED = {
+    "train.shuffle_buffer": "shuffle_window",
+    "finetune.shuffle_buffer": "shuffle_window",
+}
+
 
 def import_configurables() -> None:
     """Imports every module that registers a gin name (this imports TensorFlow)."""
@@ -56,14 +63,14 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
     paths = [find_gin_file(name) for name in files]
     for folder in _search_folders(paths):
         gin.add_config_file_search_path(folder)
-    with _plain_files_only():
+    with _plain_files_only(), _earlier_names_read():
         for path in paths:
             _translate(f"file {path}", gin.parse_config_file, path)
-    in_files = _macros_used()
-    for binding in bindings:
-        _check_binding(binding, in_files)
-        _check_quotes(binding)
-        _translate(f"binding {binding!r}", gin.parse_config, binding)
+        in_files = _macros_used()
+        for binding in bindings:
+            _check_binding(binding, in_files)
+            _check_quotes(binding)
+            _translate(f"binding {binding!r}", gin.parse_config, binding)
     _check_required_macros()
     _translate("the configuration", gin.finalize)
 
@@ -84,6 +91,31 @@ def _plain_files_only() -> Iterator[None]:
         yield
     finally:
         readers[:] = saved
+
+
+@contextlib.contextmanager
+def _earlier_names_read() -> Iterator[None]:
+    """Binds parameters that have an earlier name by their own; tells each once."""
+    bind, told = gin.config.bind_parameter, set()
+
+    def bind_renamed(key: tuple[str, str, str], value: Any) -> None:
+        scope, selector, parameter = key
+        name = _name_now(selector, parameter)
+        if name != parameter and selector not in told:
+            told.add(selector)
+            line = f"note: {selector}.{parameter} is read as {selector}.{name}, its name now"
+            print(line, file=sys.stderr)
+        bind((scope, selector, name), value)
+
+    gin.config.bind_parameter = bind_renamed
+    try:
+        yield
+    finally:
+        gin.config.bind_parameter = bind
+
+
+def _name_now(selector: str, parameter: str) -> str:
+    return _RENAMED.get(f"{selector.rsplit('.', 1)[-1]}.{parameter}", parameter)
 
 
 def find_gin_file(name: str) -> str:
@@ -290,7 +322,8 @@ def bindings_in(text: str) -> dict[str, str]:
     for statement in config_parser.ConfigParser(text, _MacroCollector()):
         if isinstance(statement, config_parser.BindingStatement):
             scope = f"{statement.scope}/" if statement.scope else ""
-            argument = f".{statement.arg_name}" if statement.arg_name else ""
+            name = _name_now(statement.selector, statement.arg_name)
+            argument = f".{name}" if name else ""
             found[f"{scope}{statement.selector}{argument}"] = repr(statement.value)
     return found
 

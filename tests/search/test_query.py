@@ -25,7 +25,7 @@ from tests.search.test_texts import transcript
 from tests.test_api import write_video
 from vatt_tf import embed as embed_command
 from vatt_tf import search as search_command
-from vatt_tf.data.media import clips as media
+from vatt_tf.data import media
 from vatt_tf.data.text.tokenizer import ContentWordTokenizer, WordPieceTokenizer, WordTokenizer
 from vatt_tf.embed import embed
 from vatt_tf.errors import UserError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import CHECKOUT
-from vatt_tf.data.media import clips as media
+from vatt_tf.data import media
 from vatt_tf.data.media.captions import read_captions
 from vatt_tf.data.prepare.sample_videos import write_video
 from vatt_tf.embed import embed

@@ -55,7 +55,7 @@ def synthetic_batch(config: RunConfig, rows: int) -> dict[str, tf.Tensor]:
 def configured_batches(config: RunConfig, batch_size: int) -> tf.data.Dataset:
     """The batches that the run reads."""
     return make_task(config).dataset(
-        batch_size=batch_size, seed=config.seed, shuffle_buffer=config.shuffle_buffer, prefetch=1
+        batch_size=batch_size, seed=config.seed, shuffle_window=config.shuffle_window, prefetch=1
     )
 
 

@@ -17,7 +17,7 @@ import av
 import numpy as np
 
 from vatt_tf import paths
-from vatt_tf.data.media import clips as media
+from vatt_tf.data import media
 from vatt_tf.data.media.scan import VIDEO_SUFFIXES, find_files
 from vatt_tf.data.media.windows import covering_side, fit_frames, repeat
 from vatt_tf.data.schema import ClipSpec

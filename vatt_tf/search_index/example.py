@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vatt_tf.data.media import clips as media
+from vatt_tf.data import media
 from vatt_tf.data.media.windows import covering_side, fit_frames, repeat
 from vatt_tf.data.schema import ClipSpec
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from vatt_tf import paths
 from vatt_tf.atomic import write_text
-from vatt_tf.data.media import clips as media
+from vatt_tf.data import media
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import PAGE_MARK
 from vatt_tf.search_index.hits import Found, Hit, clock

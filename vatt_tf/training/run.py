@@ -238,7 +238,7 @@ def _batches(
             start_step=start_step,
             num_workers=context.num_input_pipelines,
             worker_index=context.input_pipeline_id,
-            shuffle_buffer=task.config.shuffle_buffer,
+            shuffle_window=task.config.shuffle_window,
             prefetch=0,  # the strategy holds the next batch ready
         )
         replicas = strategy.num_replicas_in_sync

@@ -342,7 +342,7 @@ def test_errors_of_the_program_pass(folder):
         {"batch_size": 3, "global_batch_size": 8, "num_workers": 2},
         {"batch_size": 3, "worker_index": 1},
         {"batch_size": 3, "start_step": -1},
-        {"batch_size": 3, "shuffle_buffer": 0},
+        {"batch_size": 3, "shuffle_window": 0},
     ],
 )
 def test_arguments_that_do_not_fit(folder, settings):

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from vatt_tf.data.media import clips as media
+from vatt_tf.data import media
 from vatt_tf.data.prepare.sample_videos import write_video
 from vatt_tf.errors import UserError
 

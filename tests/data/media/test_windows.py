@@ -6,8 +6,8 @@ import av
 import numpy as np
 import pytest
 
+from vatt_tf.data import media
 from vatt_tf.data.input import video_ops
-from vatt_tf.data.media import clips as media
 from vatt_tf.data.media.windows import (
     Span,
     audio_inputs,

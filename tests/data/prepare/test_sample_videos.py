@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vatt_tf import prepare as command
-from vatt_tf.data.media import clips as media
+from vatt_tf.data import media
 from vatt_tf.data.media.captions import read_captions
 from vatt_tf.data.prepare import sample_videos
 from vatt_tf.data.prepare.sample_videos import COLOURS, MOTIONS, SHAPES, sample_plan

@@ -82,7 +82,7 @@ def test_batches_have_static_shapes_and_need_no_python(shards):
     spec = ClipSpec(frames=4, height=16, width=16, samples=320, tokens=6, texts=2, sample_rate=800)
     tokenizer = load_tokenizer(str(shards / "tokenizer"), "word", 6)
     dataset = training_dataset(
-        str(shards / "train"), spec, tokenizer, Augmentation(), batch_size=4, shuffle_buffer=4
+        str(shards / "train"), spec, tokenizer, Augmentation(), batch_size=4, shuffle_window=4
     )
     for name, element in dataset.element_spec.items():
         assert element.shape.is_fully_defined() and element.shape[0] == 4, name

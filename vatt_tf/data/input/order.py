@@ -88,27 +88,26 @@ def epoch_order(
     source: int,
     epoch: int | tf.Tensor,
     first_row: np.ndarray,
-    shuffle_buffer: int,
+    shuffle_window: int,
 ) -> tf.Tensor:
     """One epoch's order of a source's records.
 
-    Shards come in random order; a record then moves at most ``shuffle_buffer`` places from its
-    place in that order, as behind a shuffle buffer of that size. A buffer as large as the source
-    gives a uniform permutation.
+    Shards come in random order; a record then moves less than ``shuffle_window`` places from its
+    place in that order. A window as large as the source gives a uniform permutation.
 
     Args:
         seed: Seed of the run.
         source: Number of the source.
         epoch: Number of the epoch.
         first_row: int64 ``[shards + 1]``, see :class:`~vatt_tf.data.shards.index.ShardIndex`.
-        shuffle_buffer: Records; 1 shuffles the order of the shards only.
+        shuffle_window: Records; 1 shuffles the order of the shards only.
 
     Returns:
         int64 ``[records]``: record numbers, each exactly once.
     """
     key = make_seed(seed, SHUFFLE, source, epoch)
     records = int(first_row[-1])
-    if shuffle_buffer >= records:
+    if shuffle_window >= records:
         return _permutation(key, records)
     shard_key, record_key = tf.unstack(tf.random.split(key, 2, alg="philox"))
     first = tf.constant(first_row[:-1], tf.int64)
@@ -118,9 +117,9 @@ def epoch_order(
     # Record numbers with the shards in shuffled order, records of a shard in file order.
     shift = tf.gather(first, shards) - tf.cumsum(sizes, exclusive=True)
     in_order = tf.range(records, dtype=tf.int64) + tf.repeat(shift, sizes)
-    if shuffle_buffer <= 1:
+    if shuffle_window <= 1:
         return in_order
-    jitter = _uniform(record_key, records) * shuffle_buffer
+    jitter = _uniform(record_key, records) * shuffle_window
     key = tf.range(records, dtype=tf.float64) + jitter
     return tf.gather(in_order, tf.argsort(key, stable=True))
 
@@ -134,14 +133,14 @@ def _permutation(key: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def _source_stream(
-    seed: int, source: int, first_row: np.ndarray, shuffle_buffer: int, start: int
+    seed: int, source: int, first_row: np.ndarray, shuffle_window: int, start: int
 ) -> tf.data.Dataset:
     """Endless ``(source, record number)`` of one source from its record ``start`` on."""
     epoch0, done = divmod(int(start), int(first_row[-1]))
 
     @tf.autograph.experimental.do_not_convert
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
-        order = epoch_order(seed, source, number, first_row, shuffle_buffer)
+        order = epoch_order(seed, source, number, first_row, shuffle_window)
         skip = tf.where(number == epoch0, tf.constant(done, tf.int64), 0)
         return tf.data.Dataset.from_tensor_slices(order[skip:])
 
@@ -155,7 +154,7 @@ def record_stream(
     *,
     seed: int,
     start: int = 0,
-    shuffle_buffer: int = 4096,
+    shuffle_window: int = 4096,
 ) -> tf.data.Dataset:
     """Endless stream of ``(source, record number)``, both int64, from global position ``start``.
 
@@ -164,12 +163,12 @@ def record_stream(
         weights: Weight of each source.
         seed: Seed of the run.
         start: Position of the first element; costs no reading.
-        shuffle_buffer: See :func:`epoch_order`.
+        shuffle_window: See :func:`epoch_order`.
     """
     counts = allocate(weights)
     starts = records_before(start, seed, counts)
     streams = [
-        _source_stream(seed, i, first_row, shuffle_buffer, starts[i])
+        _source_stream(seed, i, first_row, shuffle_window, starts[i])
         for i, first_row in enumerate(first_rows)
     ]
     if len(streams) == 1:

@@ -1,30 +1,23 @@
 """From shards to batches: training clips in a seeded order, evaluation clips in file order.
 
-    positions -> record numbers (order.py) -> record (records.py) -> clip (sampling.py) ->
-    crop, flip, colour, noise, log-mel (video_ops.py, audio_ops.py) -> batch -> tokens
+    positions -> record numbers (order.py) -> record (records.py) -> clip (clip.py) -> batch -> tokens
 
 Everything random is a function of (seed, global position), so a batch depends neither on where
-the stream was entered nor on the number of threads or workers. The functions of a record are graphs
-as they are written: AutoGraph would take seconds to convert them.
+the stream was entered nor on the number of threads or workers.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from vatt_tf.data.input import audio_ops, order, sampling, service_client, video_ops
-from vatt_tf.data.input.augmentation import (
-    Augmentation,
-    augmented_frames,
-    augmented_sound,
-    masked_sound,
-)
+from vatt_tf.data.input import order, service_client
+from vatt_tf.data.input.augmentation import Augmentation
+from vatt_tf.data.input.clip import CROP_PLACES, evaluation_clip, training_clip
 from vatt_tf.data.input.tolerance import tolerant_map
-from vatt_tf.data.media.resampling import MOST_STEP
 from vatt_tf.data.schema import ClipSpec, RecordKeys
 from vatt_tf.data.shards.index import DataSource, Sources, as_sources, index_source
 from vatt_tf.data.shards.read_errors import NOT_FINITE, check_keys
@@ -36,8 +29,6 @@ from vatt_tf.wording import count_of
 # Splits looked for when the top folder of a prepared data set is given.
 TRAINING_SPLITS = ("train",)
 EVALUATION_SPLITS = ("val", "valid", "validation", "test", "train")
-# Where a crop lies along the longer side, by the number of crops (docs/reference.md, Frames).
-_CROP_PLACES = {1: (0.5,), 3: (0.0, 0.5, 1.0)}
 
 
 def training_dataset(
@@ -52,7 +43,7 @@ def training_dataset(
     start_step: int = 0,
     num_workers: int = 1,
     worker_index: int = 0,
-    shuffle_buffer: int = 4096,
+    shuffle_window: int = 4096,
     label_names: Sequence[str] | None = None,
     keys: RecordKeys | None = None,
     num_parallel_calls: int | None = None,
@@ -78,7 +69,7 @@ def training_dataset(
         start_step: First global batch; costs no reading.
         num_workers: Workers that share a global batch.
         worker_index: Number of this one.
-        shuffle_buffer: How far a record may move from its place in the shards; a value as large
+        shuffle_window: How far a record may move from its place in the shards; a value as large
             as the source shuffles it completely. It costs no memory; smaller values read more
             sequentially.
         label_names: All classes in index order; adds ``labels`` to the batches. Classes are looked
@@ -115,11 +106,11 @@ def training_dataset(
             f"a global batch of {global_batch_size} is not {num_workers} workers with "
             f"{count_of(batch_size, 'row')} each"
         )
-    if not 0 <= worker_index < num_workers or start_step < 0 or shuffle_buffer < 1:
+    if not 0 <= worker_index < num_workers or start_step < 0 or shuffle_window < 1:
         raise UserError(
             f"worker_index {worker_index} of {num_workers}, start_step {start_step}, "
-            f"shuffle_buffer {shuffle_buffer}: expected a worker below the number of workers, a "
-            "step from 0 on and a buffer of at least 1"
+            f"shuffle_window {shuffle_window}: expected a worker below the number of workers, a "
+            "step from 0 on and a window of at least 1"
         )
     _check_tokens(spec, tokenizer)
     indexes = [
@@ -133,7 +124,7 @@ def training_dataset(
         [source.weight for source in sources],
         seed=seed,
         start=start_step * global_batch_size,
-        shuffle_buffer=shuffle_buffer,
+        shuffle_window=shuffle_window,
     )
     first, rows = worker_index * batch_size, np.arange(batch_size)
 
@@ -147,7 +138,7 @@ def training_dataset(
     @tf.autograph.experimental.do_not_convert
     def clip(position: tf.Tensor, source: tf.Tensor, row: tf.Tensor) -> dict[str, tf.Tensor]:
         record = _read(table, sources, source, row, keys, spec)
-        clip = _training_clip(record, spec, augmentation, seed, position)
+        clip = training_clip(record, spec, augmentation, seed, position)
         return clip | _labels(record, label_names)
 
     def batches(part: int, parts: int) -> tf.data.Dataset:
@@ -206,7 +197,7 @@ def evaluation_dataset(
         UserError: If there is no data, a shard is damaged, or the arguments do not fit.
     """
     (source,), keys = as_sources(source), keys or RecordKeys()
-    if crops not in _CROP_PLACES:
+    if crops not in CROP_PLACES:
         raise UserError(f"crops {crops}: expected 1 (centre) or 3 (start, middle, end)")
     if batch_size < 1 or windows < 1:
         raise UserError(f"batch_size {batch_size}, windows {windows}: expected at least 1 of each")
@@ -220,7 +211,7 @@ def evaluation_dataset(
     def clip(row: tf.Tensor) -> dict[str, tf.Tensor]:
         place = tf.constant(0, tf.int64), tf.minimum(row, last)
         record = _read(table, (source,), *place, keys, spec)
-        clip = _evaluation_clip(record, spec, windows, crops, valid=row <= last)
+        clip = evaluation_clip(record, spec, windows, crops, valid=row <= last)
         labels = _labels(record, label_names)
         return clip | {name: tf.where(row <= last, value, 0.0) for name, value in labels.items()}
 
@@ -282,228 +273,6 @@ def _parse(
 
 def _labels(record: Record, names: Sequence[str] | None) -> dict[str, tf.Tensor]:
     return {} if names is None else {"labels": class_vector(record, names)}
-
-
-def _training_clip(
-    record: Record, spec: ClipSpec, augmentation: Augmentation, seed: int, position: tf.Tensor
-) -> dict[str, tf.Tensor]:
-    keys = tf.random.split(order.make_seed(seed, order.AUGMENTATION, position), 5, alg="philox")
-    stride, step = _strides(record, spec)
-    stored_frames, stored_samples = tf.size(record.frames), tf.size(record.waveform)
-    offset = sampling.random_offset(stored_frames, (spec.frames - 1) * stride, keys[0])
-    span = tf.cast((spec.samples - 1) * step, tf.float64)
-    audio_offset = sampling.random_offset(stored_samples, span, keys[0])
-    result: dict[str, tf.Tensor] = {}
-    if spec.frames:
-        frames = _video(
-            record, spec, stride, offset, lambda f: augmented_frames(f, spec, augmentation, keys[1])
-        )
-        result |= {"video": frames, "video_mask": _mask(stored_frames)}
-    begin = _begin(record, offset, audio_offset)
-    if spec.audio != "none":
-        alone = not spec.frames  # nothing to stay in step with
-        audio, count = _audio(
-            record,
-            spec,
-            stride,
-            step,
-            offset,
-            audio_offset,
-            lambda waveform: augmented_sound(waveform, augmentation, keys[2], roll=alone),
-            lambda sound: masked_sound(sound, augmentation, keys[4]),
-        )
-        result |= {"audio": audio, "audio_mask": _mask(count)}
-    window = tf.stack([begin, begin + spec.seconds])
-    return result | {
-        "caption": _captions(record, window, spec.texts, keys[3]),
-        "label": record.label,
-        "record_id": record.record_id,
-    }
-
-
-def _evaluation_clip(
-    record: Record, spec: ClipSpec, windows: int, crops: int, valid: tf.Tensor
-) -> dict[str, tf.Tensor]:
-    stride, step = _strides(record, spec)
-    stored_frames, stored_samples = tf.size(record.frames), tf.size(record.waveform)
-    video, audio, counts = [], [], []
-    for window in range(windows):
-        offset = sampling.spaced_offset(stored_frames, spec.frames * stride, window, windows)
-        extent = tf.cast(spec.samples * step, tf.float64)
-        audio_offset = sampling.spaced_offset(stored_samples, extent, window, windows)
-        if spec.frames:
-            views = _video(record, spec, stride, offset, lambda f: _crops(f, spec, crops), [crops])
-            video.append(tf.transpose(views, [1, 0, 2, 3, 4]))
-        if spec.audio != "none":
-            clip, count = _audio(record, spec, stride, step, offset, audio_offset)
-            audio.append(clip)
-            counts.append(count)
-    shown = tf.cast(valid, tf.float32)
-    result: dict[str, tf.Tensor] = {}
-    if video:
-        result |= {"video": tf.concat(video, 0), "video_mask": shown * _mask(stored_frames)}
-    if audio:
-        result |= {"audio": tf.stack(audio), "audio_mask": shown * _mask(tf.add_n(counts))}
-    captions = _captions(record, tf.stack([record.start, record.end]), spec.texts, None)
-    return result | {
-        "caption": tf.where(valid, captions, ""),
-        "label": tf.where(valid, record.label, -1),
-        "record_id": record.record_id,
-        "valid": valid,
-        "label_text": record.label_text,
-        "filename": record.filename,
-        "start": tf.cast(record.start, tf.float32),
-        "end": tf.cast(record.end, tf.float32),
-    }
-
-
-def _mask(count: tf.Tensor) -> tf.Tensor:
-    return tf.cast(count > 0, tf.float32)
-
-
-def _strides(record: Record, spec: ClipSpec) -> tuple[tf.Tensor, tf.Tensor]:
-    """Stored frames per clip frame (float64) and stored samples per clip sample (int64)."""
-    step = record.sample_rate // spec.sample_rate
-    require(
-        (tf.size(record.waveform) == 0) | (step * spec.sample_rate == record.sample_rate),
-        record.record_id,
-        f"has a sample rate that is no multiple of {spec.sample_rate} Hz, which the clip has: "
-        "prepare the videos with that rate or set the sample_rate of the clip",
-    )
-    step = tf.maximum(step, 1)
-    if spec.audio_resampling == "filtered":
-        require(
-            (tf.size(record.waveform) == 0) | (step <= MOST_STEP),
-            record.record_id,
-            f"has more than {MOST_STEP} times the sample rate of {spec.sample_rate} Hz, which the "
-            "clip has: prepare the videos with a lower rate or set the sample_rate of the clip",
-        )
-        # The filter may be made while the check above is still on its way.
-        step = tf.minimum(step, MOST_STEP)
-    return record.frame_rate / spec.frame_rate, step
-
-
-def _begin(record: Record, offset: tf.Tensor, audio_offset: tf.Tensor) -> tf.Tensor:
-    """Begin of the sampled clip on the video's time line, in seconds."""
-    of_video = tf.cast(offset, tf.float64) / tf.maximum(record.frame_rate, 1e-9)
-    rate = tf.cast(tf.maximum(record.sample_rate, 1), tf.float64)
-    of_audio = tf.cast(audio_offset, tf.float64) / rate
-    return record.start + tf.where(_video_leads(record), of_video, of_audio)
-
-
-def _video_leads(record: Record) -> tf.Tensor:
-    """Whether the frames give the clip's time (a single picture has none)."""
-    stored = tf.size(record.frames)
-    return (stored > 1) | ((stored == 1) & (tf.size(record.waveform) == 0))
-
-
-def _video(
-    record: Record,
-    spec: ClipSpec,
-    stride: tf.Tensor,
-    offset: tf.Tensor,
-    transform: Callable[[tf.Tensor], tf.Tensor],
-    crops: Sequence[int] = (),
-) -> tf.Tensor:
-    """Frames of the clip as uint8 ``[T, *crops, H, W, 3]``; zeros for a record without frames.
-
-    ``transform`` turns JPEG strings ``[n]`` into uint8 frames ``[n, *crops, H, W, 3]``.
-    """
-    shape = [spec.frames, *crops, spec.height, spec.width, 3]
-
-    def decoded() -> tf.Tensor:
-        stored = tf.size(record.frames)
-        numbers = sampling.stored_frames(stored, spec.frames, stride, offset)
-        # A short record repeats frames: decode each of them once.
-        numbers, places = tf.unique(numbers)
-        return tf.gather(transform(tf.gather(record.frames, numbers)), places)
-
-    frames = tf.cond(tf.size(record.frames) > 0, decoded, lambda: tf.zeros(shape, tf.uint8))
-    return tf.ensure_shape(frames, shape)
-
-
-def _crops(encoded: tf.Tensor, spec: ClipSpec, crops: int) -> tf.Tensor:
-    """Largest boxes of the clip's aspect ratio, uint8 ``[n, crops, height, width, 3]``."""
-    target = (spec.height, spec.width)
-    size = video_ops.frame_size(encoded[0])
-    places = [tf.fill([2], place) for place in _CROP_PLACES[crops]]
-    boxes = [video_ops.fitting_box(size, target, place) for place in places]
-    return video_ops.decode_crops(encoded, size, boxes, target)
-
-
-def _audio(
-    record: Record,
-    spec: ClipSpec,
-    stride: tf.Tensor,
-    step: tf.Tensor,
-    offset: tf.Tensor,
-    audio_offset: tf.Tensor,
-    change: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
-    mask: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Sound of the clip as the tower reads it, and how many stored samples are in it.
-
-    The sound begins at the time of the clip's first frame. Where the video repeats, because it is
-    shorter than the clip, the sound starts again with it; past its own end it is silent. A record
-    without video repeats its sound in the same way.
-    """
-    rate = tf.cast(record.sample_rate, tf.float64)
-    stored_frames = tf.cast(tf.size(record.frames), tf.float64)
-    stored_samples = tf.size(record.waveform, tf.int64)
-    per_frame = rate / tf.maximum(record.frame_rate, 1e-9)
-    video_leads = _video_leads(record)
-    start = tf.where(
-        video_leads,
-        tf.cast(tf.round(tf.cast(offset, tf.float64) * per_frame), tf.int64),
-        audio_offset,
-    )
-    last_frame = tf.cast(offset, tf.float64) + (spec.frames - 1) * stride
-    video_repeats = tf.floor(last_frame + 0.5) >= stored_frames
-    audio_repeats = stored_samples < spec.samples * step
-    period = tf.where(
-        video_leads,
-        tf.where(video_repeats, tf.cast(tf.round(stored_frames * per_frame), tf.int64), 0),
-        tf.where(audio_repeats, stored_samples, 0),
-    )
-
-    def cut() -> tuple[tf.Tensor, tf.Tensor]:
-        clip, count = sampling.audio_window(
-            record.waveform, start, spec.samples, step, period, spec.audio_resampling
-        )
-        clip = change(clip)
-        return mask(audio_ops.audio_frontend(clip, spec)), count
-
-    shape = spec.audio_shape[:-1]
-    clip, count = tf.cond(
-        stored_samples > 0, cut, lambda: (tf.zeros(shape), tf.constant(0, tf.int32))
-    )
-    return tf.ensure_shape(clip[..., tf.newaxis], spec.audio_shape), count
-
-
-def _captions(record: Record, window: tf.Tensor, count: int, key: tf.Tensor | None) -> tf.Tensor:
-    """Captions of a clip as valid UTF-8, string ``[count]``, "" where there are fewer.
-
-    With times: the ones nearest to the window. Without: the first ones or, with a ``key``, a
-    random choice (docs/reference.md, Captions).
-    """
-    total = tf.size(record.captions)
-
-    def near() -> tf.Tensor:
-        times = record.caption_times
-        return sampling.captions_near(times[:, 0], times[:, 1], window, count)
-
-    def any_order() -> tf.Tensor:
-        if key is None:
-            return tf.range(tf.minimum(total, count))
-        draws = tf.random.stateless_uniform([total], key, dtype=tf.float64, alg="philox")
-        return tf.argsort(draws, stable=True)[:count]
-
-    numbers = tf.cond(tf.shape(record.caption_times)[0] > 0, near, any_order)
-    chosen = tf.gather(record.captions, numbers)
-    # Invalid bytes become spaces: they must not stop the graph, and the words survive.
-    chosen = tf.strings.unicode_transcode(chosen, "UTF-8", "UTF-8", replacement_char=32)
-    chosen = tf.pad(chosen, [[0, count - tf.size(chosen)]], constant_values="")
-    return tf.ensure_shape(chosen, [count])
 
 
 def _finish(

@@ -6,10 +6,10 @@ __getattr__ = lazy.names(
     __name__,
     ClipReader="clips",
     MediaClip="clips",
-    MediaError="clips",
-    MediaInfo="clips",
+    MediaError="tracks",
+    MediaInfo="info",
     iter_clips="clips",
-    probe="clips",
+    probe="info",
     read_audio="clips",
     read_clip="clips",
 )

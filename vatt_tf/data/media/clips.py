@@ -1,4 +1,4 @@
-"""Reading media files: facts, whole clips and sound, without TensorFlow (a client may use this).
+"""Reading media files: clips and whole sounds, without TensorFlow (a client may use this).
 
 All times are seconds after the start of the file. Frame k of a clip that begins at ``start`` is
 the decoded frame nearest to ``start + k / frame_rate``; the sound of a clip begins at the same
@@ -15,58 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.data.media.tracks import (
-    HOLE_SECONDS,
-    AudioTrack,
-    MediaError,
-    TimedFrame,
-    VideoTrack,
-    display_size,
-    open_container,
-    pick_stream,
-)
+from vatt_tf.data.media.audio_track import AudioTrack
+from vatt_tf.data.media.tracks import HOLE_SECONDS, MediaError
+from vatt_tf.data.media.video_track import TimedFrame, VideoTrack
 from vatt_tf.wording import count_of
-
-__all__ = [
-    "ClipReader",
-    "MediaClip",
-    "MediaError",
-    "MediaInfo",
-    "iter_clips",
-    "probe",
-    "read_audio",
-    "read_clip",
-]
 
 # Skipping more than this many seconds is quicker by a seek than by decoding.
 SEEK_SECONDS = 30.0
-
-
-@dataclasses.dataclass(frozen=True)
-class MediaInfo:
-    """Facts of a media file as its header tells them.
-
-    Attributes:
-        duration: Seconds (0.0 when the header does not say).
-        frame_rate: Mean frames per second, 0.0 without video.
-        width: Pixels as shown: square pixels, after rotation.
-        height: Pixels as shown.
-        rotation: Degrees counter-clockwise that the stored frames are turned for display.
-        has_video: Whether there is a video stream (a cover picture is none).
-        has_audio: Whether there is an audio stream.
-        sample_rate: Samples per second of the audio stream, 0 without.
-        channels: Audio channels, 0 without.
-    """
-
-    duration: float
-    frame_rate: float
-    width: int
-    height: int
-    rotation: int
-    has_video: bool
-    has_audio: bool
-    sample_rate: int
-    channels: int
 
 
 @dataclasses.dataclass
@@ -91,43 +46,6 @@ class MediaClip:
     span: int = 0
     missing: float = 0.0
     damage: str = ""
-
-
-def probe(path: str | os.PathLike) -> MediaInfo:
-    """Reads the facts of a media file (the first frame is decoded for the rotation).
-
-    Raises:
-        MediaError: The file is missing, empty or not a media file.
-    """
-    with open_container(path) as container:
-        video, audio = pick_stream(container, "video"), pick_stream(container, "audio")
-        width = height = rotation = 0
-        rate = 0.0
-        if video is not None:
-            width, height = display_size(video.width, video.height, video)
-            rate = float(video.average_rate or video.guessed_rate or 0)
-        info = MediaInfo(
-            duration=(container.duration or 0) / 1_000_000,
-            frame_rate=rate,
-            width=width,
-            height=height,
-            rotation=rotation,
-            has_video=video is not None,
-            has_audio=audio is not None,
-            sample_rate=audio.sample_rate or 0 if audio is not None else 0,
-            channels=audio.channels or 0 if audio is not None else 0,
-        )
-    if video is None:
-        return info
-    track = VideoTrack(path)
-    try:
-        decoded = next(track._decoded(), None)
-        rotation = decoded.rotation % 360 if decoded is not None else 0
-    finally:
-        track.close()
-    if rotation in (90, 270):
-        width, height = height, width
-    return dataclasses.replace(info, width=width, height=height, rotation=rotation)
 
 
 class _OpenClip:

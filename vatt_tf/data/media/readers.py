@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from vatt_tf.data.media.audio_track import AudioTrack
 from vatt_tf.data.media.clips import MediaClip
-from vatt_tf.data.media.tracks import HOLE_SECONDS, AudioTrack, MediaError, scaled_size
+from vatt_tf.data.media.tracks import HOLE_SECONDS, MediaError
+from vatt_tf.data.media.video_track import scaled_size
 
 # Containers whose headers do not give the length: FFmpeg estimates it from the bit rate.
 _ESTIMATED = {"mp3", "aac", "mpeg", "mpegts"}

@@ -18,8 +18,9 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from vatt_tf import paths as paths_lib
-from vatt_tf.data.media import clips as media
+from vatt_tf.data import media
 from vatt_tf.data.media import resampling
+from vatt_tf.data.media.info import MediaInfo
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 
@@ -166,7 +167,7 @@ def _file_windows(path: pathlib.Path, clip: ClipSpec, span: Span) -> Windows:
         raise UserError(f"{path}: no usable frame between {span.start:.2f} s and {end:.2f} s")
 
 
-def covering_side(info: media.MediaInfo, clip: ClipSpec) -> int:
+def covering_side(info: MediaInfo, clip: ClipSpec) -> int:
     """Short side at which a file's frames just cover the clip; the decoder scales to it."""
     scale = max(clip.height / info.height, clip.width / info.width)
     return max(1, math.ceil(min(info.height, info.width) * scale))

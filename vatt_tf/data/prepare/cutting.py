@@ -11,9 +11,9 @@ from typing import Any
 import av
 
 from vatt_tf.data.media.captions import Caption, CaptionError, captions_near, read_captions
-from vatt_tf.data.media.clips import ClipReader, MediaClip, MediaError
+from vatt_tf.data.media.clips import ClipReader, MediaClip
 from vatt_tf.data.media.readers import AudioReader, ImageReader
-from vatt_tf.data.media.tracks import SoundOnlyError
+from vatt_tf.data.media.tracks import MediaError, SoundOnlyError
 from vatt_tf.data.prepare.plan import Settings, Video
 from vatt_tf.wording import count_of
 

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vatt_tf.data.media.clips import MediaError, probe
+from vatt_tf.data.media.info import probe
+from vatt_tf.data.media.tracks import MediaError
 from vatt_tf.wording import percent
 
 if TYPE_CHECKING:  # The plan imports this module.

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 
-from vatt_tf.data.media import clips as media
+from vatt_tf.data import media
 from vatt_tf.data.prepare import shards
 from vatt_tf.data.prepare.plan import Plan, Settings, Video
 from vatt_tf.wording import count_of

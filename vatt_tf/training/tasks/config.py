@@ -54,7 +54,9 @@ class RunConfig:
             in the backward pass: a fraction of the memory for one more forward pass, with the same
             results.
         gradient_clip_norm: Global norm to which the summed gradient is clipped, or ``None``.
-        shuffle_buffer: Records in the shuffle buffer of a source.
+        shuffle_window: How far a record may move from its place in the shards of a source; as many
+            as the source has shuffle it completely. It costs no memory; a smaller one reads more
+            sequentially. Runs from before had ``shuffle_buffer``, which is still read.
         log_every: Steps between lines of metrics.jsonl.
         checkpoint_every: Steps between checkpoints.
         checkpoint_minutes: Minutes after which a checkpoint is written between those; 0 for none.
@@ -87,7 +89,7 @@ class RunConfig:
     jit_compile: bool = False
     remat: bool = False
     gradient_clip_norm: float | None = None
-    shuffle_buffer: int = 4096
+    shuffle_window: int = 4096
     log_every: int = 10
     checkpoint_every: int = 500
     checkpoint_minutes: float = 10.0
@@ -104,7 +106,13 @@ class RunConfig:
         sources = self.data if isinstance(self.data, list | tuple) else ()
         if not sources or not all(isinstance(source, DataSource) for source in sources):
             self.fail("data", "[@data_source()] or several")
-        for field in ("steps", "log_every", "checkpoint_every", "keep_checkpoints"):
+        for field in (
+            "steps",
+            "shuffle_window",
+            "log_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+        ):
             self.check_whole(field, 1)
         for field in ("evaluate_every", "seed"):
             self.check_whole(field, 0)
