@@ -13,16 +13,20 @@ from vatt_tf.__main__ import COMMANDS
 NAMES = [
     "vatt_tf.load",
     "vatt_tf.api.VattEmbedder",
+    "vatt_tf.data.datasets.definition",
     "vatt_tf.data.media.ClipReader",
     "vatt_tf.data.media.iter_clips",
     "vatt_tf.data.media.probe",
     "vatt_tf.data.media.read_audio",
     "vatt_tf.data.media.read_clip",
     "vatt_tf.data.plan.Settings",
+    "vatt_tf.encoders.audio.WaveformEncoder",
+    "vatt_tf.encoders.video.VideoEncoder",
     "vatt_tf.evaluation.report.write_comparison",
     "vatt_tf.evaluation.report.write_report",
     "vatt_tf.export.export_models",
     "vatt_tf.export.load",
+    "vatt_tf.layers.random.seed_scope",
     "vatt_tf.prepare.prepare",
     "vatt_tf.search.search",
     "vatt_tf.serving.client.AsyncClient",
@@ -49,7 +53,19 @@ def test_name(name):
         importlib.import_module(name)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+TYPED = (  # In earlier documents too.
+    "data.service",
+    "data.service_benchmark",
+    "search_index.benchmark",
+    "serving.benchmark",
+    "serving.client",
+    "serving.conformance",
+    "serving.conformance.models",
+    "serving.fuzz",
+)
+
+
+@pytest.mark.parametrize("command", sorted({*COMMANDS, *TYPED}))
 def test_command(command):
     name = f"vatt_tf.{command}"
     found = importlib.util.find_spec(name)
