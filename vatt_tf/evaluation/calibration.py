@@ -1,8 +1,8 @@
-"""Calibration of cosines: what fraction of held-out true pairs, and of random pairs, score higher.
+"""Calibration of cosines by the fractions of held-out true and random pairs that score higher.
 
 A cosine of 0.4 is high in one model and low in another. ``vatt_tf.evaluate`` measures the cosines
-of held-out pairs and keeps their quantiles in ``model.json``, ``vatt_tf.export`` hands them on, and
-``vatt_tf.search`` reads its scores against them::
+of held-out pairs and keeps their quantiles in ``model.json``, ``vatt_tf.export`` copies them, and
+``vatt_tf.search`` prints them beside its scores::
 
     {"model_hash": "...", "step": 3000, "data": "quickstart/val", "clips": 225, "windows": 4,
      "spaces": {"vt": {"text": {"true": {"pairs": 225, "quantiles": [...]}, "random": {...}}}}}
@@ -25,9 +25,9 @@ from vatt_tf.wording import count_of
 if TYPE_CHECKING:
     from vatt_tf.evaluation.collect.embeddings import EmbeddingSet
 
-# Of the quantiles. The best of many clips lie where few random pairs do, so that there are more.
+# Levels of the quantiles: denser at the top, where the best of many clips lie.
 LEVELS = np.append(np.arange(100) / 100, [0.995, 0.999, 0.9995, 0.9999, 1.0])
-# Clips whose pairs are the random ones: with more of them there would be too many pairs.
+# Most clips whose pairs are the random ones: the number of pairs is its square.
 MOST_CLIPS = 1000
 # Cosines of float32 vectors, and the stored quantiles, are rounded.
 TOLERANCE = 1e-6
@@ -110,7 +110,7 @@ def store(folder: str, calibration: Mapping[str, Any], split: str | None) -> str
 
 
 def short_path(path: str) -> str:
-    """The last two names of a path, all that leaves this machine with an exported model."""
+    """Last two names of a path; an exported model holds no more of it."""
     return "/".join(pathlib.PurePath(path).parts[-2:])
 
 
@@ -141,12 +141,12 @@ class Cosines:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What scores of one kind of query are read against.
+    """Calibration of the scores of one modality of queries.
 
     Attributes:
         true: Cosines of held-out pairs that belong together.
         random: Cosines of held-out pairs that do not.
-        origin: Their data and the step of the weights, for people.
+        origin: Their data and the step of the weights, for messages.
     """
 
     true: Cosines
@@ -162,13 +162,13 @@ class Calibration:
 
 
 def how_to_measure(run_dir: str) -> str:
-    """The command that measures a calibration."""
+    """Command that measures a calibration, for messages."""
     flag = shlex.quote(f"--run_dir={run_dir}")
     return f"python -m vatt_tf.evaluate {flag} --data=SHARDS --task=retrieval measures it"
 
 
 def read(stored: Any, space: str, query: str, model_hash: str, where: str) -> Calibration | str:
-    """The calibration of a kind of query, or why there is none.
+    """Returns the calibration of a modality of queries, or why there is none.
 
     Args:
         stored: See the module; None where nothing was measured.
@@ -202,6 +202,6 @@ def read(stored: Any, space: str, query: str, model_hash: str, where: str) -> Ca
 
 
 def _origin(stored: Mapping[str, Any]) -> str:
-    """The data and the weights of a measurement, for people."""
+    """Description of the data and the weights of a measurement."""
     limited = f"the first {count_of(stored['limit'], 'clip')} of " if "limit" in stored else ""
     return f"{limited}{stored.get('data')}, step {stored.get('step')}"

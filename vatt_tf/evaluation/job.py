@@ -1,4 +1,4 @@
-"""What is asked of an evaluation, which wishes belong to which task, and what comes of it."""
+"""Evaluation job specification and result; which options apply to which task."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class Options:
         batch_size: Clips per batch; changes speed and memory, not the numbers.
         limit: Evaluate that many clips, the first ones in file order.
         prompts: Prompts file of the zero-shot task.
-        labels: File with a class name a line, for weights or data that name none.
+        labels: File with one class name per line, for weights or data that name none.
         train_data: Training clips of the probe.
         modality: Tower of the probe.
         probe: Classifiers of the probe, some of ``PROBES``.
-        shots: Examples a class of the few-shot table.
+        shots: Examples per class in the few-shot table.
         probe_steps: Steps of the low-rank classifier.
         random_baseline: Also evaluate the same towers at random weights.
 
@@ -93,9 +93,9 @@ class Job:
         run_dir: Run directory or weights folder.
         data: See :func:`vatt_tf.evaluation.source.find_source`.
         task: One of ``TASKS``.
-        options: Further wishes.
+        options: Further options.
         keep: Whether to keep what reports show (frame strips, token and feature maps).
-        quiet: No progress bar and no table.
+        quiet: Prints no progress bar and no table.
     """
 
     run_dir: str
@@ -134,13 +134,13 @@ class Job:
 
     @property
     def weights(self) -> str:
-        """The folder whose weights are evaluated."""
+        """Folder of the evaluated weights."""
         best = self.options.checkpoint == BEST
         return os.path.join(self.run_dir, BEST) if best else self.run_dir
 
     @property
     def views(self) -> Views:
-        """The protocol.
+        """Views of the protocol.
 
         Raises:
             UserError: If it is not for the task.
@@ -150,12 +150,12 @@ class Job:
 
 @dataclasses.dataclass
 class Evaluation:
-    """What an evaluation found.
+    """Result of an evaluation.
 
     Attributes:
         block: The task's part of the block of results.json.
-        table: Lays the whole block out for the terminal.
-        source: Where the clips were.
+        table: Formats the whole block for the terminal.
+        source: Source of the clips.
         embeddings: Of the clips, for the report (retrieval and zero-shot classes).
         predictions: Of the clips, for the report (classification).
         activations: Of the clips, for the report.

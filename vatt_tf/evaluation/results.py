@@ -1,4 +1,4 @@
-"""The numbers of a run directory: results.json holds the newest block of each task."""
+"""Results of a run directory: results.json holds the newest block of each task."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from vatt_tf.output_folder import PAGE_MARK, OutputFolder
 from vatt_tf.wording import wrapped
 
 RESULTS, REPORT = "results.json", "report.html"
-# Results of --limit, which take no full result's place.
+# Results of --limit, which do not replace full ones.
 LIMITED = "limited"
 _EARLIER_PAGE = "<footer>vatt_tf report, "
 
 
 def claim_files(folder: pathlib.Path, report: bool) -> None:
-    """Lists what an evaluation is going to write into a run directory.
+    """Registers the files of an evaluation in the list of the run directory.
 
     Raises:
         UserError: Files of these names are there that no evaluation wrote.
@@ -32,7 +32,7 @@ def claim_files(folder: pathlib.Path, report: bool) -> None:
 
 
 def _is_earlier(path: pathlib.Path) -> bool:
-    """Whether a version that listed no files wrote this one."""
+    """Whether the file is of an earlier version, which kept no list of files."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -52,12 +52,12 @@ def _is_earlier(path: pathlib.Path) -> bool:
 
 
 def compared_data(run_dir: pathlib.Path, source: Any) -> tuple[list[DataSet], list[DataSet]]:
-    """The data sets that a run was trained on (as far as it tells), and those of an evaluation."""
+    """Data sets of the training (where the run has recorded them) and of the evaluation."""
     return read_data(run_dir), data_sets(source.path, ())
 
 
 def data_lines(trained: list[DataSet], evaluated: list[DataSet]) -> str:
-    """Both as lines for the terminal."""
+    """Formats both for the terminal."""
     if not trained:
         return f"trained on   unknown data\n{wrapped(f'evaluated on {_names(evaluated)}')}"
     same = not differences(trained, evaluated) if known(trained) and known(evaluated) else None

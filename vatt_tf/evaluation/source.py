@@ -22,7 +22,7 @@ class EvaluationSource:
     Attributes:
         path: Folder or glob of record files.
         split: Name of the split, or None when the folder has no manifest.
-        records: Number of records as the manifest says, or None.
+        records: Number of records in the manifest, or None.
         labels: Sorted label names of the manifest, empty without one.
         held_out: ``by file`` or ``by time`` where ``prepare`` chose the held-out clips, else "".
     """
@@ -34,7 +34,7 @@ class EvaluationSource:
     held_out: str = ""
 
     def data_source(self) -> Any:
-        """The source as the input pipeline takes it."""
+        """Source for the input pipeline."""
         from vatt_tf.data.shards.index import DataSource
 
         return DataSource(path=self.path)

@@ -1,4 +1,4 @@
-"""How many views of a clip are tested and how they are joined: the papers' protocols by name."""
+"""Views of a clip at test time and their aggregation: the papers' protocols by name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Views:
         crops: 1 (centre) or 3 (start, middle and end of the longer side).
         aggregate: What is averaged over the views, a key of ``AGGREGATES``.
         train_windows: Windows of a training clip, for probes.
-        source: Where the protocol comes from.
+        source: Paper or recipe of the protocol.
     """
 
     windows: int = 4
@@ -39,7 +39,7 @@ class Views:
     source: str = ""
 
     def protocol(self, name: str) -> dict[str, str | int]:
-        """The block's ``protocol`` of a classification task."""
+        """Returns the ``protocol`` entry of a classification block."""
         training = {"train_windows": self.train_windows} if "probe" in self.tasks else {}
         return {
             "views": name,
@@ -51,11 +51,12 @@ class Views:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Tasks that the views are for."""
+        """Tasks to which the views apply."""
         return TASKS[self.aggregate]
 
 
-# Facts A.7. The strides of the papers (every second frame of 25 fps) are in the clip of the model.
+# docs/reference.md, Evaluation views. The strides of the papers (every second frame of 25 fps) are
+# in the clip of the model.
 VIEWS = {
     "kinetics": Views(4, 3, "logits", source="VATT A.2.5: Kinetics and Moments in Time"),
     "audioset": Views(4, 1, "logits", source="VATT, released code"),
@@ -78,7 +79,7 @@ DEFAULTS = {
 def views_of(
     task: str, name: str | None = None, windows: int | None = None, crops: int | None = None
 ) -> Views:
-    """The views of a task.
+    """Returns the views of a task.
 
     Args:
         task: Task of ``vatt_tf.evaluate``.

@@ -1,4 +1,4 @@
-"""Tokens before the towers, features behind them, nodes of the shared backbone."""
+"""Tokens before the towers, features behind them, units of the shared backbone."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_tokens_are_means_of_the_patches_and_of_the_words_that_are_there(looked)
 def test_nodes_are_the_means_of_the_mlp_outputs(looked, monkeypatch):
     model, found = looked
     if model.config.kind == "specific":
-        assert found.nodes == {}
+        assert found.units == {}
         return
     batch = next(dataset())
     block = model.tower("video").transformer.blocks[1]
@@ -109,12 +109,12 @@ def test_nodes_are_the_means_of_the_mlp_outputs(looked, monkeypatch):
             model.tower(modality)(batch[modality][clips, v])
         # The layer sees the tokens of all clips as rows.
         expected = np.mean([value.numpy().reshape(-1, 16).mean(axis=0) for value in seen], axis=0)
-        np.testing.assert_allclose(found.nodes[modality][1], expected, atol=1e-5)
-        assert found.nodes[modality].shape == (2, 16)
+        np.testing.assert_allclose(found.units[modality][1], expected, atol=1e-5)
+        assert found.units[modality].shape == (2, 16)
     seen.clear()
     model.tower("text")(batch["text"][:1, 0])
     assert not np.allclose(
-        found.nodes["text"][1], seen[0].numpy().reshape(-1, 16).mean(axis=0), atol=1e-5
+        found.units["text"][1], seen[0].numpy().reshape(-1, 16).mean(axis=0), atol=1e-5
     )
 
 
@@ -122,5 +122,5 @@ def test_report_of_the_nodes(looked, tmp_path):
     _, found = looked
     text, checker = check(report.write_report(tmp_path, activations=found))
     shown = "Nodes of the shared backbone" in text
-    assert shown == bool(found.nodes)
+    assert shown == bool(found.units)
     assert checker.tags.count("svg") == (4 if shown else 0)

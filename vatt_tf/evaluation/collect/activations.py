@@ -1,7 +1,7 @@
-"""Looks into the towers: tokens before them, features behind them, and what the nodes do.
+"""Token means, pooled features and unit activations of the towers over a data set.
 
 For the paper's figures (sections 4.2.5, 4.2.6): the input space after tokenisation beside the
-output space, and the mean activation of each node of the modality-agnostic backbone at the output
+output space, and the mean activation of each unit of the modality-agnostic backbone at the output
 of the MLPs, before the residual is added.
 """
 
@@ -22,20 +22,20 @@ from vatt_tf.evaluation.metrics import retrieval as metrics
 
 @dataclasses.dataclass(frozen=True)
 class Activations:
-    """What towers make of the clips of a data set.
+    """Tokens, features and unit activations of the clips of a data set.
 
     Attributes:
         clips: The clips in the spaces ``"tokens"`` (mean of the tokens as they enter the tower,
             before positions) and ``"features"`` (pooled output of the tower, before the heads),
             L2-normalised. Where the widths of the modalities differ, the narrower ones end in
             zeros.
-        nodes: modality -> float32 [layers, d], mean over clips and tokens of the MLP outputs of
+        units: modality -> float32 [layers, d], mean over clips and tokens of the MLP outputs of
             the shared Transformer; empty for models that have none.
         comparable: The spaces in which the vectors of all modalities have the same width.
     """
 
     clips: EmbeddingSet
-    nodes: dict[str, np.ndarray]
+    units: dict[str, np.ndarray]
     comparable: tuple[str, ...] = ()
 
 
@@ -64,7 +64,7 @@ def collect_activations(
     table = batches.ClipTable()
     rows: dict[tuple[str, str], list[np.ndarray]] = {}
     masks: dict[str, list[np.ndarray]] = {}
-    nodes: dict[str, np.ndarray] = {}
+    units: dict[str, np.ndarray] = {}
     for batch, valid in batches.real_clips(dataset, limit, progress):
         present = [m for m in towers if m in batch]
         for m in present:
@@ -76,8 +76,8 @@ def collect_activations(
                     value = share * np.asarray(value, np.float32)[valid]
                     means[space, m] = means.get((space, m), 0.0) + value
         for (space, m), value in means.items():
-            if space == "nodes":
-                nodes[m] = nodes.get(m, 0.0) + value[masks[m][-1]].sum(axis=0, dtype=np.float64)
+            if space == "units":
+                units[m] = units.get(m, 0.0) + value[masks[m][-1]].sum(axis=0, dtype=np.float64)
             else:
                 rows.setdefault((space, m), []).append(value)
         if "caption" in batch:
@@ -103,11 +103,11 @@ def collect_activations(
         caption=table.strings("caption"),
     )
     counts = {m: max(int(mask.sum()), 1) for m, mask in merged.items()}
-    of_nodes = {m: (v / counts[m]).astype(np.float32) for m, v in nodes.items()}
+    means = {m: (v / counts[m]).astype(np.float32) for m, v in units.items()}
     widths: dict[str, set[int]] = {}
     for (space, _), value in rows.items():
         widths.setdefault(space, set()).add(value[0].shape[1])
-    return Activations(clips, of_nodes, tuple(s for s, found in widths.items() if len(found) == 1))
+    return Activations(clips, means, tuple(s for s, found in widths.items() if len(found) == 1))
 
 
 def _towers(model: Any) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _towers(model: Any) -> dict[str, Any]:
 
 
 def _padded(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Unit vectors of one width: zeros behind them change no length and no angle."""
+    """Pads unit vectors with zeros to one width, which changes no length and no angle."""
     widest = max(value.shape[1] for value in parts.values())
     return {
         modality: metrics.l2_normalize(np.pad(value, ((0, 0), (0, widest - value.shape[1]))))
@@ -127,15 +127,15 @@ def _padded(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _look(
     towers: Mapping[str, Any], inputs: Mapping[str, Any], shared: bool
 ) -> dict[str, dict[str, Any]]:
-    """``tokens`` [B, d] and ``features`` [B, d] of every modality, ``nodes`` [B, layers, d]."""
+    """``tokens`` [B, d] and ``features`` [B, d] of every modality, ``units`` [B, layers, d]."""
     found: dict[str, dict[str, Any]] = {"tokens": {}, "features": {}}
     for modality, value in inputs.items():
         tower = towers[modality]
         tokens, mask = _tokens(tower, value)
         found["tokens"][modality] = _mean(tokens, None if mask is None else mask[:, 1:])
         if shared:
-            nodes, features = _walk(tower, tokens, mask)
-            found.setdefault("nodes", {})[modality] = ops.stack(nodes, axis=1)
+            units, features = _walk(tower, tokens, mask)
+            found.setdefault("units", {})[modality] = ops.stack(units, axis=1)
         else:
             features = tower(value, training=False)["features_pooled"]
         found["features"][modality] = features
@@ -156,24 +156,24 @@ def _tokens(tower: Any, value: Any) -> tuple[Any, Any]:
 
 
 def _walk(tower: Any, tokens: Any, mask: Any) -> tuple[Sequence[Any], Any]:
-    """The rest of ``TransformerEncoder``, layer by layer, to see the MLP outputs on the way.
+    """Runs the rest of ``TransformerEncoder`` layer by layer and records the MLP outputs.
 
     Returns:
         Mean MLP output of every block, [B, d] each, and the pooled features [B, output_dim].
     """
     tokens = tower.agg_token(tower.positions(tokens))
     bias = tower.transformer.attention_bias(tokens, mask)
-    nodes = []
+    units = []
     for block in tower.transformer.blocks:
         tokens = tokens + block.attention(block.attention_norm(tokens), bias=bias)
         hidden = ops.gelu(block.mlp_hidden(block.mlp_norm(tokens)), approximate=False)
         hidden = block.mlp_output(hidden)
-        nodes.append(_mean(hidden, mask))
+        units.append(_mean(hidden, mask))
         tokens = tokens + hidden
     pooled = tower.transformer.final_norm(tokens)[:, 0]
     if tower.post_projection_dim:
         pooled = ops.gelu(tower.post_projection(pooled), approximate=False)
-    return nodes, pooled
+    return units, pooled
 
 
 def _mean(tokens: Any, mask: Any) -> Any:

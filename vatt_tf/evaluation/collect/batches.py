@@ -1,4 +1,4 @@
-"""What all evaluations share: compiled calls, batches without their padding, names of the clips."""
+"""Helpers of all evaluations: compiled calls, batches without padding, clip names."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def real_clips(
     limit: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[Batch, np.ndarray]]:
-    """Batches of ``data.pipeline.evaluation_dataset`` and which of their rows are clips.
+    """Yields batches of ``data.pipeline.evaluation_dataset`` and the rows that are clips.
 
     Args:
         dataset: Batches; the last one may be padded.
@@ -77,19 +77,19 @@ def has_modality(batch: Batch, modality: str) -> np.ndarray:
 
 
 def view_inputs(batch: Batch, modalities: Sequence[str]) -> list[tuple[Batch, float]]:
-    """The different views of a batch as the inputs of a model, with their shares in a mean.
+    """Distinct views of a batch as inputs of a model, with their weights in a mean.
 
     See :func:`numbered_views`.
 
     Returns:
-        Pairs of inputs [b, ...] with their ``<modality>_mask`` float32 [b], and the share.
+        Pairs of inputs [b, ...] with their ``<modality>_mask`` float32 [b], and the weight.
     """
     count = view_count(batch, modalities)
     return [(view, len(numbers) / count) for view, numbers in numbered_views(batch, modalities)]
 
 
 def numbered_views(batch: Batch, modalities: Sequence[str]) -> list[tuple[Batch, list[int]]]:
-    """The different views of a batch as the inputs of a model, and the numbers of each.
+    """Distinct views of a batch as inputs of a model, and the indices of each.
 
     View ``v`` of the video, window ``v // crops``, goes with that window of the sound; the first
     caption goes with each view. Views that are equal, because clips are as short as one window,
@@ -122,7 +122,7 @@ def numbered_views(batch: Batch, modalities: Sequence[str]) -> list[tuple[Batch,
 
 
 def view_count(batch: Batch, modalities: Sequence[str]) -> int:
-    """Views of each clip, equal ones too."""
+    """Number of views of each clip, equal ones included."""
     return max((batch[m].shape[1] for m in modalities if m != "text"), default=1)
 
 
@@ -132,7 +132,7 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 class ClipTable:
-    """Collects what is known of the clips, and frame strips of them on request.
+    """Collects metadata of the clips, and frame strips of them on request.
 
     Args:
         strip_frames: Frames per clip kept as a small JPEG for the report, 0 for none.
@@ -145,7 +145,7 @@ class ClipTable:
         self._parts: dict[str, list[np.ndarray]] = {}
 
     def add(self, batch: Batch, rows: np.ndarray, names: Sequence[str]) -> None:
-        """Takes the rows of a batch: the columns ``names``, as far as the batch has them."""
+        """Appends rows of a batch: those of the columns ``names`` that the batch has."""
         for name in names:
             if name in batch:
                 self._parts.setdefault(name, []).append(batch[name][rows])
@@ -155,7 +155,7 @@ class ClipTable:
 
     @property
     def strips(self) -> list[bytes]:
-        """The frame strips, one a clip; none where no clip has frames."""
+        """Frame strips, one per clip; none where no clip has frames."""
         return self._strips if self._any_video else []
 
     def column(self, name: str) -> np.ndarray:
@@ -181,5 +181,5 @@ def frame_strip(video: np.ndarray, frames: int, height: int = 72) -> bytes:
 
 
 def as_text(value: bytes | str) -> str:
-    """A string as the pipeline gives it."""
+    """Decodes a string of the pipeline."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

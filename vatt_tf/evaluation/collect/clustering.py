@@ -1,4 +1,4 @@
-"""How far apart the modalities lie in a space: the silhouette with the modality as the cluster."""
+"""Silhouette of a space with the modality as cluster: how far apart the modalities lie."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from vatt_tf.evaluation.collect.embeddings import EmbeddingSet
 
-# Clips that are measured: the distances of all pairs of their vectors are computed.
+# Most clips measured: memory and time grow with the square, by the distances of all pairs.
 MOST_CLIPS = 1000
 
 
@@ -46,7 +46,7 @@ def modality_silhouette(clips: EmbeddingSet, space: str) -> dict[str, Any] | Non
 
 
 def evenly_spaced(mask: np.ndarray, most: int) -> np.ndarray:
-    """Numbers of at most ``most`` clips of those in the mask, evenly spaced."""
+    """Indices of at most ``most`` clips of the mask, evenly spaced."""
     own = np.flatnonzero(mask)
     most = min(len(own), most)
     return own[np.linspace(0, len(own) - 1, most).round().astype(int)] if most else own

@@ -21,7 +21,7 @@ from vatt_tf.evaluation.metrics import retrieval as metrics
 
 @dataclasses.dataclass
 class EmbeddingSet:
-    """Embeddings of a data set and what is known of its clips; row i of everything is clip i.
+    """Embeddings and metadata of the clips of a data set; row i of everything is clip i.
 
     Attributes:
         spaces: space name -> modality -> float32 [n, d], L2-normalised; rows of clips that lack the
@@ -99,7 +99,7 @@ def embed_batch(
 
 
 def _different_windows(clips: dict[str, np.ndarray]) -> range:
-    """Windows to run: all of them, or the first when clips are so short that all are the same."""
+    """Windows to run: all, or the first where clips are so short that all are equal."""
     count = next(iter(clips.values())).shape[1]
     for value in clips.values():
         if any(not np.array_equal(value[:, w], value[:, 0]) for w in range(1, count)):

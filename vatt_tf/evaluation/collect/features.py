@@ -1,4 +1,4 @@
-"""Features of clips from a frozen tower, before any head: what linear probes are fitted on."""
+"""Features of clips from a frozen tower, before any head, for linear probes."""
 
 from __future__ import annotations
 

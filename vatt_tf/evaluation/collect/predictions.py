@@ -1,7 +1,7 @@
 """Runs a classifier over a finite data set: the mean of its logits over the views of each clip.
 
-Facts A.7: logits, not probabilities, are averaged over windows and crops; softmax or sigmoid come
-after the mean. The last, partly filled batch counts like any other.
+Logits, not probabilities, are averaged over windows and crops, before softmax or sigmoid
+(docs/reference.md, Evaluation views). The last, partly filled batch counts like any other.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _COLUMNS = ("filename", "start", "end", "labels")
 
 @dataclasses.dataclass
 class Predictions:
-    """What a classifier says of the clips of a data set; row i of everything is clip i.
+    """Predictions of a classifier for the clips of a data set; row i of everything is clip i.
 
     Attributes:
         scores: float32 [n, C], mean of the logits over the views.
         labels: float32 [n, C], 1 where the clip has the class.
         label_names: Names of the C classes.
         multi_label: Whether a clip may have several classes.
-        modalities: What the classifier reads.
+        modalities: Inputs of the classifier.
         filename: The n file names.
         start: float32 [n], start of the clip in its file, in seconds.
         end: float32 [n], its end.

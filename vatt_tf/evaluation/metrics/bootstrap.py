@@ -1,4 +1,4 @@
-"""Confidence intervals from the bootstrap: how far a number moves with other clips of the kind."""
+"""Bootstrap confidence intervals over clips."""
 
 from __future__ import annotations
 

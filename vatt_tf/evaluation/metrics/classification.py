@@ -129,7 +129,7 @@ def d_prime(auc: float, resolution: float = 0.0) -> float:
 
 
 def confusion_matrix(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """int64 [C, C]: clips of class (row) that were taken for class (column).
+    """Confusion matrix, int64 [C, C]: clips of class (row) that were taken for class (column).
 
     Of equally good classes the first is taken.
 
@@ -244,7 +244,7 @@ def multi_label_metrics(
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is not NaN; NaN where nothing is left."""
+    """Mean over the last axis without NaN; NaN where nothing is left."""
     kept = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         return np.where(kept, values, 0.0).sum(axis=-1) / kept.sum(axis=-1)

@@ -130,7 +130,7 @@ def fit_low_rank(
 
 
 def fit_knn(features: np.ndarray, truth: np.ndarray, classes: int, neighbours: float) -> Scores:
-    """Nearest training examples by cosine, weighted with exp(cosine / 0.07); scores are shares."""
+    """Nearest training examples by cosine, weighted by exp(cosine / 0.07); scores sum to 1."""
     known = l2_normalize(features)
     member = np.eye(classes)[truth]
     count = min(int(neighbours), len(known))

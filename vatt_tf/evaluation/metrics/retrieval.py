@@ -18,7 +18,7 @@ RECALL_AT = (1, 5, 10)
 
 @dataclasses.dataclass(frozen=True)
 class Ranks:
-    """Where the best right item of each query stands among the wrong ones.
+    """Rank of the best right item of each query among the wrong ones.
 
     Attributes:
         above: int64 [q], wrong items that score strictly more than the best right one.
@@ -32,11 +32,11 @@ class Ranks:
 
     @property
     def expected(self) -> np.ndarray:
-        """float64 [q], 0-based rank of the first right item, averaged over orders of the ties."""
+        """Rank of the first right item, 0-based, averaged over orders of the ties: float64 [q]."""
         return self.above + self.level / (self.right + 1.0)
 
     def hits(self, k: int) -> np.ndarray:
-        """float64 [q] in [0, 1], the probability that a right item is among the first k."""
+        """Probability that a right item is among the first k: float64 [q]."""
         draws = np.clip(k - self.above, 0, self.level + 1)
         return 1.0 - _miss_probability(self.right, self.level, draws)
 
@@ -216,14 +216,14 @@ def recall_metrics(ranks: Ranks, ks: Sequence[int] = RECALL_AT) -> dict[str, flo
 
 
 def chance_recall(pool_size: int, ks: Sequence[int] = RECALL_AT) -> dict[str, float]:
-    """What random scores reach on average when one of ``pool_size`` items is right."""
+    """Chance-level R@k when one of ``pool_size`` items is right."""
     return chance_group_recall(np.ones(1, np.int64), pool_size, ks)
 
 
 def chance_group_recall(
     right: np.ndarray, pool_size: int, ks: Sequence[int] = RECALL_AT
 ) -> dict[str, float]:
-    """What random scores reach on average when ``right[i]`` of ``pool_size`` items are right."""
+    """Chance-level R@k when ``right[i]`` of ``pool_size`` items are right."""
     right = np.asarray(right, np.int64)
     random = Ranks(np.zeros_like(right), pool_size - right, right)
     return recall_metrics(random, ks)
@@ -262,12 +262,12 @@ def class_metrics(
 def top_k_hits(
     scores: np.ndarray, labels: np.ndarray, k: int = 1, tolerance: float = 0.0
 ) -> np.ndarray:
-    """float64 [n] in [0, 1]: whether the true class is among the k best (ties by a coin).
+    """Probability, float64 [n], that the true class is among the k best (ties by a coin).
 
     Args:
         scores: [n, classes].
         labels: int [n], the true class.
-        k: How many guesses count.
+        k: Number of classes that count.
         tolerance: See :func:`paired_ranks`.
     """
     scores, labels = _check_matrix("scores", scores).astype(np.float64), np.asarray(labels)

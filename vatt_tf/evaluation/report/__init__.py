@@ -1,4 +1,4 @@
-"""report.html: the page, its figures and its verdict."""
+"""HTML report of a run: the page, its figures and its verdict."""
 
 from vatt_tf import lazy
 

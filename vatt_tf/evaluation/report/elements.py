@@ -1,4 +1,4 @@
-"""Pieces of HTML that the sections of the report are made of."""
+"""HTML elements of the report's sections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def bar(
     style: str = "accent",
     interval: Sequence[float] | None = None,
 ) -> str:
-    """An HTML bar for a share in [0, 1] with a mark at chance and a whisker over the interval."""
+    """HTML bar of a fraction, with a mark at chance and a whisker over the interval."""
     share = 100 * min(max(value, 0.0), 1.0)
     mark = "" if chance is None else f'<b style="left:{100 * min(chance, 1.0):.2f}%"></b>'
     if interval is not None:
@@ -38,11 +38,11 @@ def percent_cell(
     style: str = "accent",
     interval: Sequence[float] | None = None,
 ) -> str:
-    """An HTML table cell: a bar and the share in percent, with chance in brackets.
+    """HTML table cell: a bar and the fraction in percent, with chance in brackets.
 
     Args:
         value: Share in [0, 1].
-        chance: The share of guesses.
+        chance: Chance level.
         style: CSS class that carries the colour.
         interval: Confidence interval (low, high) of the share.
     """

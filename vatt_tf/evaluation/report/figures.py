@@ -138,7 +138,7 @@ def _svg(body: str, description: str) -> str:
 
 
 def smooth(y: np.ndarray, share: float = 0.04) -> np.ndarray:
-    """Running mean over a centred window of ``share`` of the points (shorter at the ends)."""
+    """Running mean over a centred window of ``share`` of the points, shorter at the ends."""
     half = int(len(y) * share / 2)
     if half < 1:
         return y
@@ -249,7 +249,7 @@ def histogram(groups: Sequence[tuple[str, np.ndarray, str]], x_label: str, bins:
 
 
 def _point(style: str, x: float, y: float, note: str) -> str:
-    """A marker with a tooltip; the shape tells the modalities apart without colour."""
+    """Marker with a tooltip; each modality has a shape, legible without colour."""
     title = f"<title>{html.escape(note)}</title>"
     if style == "audio":
         return f'<path d="M{x:.1f} {y - 4.4:.1f}l4 7.2h-8z">{title}</path>'

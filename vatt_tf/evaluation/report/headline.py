@@ -1,4 +1,4 @@
-"""The numbers of results.json that a reader asks for first, in one order for all pages."""
+"""Headline numbers of results.json, in one order for all pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from vatt_tf.evaluation.tasks.retrieval import DIRECTIONS, direction_name
 
-# (key in a block of results.json, name on the page, whether it is a share shown in percent).
+# (key in a block of results.json, name on the page, whether it is a fraction shown in percent).
 CLASSIFICATION = (
     ("top1", "top-1", True),
     ("top5", "top-5", True),
@@ -29,9 +29,9 @@ class Headline:
         task: Block of results.json, e.g. ``"classify"``.
         group: What was measured within the task, e.g. ``"text to video"``; "" for the task itself.
         name: Name of the metric, e.g. ``"top-1"``.
-        value: The number; shares are fractions.
-        percent: Whether it is a share, shown in percent.
-        chance: The same for guesses, or None.
+        value: The number; a fraction where ``percent`` is set.
+        percent: Whether it is shown in percent.
+        chance: Chance level, or None.
         interval: Confidence interval (low, high), or None.
         pool: Clips or items it was measured on, or None.
         lower_is_better: True for ranks.
@@ -49,11 +49,11 @@ class Headline:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What makes it comparable with the number of another run."""
+        """Identity of the number, equal for the same number of another run."""
         return (self.task, self.group, self.name)
 
     def text(self, value: float | None = None) -> str:
-        """``value`` (its own by default) as it is shown: ``81.2 %``, ``2.40``, or rank ``4``."""
+        """Formats ``value`` (its own by default): ``81.2 %``, ``2.40``, or rank ``4``."""
         value = self.value if value is None else value
         if self.percent:
             return f"{100 * value:.1f} %"
@@ -61,7 +61,7 @@ class Headline:
 
 
 def headlines(results: Mapping[str, Any]) -> list[Headline]:
-    """Reads the numbers off the content of results.json; tasks that were not run are left out."""
+    """Extracts the headline numbers of results.json; tasks that were not run are left out."""
     found = list(_metrics("classify", "", results.get("classify", {})))
     probe = results.get("probe", {})
     for kind, part in probe.items():

@@ -1,4 +1,4 @@
-"""A table of numbers as coloured cells in an inline SVG: confusion matrices, node activations."""
+"""A table of numbers as coloured cells in an inline SVG: confusion matrices, unit activations."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def heatmap(
 
 
 def _cells(values: np.ndarray, left: float, cell: tuple[float, float], style: str) -> list[str]:
-    """One path per shade: thousands of cells stay a small file."""
+    """Draws one path per shade, so that thousands of cells are a small file."""
     level = np.ceil(np.clip(values, 0.0, 1.0) * LEVELS).astype(int)
     paths = []
     for shade in range(1, LEVELS + 1):

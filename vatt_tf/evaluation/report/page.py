@@ -17,7 +17,7 @@ from vatt_tf.evaluation.collect.predictions import Predictions
 from vatt_tf.evaluation.report import elements, figures
 from vatt_tf.evaluation.report.headline import headlines
 from vatt_tf.evaluation.report.run_info import RunInfo, read_run, train_seconds
-from vatt_tf.evaluation.report.sections import activations as nodes
+from vatt_tf.evaluation.report.sections import activations as unit_activations
 from vatt_tf.evaluation.report.sections import (
     classification,
     comparison,
@@ -26,7 +26,7 @@ from vatt_tf.evaluation.report.sections import (
     retrieval_examples,
     tables,
 )
-from vatt_tf.evaluation.report.sections import predictions as answers
+from vatt_tf.evaluation.report.sections import predictions as examples
 from vatt_tf.evaluation.report.style import CSS
 from vatt_tf.evaluation.report.verdict import verdict
 from vatt_tf.output_folder import PAGE_MARK
@@ -48,18 +48,18 @@ def write_report(
     predictions: Predictions | None = None,
     activations: Activations | None = None,
 ) -> pathlib.Path:
-    """Writes ``<run_dir>/report.html`` from what the run directory holds.
+    """Writes ``<run_dir>/report.html`` from the files of a run directory.
 
-    Curves come from metrics.jsonl, tables from results.json; both may be missing. The rest needs
-    what an evaluation has in memory.
+    Curves come from metrics.jsonl, tables from results.json; both may be missing. The other figures
+    need the outputs of an evaluation.
 
     Args:
         run_dir: Run directory.
         evaluation: Embeddings of the evaluated clips, for similarities, maps and retrieval
             examples; with ``strips`` the examples have pictures.
-        predictions: Answers of a classifier, for its examples; likewise.
-        activations: What the towers make of the clips, for the input space, the map of the classes
-            and the nodes of a shared backbone.
+        predictions: Predictions of a classifier, for its examples; likewise.
+        activations: Tokens, features and unit activations, for the input space, the map of the
+            classes and the units of a shared backbone.
 
     Returns:
         Path of the file. It is written to a temporary name and renamed.
@@ -77,14 +77,14 @@ def write_report(
         curves.section(run),
     ]
     if predictions is not None:
-        sections.append(answers.section(predictions))
+        sections.append(examples.section(predictions))
     if evaluation is not None:
         sections += [retrieval_examples.section(evaluation), maps.similarities(evaluation, inputs)]
         sections.append(maps.tsne(evaluation, activations))
     if inputs is not None and (inputs.label >= 0).any():
         sections.append(maps.classes(inputs))
     if activations is not None:
-        sections.append(nodes.section(activations.nodes))
+        sections.append(unit_activations.section(activations.units))
     sections.append(_facts(run))
     sentences = verdict(run.results, run.description)
     return _write_page(run_dir / "report.html", run.name, run.summary, sections, sentences)
@@ -102,7 +102,7 @@ def write_comparison(
         run_dirs: Run directories, two or more.
         path: File to write.
         evaluations: Embeddings of the same clips by each run, for maps side by side; or none.
-        activations: What the towers of each run make of these clips; or none.
+        activations: Those of the towers of each run for these clips; or none.
 
     Returns:
         Path of the file. It is written to a temporary name and renamed.
@@ -133,7 +133,7 @@ def write_comparison(
 
 
 def named_apart(runs: Sequence[RunInfo]) -> list[RunInfo]:
-    """Runs whose folders have the same name get the folder above in front of it."""
+    """Names of runs: that of the folder, with the one above it where two are equal."""
     names = [run.name for run in runs]
     return [
         dataclasses.replace(run, name=f"{run.folder.parent.name}/{run.name}")
@@ -188,7 +188,7 @@ def _tiles(run: RunInfo) -> list[tuple[str, str, str]]:
 
 
 def _alarms(run: RunInfo) -> str:
-    """Section with what the guards complained of, above all that was measured."""
+    """Section with the alerts of the health checks, at the top of the page."""
     rows = [
         f"<tr><td>{line['step']:,}</td><td>{html.escape(line['guard'])}</td>"
         f"<td>{html.escape(line['message'])}</td></tr>"
@@ -216,7 +216,7 @@ def _evaluation_data(run: RunInfo) -> list[str]:
 
 
 def _facts(run: RunInfo) -> str:
-    """Section with the settings that tell this run from others."""
+    """Section with the settings of the run."""
     description, settings = run.description, run.settings
     model, clip = description.get("model", {}), description.get("clip", {})
     head = model.get("head", {})

@@ -1,4 +1,4 @@
-"""Reads what a run directory says about its run: settings, curves, numbers, size."""
+"""Reads settings, curves, results and size of a run from its directory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vatt_tf.wording import count_of
 
 @dataclasses.dataclass(frozen=True)
 class RunInfo:
-    """What a run directory says; everything may be missing.
+    """Content of a run directory; everything may be missing.
 
     Attributes:
         folder: The run directory.
@@ -52,12 +52,12 @@ class RunInfo:
 
     @property
     def alarms(self) -> list[dict[str, Any]]:
-        """Lines of the guards' alarms: ``step``, ``guard``, ``message``."""
+        """Lines of the alerts: ``step``, ``guard``, ``message``."""
         return [line for line in self.lines if line.get("kind") == "alarm"]
 
 
 def read_run(run_dir: pathlib.Path) -> RunInfo:
-    """Reads a run directory; what is not there is left empty."""
+    """Reads a run directory; missing files give empty fields."""
     description = _json(run_dir / "model.json")
     return RunInfo(
         folder=run_dir.resolve(),
@@ -80,7 +80,7 @@ def _json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _metric_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Lines of metrics.jsonl; a line that a crash cut short is left out."""
+    """Lines of metrics.jsonl without one that a crash has truncated."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
@@ -106,7 +106,7 @@ def _settings(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _parameters(run_dir: pathlib.Path) -> int | None:
-    """Number of weights, read off the shapes in the newest checkpoint or the weights file."""
+    """Number of weights by the shapes in the newest checkpoint or the weights file."""
     index = run_dir / "checkpoints"
     if index.is_dir():
         import tensorflow as tf
@@ -129,7 +129,7 @@ def _parameters(run_dir: pathlib.Path) -> int | None:
 
 
 def _summary(description: dict[str, Any]) -> str:
-    """The model in a few words: what it is, its towers, its input."""
+    """Summary of the model: kind, towers, input."""
     model, clip = description.get("model", {}), description.get("clip", {})
     if not model:
         return "video-audio-text Transformer"
@@ -162,7 +162,7 @@ def _towers(model: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def train_seconds(lines: list[dict[str, Any]]) -> float | None:
-    """Time between the log lines, without the pauses between an interruption and its resumption."""
+    """Seconds between the log lines, without the pauses of interruptions."""
     times = np.array([line["time"] for line in lines if "time" in line], np.float64)
     if len(times) < 2:
         return None
@@ -172,7 +172,7 @@ def train_seconds(lines: list[dict[str, Any]]) -> float | None:
 
 
 def chance_loss(settings: dict[str, Any]) -> float | None:
-    """Loss of one pair when all embeddings are alike (losses/contrastive.py, both directions)."""
+    """Chance-level loss of a pair: that of equal embeddings (losses/contrastive.py)."""
     batch = settings.get("BATCH_SIZE")
     if not isinstance(batch, int) or batch < 2:
         return None

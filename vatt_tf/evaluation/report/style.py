@@ -131,9 +131,9 @@ td small, .cell small { color: var(--faint); }
 .result div { padding: 5px 8px 7px; overflow-wrap: anywhere; }
 .result .place { display: flex; justify-content: space-between; color: var(--soft); padding: 0; }
 .result.hit .place b { color: var(--right); }
-.answers { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 10px; }
-.answers + h3 { margin-top: 18px; }
-.answers { margin-top: 6px; }
+.predictions { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 10px; }
+.predictions + h3 { margin-top: 18px; }
+.predictions { margin-top: 6px; }
 .answer {
   border: 1px solid var(--line); border-radius: 8px; overflow: hidden; font-size: 12.5px;
   line-height: 1.35;
@@ -141,12 +141,12 @@ td small, .cell small { color: var(--faint); }
 .answer img { width: 100%; display: block; background: var(--track); min-height: 20px; }
 .answer > div { padding: 6px 10px 9px; }
 .answer .where { color: var(--faint); overflow-wrap: anywhere; }
-.guess { display: grid; grid-template-columns: minmax(0, 11em) 1fr 4em; gap: 8px; }
-.guess { align-items: center; padding-top: 3px; }
-.guess > span:first-child { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.guess > span:last-child { text-align: right; font-variant-numeric: tabular-nums; }
-.guess.true > span:first-child { color: var(--right); font-weight: 600; }
-.guess .bar { height: 8px; }
+.prediction { display: grid; grid-template-columns: minmax(0, 11em) 1fr 4em; gap: 8px; }
+.prediction { align-items: center; padding-top: 3px; }
+.prediction > span:first-child { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.prediction > span:last-child { text-align: right; font-variant-numeric: tabular-nums; }
+.prediction.true > span:first-child { color: var(--right); font-weight: 600; }
+.prediction .bar { height: 8px; }
 td.best strong { color: var(--right); }
 .key.round { display: inline-block; margin-right: 6px; border-radius: 50%; }
 tr.group th { padding-top: 18px; color: var(--soft); font-weight: 600; white-space: normal; }
@@ -159,7 +159,7 @@ footer { color: var(--faint); font-size: 12.5px; }
   section { padding: 16px 14px; }
   h1 { font-size: 22px; }
   .tile { flex-basis: 130px; }
-  .answers { grid-template-columns: minmax(0, 1fr); }
+  .predictions { grid-template-columns: minmax(0, 1fr); }
   .results { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   svg text { font-size: 15px; }
   dl.facts { grid-template-columns: 1fr; gap: 0; }

@@ -1,4 +1,4 @@
-"""The numbers of results.json in words: what is above chance, by how much, and what limits it."""
+"""Verdict in words on results.json: what is above chance, by how much, and what limits it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CLASSES = {
 
 
 def verdict(results: Mapping[str, Any], description: Mapping[str, Any]) -> list[str]:
-    """Sentences for the top of a report.
+    """Returns the sentences at the top of a report.
 
     A number is called above chance where the low end of its 95 % bootstrap interval is.
 
@@ -60,7 +60,7 @@ def verdict(results: Mapping[str, Any], description: Mapping[str, Any]) -> list[
 
 
 def _ability(description: Mapping[str, Any]) -> list[str]:
-    """What a model without one of the towers does and does not."""
+    """Sentences on the abilities of a model that lacks a tower."""
     modalities = description.get("model", {}).get("modalities")
     if description.get("kind", "vatt") != "vatt" or not modalities or len(modalities) > 2:
         return []
@@ -76,12 +76,12 @@ def _ability(description: Mapping[str, Any]) -> list[str]:
 
 
 def _directions(block: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
-    """Whether each direction is above chance, and how often it is right."""
+    """Sentences on each direction: above chance or not, and its recall."""
     for query, item in DIRECTIONS:
         part = block.get(direction_name(query, item))
         if part is None or "chance" not in part:
             continue
-        # The first place tells most, but a weak model may only show among the first ten.
+        # R@1 discriminates best, but a weak model may be above chance at R@10 only.
         places = [k for k in RECALL_AT if part["chance"][f"R@{k}"] < 0.5] or [1]
         good = [k for k in places if _is_above(_low(part, f"R@{k}"), part["chance"][f"R@{k}"])]
         k = good[0] if good else 1

@@ -1,1 +1,1 @@
-"""What can be evaluated: retrieval, classification, probes, zero-shot classes."""
+"""Evaluation tasks: retrieval, classification, probes, zero-shot classes."""

@@ -97,7 +97,7 @@ def _single_label(predictions: Predictions, confidence: bool) -> dict[str, Any]:
 
 
 def chance(classes: int) -> dict[str, float]:
-    """What guessing reaches on average; it has the keys of the accuracies."""
+    """Chance level of each accuracy, under the same keys."""
     guesses = {"top1": 1 / classes, "mean_class_accuracy": 1 / classes}
     return guesses | ({"top5": 5 / classes} if classes > 5 else {})
 
@@ -112,7 +112,7 @@ def _multi_label(predictions: Predictions, confidence: bool) -> dict[str, Any]:
     counted = clips > 0
     return {
         "pool_size": len(predictions),
-        # Clips in random order: the precision of a class is its share of the clips at any recall.
+        # In random order the precision of a class is its fraction of the clips at any recall.
         "chance": {
             "mAP": float(clips[counted].mean() / len(predictions)),
             "mean_auc": 0.5,
@@ -139,12 +139,12 @@ def _multi_label(predictions: Predictions, confidence: bool) -> dict[str, Any]:
 
 
 def _number(value: float) -> float | None:
-    """JSON has no NaN: None where there is nothing to measure."""
+    """Returns None for NaN, which JSON does not have."""
     return None if math.isnan(value) else float(value)
 
 
 def format_classification(block: dict[str, Any], most: int = 20) -> str:
-    """Lays the block out as the table that ``vatt_tf.evaluate`` prints."""
+    """Formats the block as the table that ``vatt_tf.evaluate`` prints."""
     guess, lines = block["chance"], []
     for name in SINGLE_LABEL + MULTI_LABEL:
         if block.get(name) is None:

@@ -1,4 +1,4 @@
-"""Classifiers on frozen features: what a representation holds without being trained further.
+"""Probes: classifiers on frozen features.
 
 Logistic regression and a linear SVM with C chosen on held-out clips, the paper's low-rank
 classifier, nearest neighbours, and logistic regression of a few examples a class.
@@ -71,7 +71,7 @@ def probe(
         val: Clips to choose C and the number of neighbours on; stratified cross-validation on
             ``train`` without them.
         kinds: Which classifiers, keys of ``probe_classifiers.FITS``.
-        shots: Examples a class for the few-shot table, each with ``FEW_SHOT_DRAWS`` draws of the
+        shots: Examples per class of the few-shot table, each with ``FEW_SHOT_DRAWS`` draws of the
             examples and logistic regression.
         steps: Steps of the low-rank classifier.
         seed: Seed of folds, draws and the low-rank classifier.
@@ -174,7 +174,7 @@ def _scores(scores: Scores, clips: _Clips) -> np.ndarray:
 def _choose(
     kind: str, clips: dict[str, _Clips], classes: int, steps: int, seed: int
 ) -> tuple[float | None, dict[str, Any]]:
-    """The best setting of a classifier (the smallest of equals) and what the block says of it."""
+    """Best setting of a classifier (the smallest of equals), and its entry in the block."""
     if kind not in GRIDS:
         return None, {}
     name, grid = GRIDS[kind]
@@ -205,7 +205,7 @@ def _choose(
 
 
 def _hits(scores: Scores, clips: _Clips) -> np.ndarray:
-    """float64 [n], whether the best class is the true one."""
+    """Whether the best class is the true one: float64 [n]."""
     return metrics.top_k_hits(_scores(scores, clips), clips.truth)
 
 
@@ -239,7 +239,7 @@ def _few_shot(
 
 
 def format_probe(block: dict[str, Any]) -> str:
-    """Lays the block out as the table that ``vatt_tf.evaluate`` prints."""
+    """Formats the block as the table that ``vatt_tf.evaluate`` prints."""
     if block.get("multi_label"):
         return format_multi_label(block, GRIDS)
     guess = block["chance"]

@@ -153,7 +153,7 @@ def _scores(scores: Scores, clips: _Clips) -> np.ndarray:
 def _choose(
     kind: str, clips: Mapping[str, _Clips], grid: tuple[str, tuple[float, ...]], seed: int
 ) -> tuple[float, dict[str, Any]]:
-    """The best setting (the smallest of equals) and what the block says of it."""
+    """Best setting (the smallest of equals), and its entry in the block."""
     name, values = grid
     train = clips["train"]
     if "val" in clips:
@@ -191,7 +191,7 @@ def _measure(scores: np.ndarray, positive: np.ndarray, names: Sequence[str]) -> 
 
 
 def format_multi_label(block: dict[str, Any], grids: Grids) -> str:
-    """Lays the block out as the table that ``vatt_tf.evaluate`` prints."""
+    """Formats the block as the table that ``vatt_tf.evaluate`` prints."""
     head = f"{'classifier':<12}{'mAP':>28}{'mAP, 11 points':>18}   setting"
     lines = [head, "-" * len(head)]
     for kind in (kind for kind in KINDS if kind in block):

@@ -1,4 +1,4 @@
-"""The probe as a task of ``vatt_tf.evaluate``: which clips to fit on, to choose on, to measure."""
+"""Probe task of ``vatt_tf.evaluate``: chooses the clips to fit, to select and to test on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vatt_tf.evaluation.tasks.reading import minimal_clip_spec, open_records, re
 from vatt_tf.models import io
 
 VALIDATION = ("val", "validation", "valid")
-# Measured is the test split; val chooses the settings where there is a test split too.
+# The test split is measured; with it, val selects the settings.
 HELD_OUT = ("test", *VALIDATION)
 
 

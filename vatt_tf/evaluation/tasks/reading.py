@@ -1,4 +1,4 @@
-"""Opens the records of an evaluation and goes over them: clip shape, progress, errors by record."""
+"""Opens and iterates over the records of an evaluation: clip shape, progress, errors by record."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def open_records(
     label_names: Sequence[str] | None = None,
     windows: int | None = None,
 ) -> Any:
-    """The clips as the model reads them.
+    """Returns the data set of an evaluation.
 
     Args:
         job: Gives views and batch size.
@@ -46,7 +46,7 @@ def open_records(
 
 
 def minimal_clip_spec(clip: ClipSpec, modalities: Sequence[str]) -> ClipSpec:
-    """The clip without what the model does not read: decoding is most of the work.
+    """Minimal clip specification: without what the model does not read, since decoding costs most.
 
     The number of frames stays: it places the windows.
     """
@@ -61,7 +61,7 @@ def minimal_clip_spec(clip: ClipSpec, modalities: Sequence[str]) -> ClipSpec:
 def reading(
     job: Job, found: EvaluationSource, doing: str
 ) -> Iterator[Callable[[int], None] | None]:
-    """A pass over records: errors name the record, a bar shows how far it is.
+    """Context of a pass over records: errors name the record, a bar shows the progress.
 
     Yields:
         Function that takes the number of clips done, or None when nothing is to be shown.

@@ -69,11 +69,11 @@ def _retrieval(job: Job) -> Evaluation:
 def _random_baseline(
     job: Job, found: EvaluationSource, model: Any, dataset: Any
 ) -> dict[str, Any] | None:
-    """The directions of the same towers with the weights that the run started from.
+    """Retrieval metrics of the same towers at the random weights that the run started from.
 
-    What a run has learned is the difference: towers at random weights already tell loud clips from
-    quiet ones, and bright from dark. Without a text tower there is little else to compare with, so
-    that it is always done there.
+    The difference is what the run has learned: towers at random weights already separate loud clips
+    from quiet ones, and bright from dark. It is always measured for a model
+    without a text tower, which has little else to compare with.
     """
     description = io.read_description(job.weights)
     without_words = "seed" in description and "text" not in model.towers
@@ -89,13 +89,13 @@ def _random_baseline(
 
 
 def at_random_weights(config: VattConfig, seed: int) -> VATT:
-    """The model as a run with this seed starts it."""
+    """Builds the model with the initial weights of a run with this seed."""
     keras.utils.set_random_seed(seed)
     return build_vatt(config)
 
 
 def _silhouettes(collected: Any, activations: Activations | None) -> dict[str, Any]:
-    """How far apart the modalities lie, by space; behind the towers where widths are equal."""
+    """Silhouettes by modality of each space, and of the features where widths are equal."""
     spaces = [(collected, space) for space in collected.spaces]
     if activations is not None:
         spaces += [(activations.clips, space) for space in activations.comparable]
@@ -105,7 +105,7 @@ def _silhouettes(collected: Any, activations: Activations | None) -> dict[str, A
 
 def _zero_shot(job: Job) -> Evaluation:
     found = find_source(job.data)
-    # Mistakes in the small files show before the model is loaded.
+    # First, so that mistakes in small files show before the model is loaded.
     prompts = job.options.prompts
     classes = None if prompts is None else zero_shot.read_prompts(prompts)
     if classes is not None and found.labels:
@@ -165,7 +165,7 @@ def _classify(job: Job) -> Evaluation:
 
 
 def _check_kind(job: Job, kinds: Sequence[str], expected: str) -> None:
-    """Says which task is for the model that the folder holds."""
+    """Checks that the task applies to the model in the folder."""
     kind = io.read_description(job.weights).get("kind", "vatt")
     if kind not in kinds:
         fitting = (

@@ -26,12 +26,12 @@ TOLERANCE = 1e-6
 
 
 def direction_name(query: str, item: str) -> str:
-    """The key of a direction in results.json, e.g. ``text_to_video``."""
+    """Key of a direction in results.json, e.g. ``text_to_video``."""
     return f"{query}_to_{item}"
 
 
 def directions(block: dict[str, Any]) -> dict[str, Any]:
-    """The directions of a block, in the order of the printed table."""
+    """Directions of a block, in the order of the printed table."""
     names = (direction_name(*direction) for direction in DIRECTIONS)
     return {name: block[name] for name in names if name in block}
 
@@ -123,7 +123,7 @@ def retrieval_metrics(embeddings: EmbeddingSet, tolerance: float = TOLERANCE) ->
 def recall_confidence(ranks: metrics.Ranks) -> dict[str, list[float]]:
     """Bootstrap intervals [low, high] of the recalls, MedR and MnR over other queries.
 
-    The pool stays as it is: drawn again are the queries, not the items that they are ranked among.
+    Queries are resampled; the pool of items that they are ranked among is not.
     """
     hits = {f"R@{k}": ranks.hits(k) for k in metrics.RECALL_AT}
     expected = ranks.expected
@@ -137,7 +137,7 @@ def recall_confidence(ranks: metrics.Ranks) -> dict[str, list[float]]:
 
 
 def _caption_ids(captions: np.ndarray) -> np.ndarray:
-    """Equal captions share an id; int [n], ids count from 0 in order of first appearance."""
+    """Ids of captions, equal for equal ones, from 0 in order of first appearance: int [n]."""
     ids: dict[str, int] = {}
     return np.array([ids.setdefault(caption, len(ids)) for caption in captions])
 
@@ -168,7 +168,7 @@ def _by_caption(
 
 
 def format_retrieval(block: dict[str, Any]) -> str:
-    """Lays the block out as the table that ``vatt_tf.evaluate`` prints."""
+    """Formats the block as the table that ``vatt_tf.evaluate`` prints."""
     head = f"{'direction':<16}{'R@1':>15}{'R@5':>15}{'R@10':>15}{'MedR':>15}{'MnR':>15}{'pool':>7}"
     lines = [head, "-" * len(head)]
 

@@ -241,7 +241,7 @@ def zero_shot_metrics(
 
 
 def format_zero_shot(block: dict[str, Any], most: int = 20) -> str:
-    """Lays the block out as ``vatt_tf.evaluate`` prints it."""
+    """Formats the block as ``vatt_tf.evaluate`` prints it."""
     chance = block["chance"]
     left_out = block.get("left_out", {"classes": [], "clips": 0})
     without = block["clips"] - block["pool_size"] - left_out["clips"]

@@ -107,7 +107,7 @@ class PeerWatch:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
-        """Stops the thread; after an error of TensorFlow, once it may have found a lost worker."""
+        """Stops the thread; an error of TensorFlow leaves it time to find a lost worker."""
         if self._others and isinstance(error, Exception) and not isinstance(error, UserError):
             # TensorFlow may notice first. The thread needs this long to be sure.
             self._seen.update(self._others)

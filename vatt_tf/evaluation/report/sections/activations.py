@@ -1,4 +1,4 @@
-"""What the nodes of the modality-agnostic backbone do for each modality (VATT, section 4.2.6)."""
+"""Unit activations of the modality-agnostic backbone by modality (VATT, section 4.2.6)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from vatt_tf.evaluation.report import elements, figures
 from vatt_tf.evaluation.report.heatmap import heatmap
 
-# Columns of the map: neighbouring nodes are averaged.
+# Columns of the map: neighbouring units are averaged.
 COLUMNS = 96
 
 
 def section(units: Mapping[str, np.ndarray]) -> str:
-    """Section with the mean size of the activations by layer, and by layer and node.
+    """Section with the mean size of the activations by layer, and by layer and unit.
 
     Args:
         units: modality -> float [layers, d], see ``activations.Activations``.
@@ -30,7 +30,7 @@ def section(units: Mapping[str, np.ndarray]) -> str:
     chart = figures.line_chart(curves, "layer", "", zero=True)
     parts = [
         elements.figure(
-            "Mean over the nodes", chart, elements.legend([(one.name, one.style) for one in curves])
+            "Mean over the units", chart, elements.legend([(one.name, one.style) for one in curves])
         )
     ]
     binned = {m: _binned(value) for m, value in sizes.items()}
@@ -40,17 +40,17 @@ def section(units: Mapping[str, np.ndarray]) -> str:
     for modality, value in binned.items():
         picture = heatmap(
             value / top,
-            f"activation of the nodes by layer for {modality}",
+            f"activation of the units by layer for {modality}",
             rows=names,
             row_title="layer",
-            column_title=f"nodes 1 to {units[modality].shape[1]}",
+            column_title=f"units 1 to {units[modality].shape[1]}",
             height=210,
             style=modality,
         )
         parts.append(elements.figure(modality.capitalize(), picture))
     hint = (
         "All modalities pass through the same Transformer. Shown is the size of the mean "
-        "activation of its nodes at the output of each MLP, before the residual is added, over "
+        "activation of its units at the output of each MLP, before the residual is added, over "
         "all clips and tokens. The maps have one scale."
     )
     return elements.card("Nodes of the shared backbone", hint, elements.grid(parts))

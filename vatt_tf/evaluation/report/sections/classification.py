@@ -1,4 +1,4 @@
-"""What a classifier gets right: its numbers, its classes, and what it takes for what."""
+"""Sections of a classifier: its metrics, its classes, and its confusions."""
 
 from __future__ import annotations
 

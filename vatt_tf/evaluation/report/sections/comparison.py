@@ -47,7 +47,7 @@ def section(runs: Sequence[RunInfo]) -> str:
 
 
 def _data(runs: Sequence[RunInfo], task: str) -> str:
-    """What all numbers of a task were measured on, or a warning that it was not the same."""
+    """Data that a task was evaluated on, or a warning that they differ between the runs."""
     blocks = [run.results[task] for run in runs if task in run.results]
     said = {(str(block.get("data")), block.get("pool_size")) for block in blocks}
     if len(said) > 1:
@@ -82,7 +82,7 @@ def _row(key: tuple[str, str, str], numbers: Sequence[Headline | None]) -> str:
 
 
 def _models(runs: Sequence[RunInfo]) -> str:
-    """Rows that tell the models apart."""
+    """Rows with the models' descriptions and sizes."""
     rows = []
     for name, values in (
         ("model", [run.summary for run in runs]),

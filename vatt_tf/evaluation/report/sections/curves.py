@@ -1,4 +1,4 @@
-"""Curves of training: of one run, and of several on the same axes."""
+"""Training curves of one run, and of several on the same axes."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from vatt_tf.evaluation.collect.embeddings import EmbeddingSet
 from vatt_tf.evaluation.report import elements, figures
 from vatt_tf.wording import fixed
 
-# Points of a t-SNE plot: more takes long and shows no more.
+# Most points of a t-SNE plot: more take long and add nothing to the picture.
 TSNE_POINTS = 600
 # Pairs drawn for the histogram of the other (not paired) similarities.
 OTHER_PAIRS = 200_000
@@ -174,7 +174,7 @@ def project(points: np.ndarray) -> np.ndarray | None:
     perplexity = float(np.clip(len(points) / 12, 3, 30))
     # Spread out points that coincide (equal captions), so that they do not hide each other.
     points = points + np.random.default_rng(0).normal(0, 1e-4, points.shape)
-    # One thread: on busy cores (a run goes on) threads that wait for each other take minutes.
+    # One thread: beside a training run, threads that wait for each other take minutes.
     with threadpool_limits(limits=1):
         return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(points)
 

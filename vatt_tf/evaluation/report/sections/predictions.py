@@ -1,4 +1,4 @@
-"""Clips with what a classifier says of them: right and wrong, sure and unsure."""
+"""Example clips with the predictions of a classifier: right and wrong, sure and unsure."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def section(predictions: Predictions) -> str:
     """Section with three clips of each kind and the classes that the model holds likeliest."""
     probability = probabilities(predictions.scores, predictions.multi_label)
     body = "".join(
-        f'<h3>{title}</h3><div class="answers">'
+        f'<h3>{title}</h3><div class="predictions">'
         + "".join(_answer(predictions, probability, i) for i in chosen)
         + "</div>"
         for title, chosen in _kinds(predictions, probability)
         if len(chosen)
     )
     hint = (
-        "What the model says of single clips: its likeliest classes with their probabilities; the "
+        "Predictions for single clips: the likeliest classes with their probabilities; the "
         "true ones are marked."
     )
-    return elements.card("Examples of its answers", hint, body)
+    return elements.card("Examples of its predictions", hint, body)
 
 
 def probabilities(scores: np.ndarray, multi_label: bool) -> np.ndarray:
@@ -57,12 +57,12 @@ def _kinds(predictions: Predictions, probability: np.ndarray) -> Iterator[tuple[
 
 
 def _answer(predictions: Predictions, probability: np.ndarray, i: int) -> str:
-    """One clip: its frames, its likeliest classes, and the true ones that are not among them."""
+    """HTML of a clip: frames, likeliest classes, and the true ones that are not among them."""
     true = predictions.labels[i] > 0
     first = list(np.argsort(-probability[i], kind="stable")[:TOP])
     first += [c for c in np.flatnonzero(true) if c not in first]
-    guesses = "".join(
-        f'<div class="guess{" true" if true[c] else ""}"><span>'
+    likeliest = "".join(
+        f'<div class="prediction{" true" if true[c] else ""}"><span>'
         + ("\N{CHECK MARK} " if true[c] else "")
         + f"{html.escape(predictions.label_names[c])}</span>"
         + elements.bar(probability[i, c], style="right" if true[c] else "other")
@@ -73,5 +73,5 @@ def _answer(predictions: Predictions, probability: np.ndarray, i: int) -> str:
     where = f"{predictions.filename[i]} at {predictions.start[i]:.1f} s"
     return (
         f'<div class="answer">{picture}<div><div class="where">{html.escape(where)}</div>'
-        f"{guesses}</div></div>"
+        f"{likeliest}</div></div>"
     )

@@ -1,4 +1,4 @@
-"""Tables of what a model does without labels: retrieval and zero-shot classes."""
+"""Tables of the tasks without labels: retrieval and zero-shot classes."""
 
 from __future__ import annotations
 
