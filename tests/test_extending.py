@@ -159,7 +159,7 @@ def test_exported_models_are_served_without_the_modules(run_dir, models, tmp_pat
     [
         (
             "own_missing",
-            "argument --module: module own_missing: not found; expected own_missing.py",
+            "--module: module own_missing: not found; expected own_missing.py",
         ),
         ("", "argument --module: module '': expected a name"),
     ],
@@ -178,6 +178,13 @@ def test_a_run_names_the_module_that_it_needs(run_dir, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert f"{run_dir}: needs parts of the module examples.own_head, examples.own_tok" in error
     assert f"add {' '.join(FLAGS)}, or in Python vatt_tf.load(..., modules=[" in error
+
+
+def test_a_gin_file_that_imports_what_is_not_there(tmp_path, capsys):
+    (tmp_path / "run.gin").write_text("import own_missing\n")
+    config.clear()
+    assert train.main([f"--gin_file={tmp_path}/run.gin"]) == 2
+    assert "run.gin: No module named 'own_missing'" in capsys.readouterr().err
 
 
 def test_the_page_shows_every_example():
