@@ -11,8 +11,8 @@ import tensorflow as tf
 from PIL import Image
 
 from vatt_tf.data.media.captions import Caption
-from vatt_tf.data.prepare import plan, shards
-from vatt_tf.data.prepare.plan import Settings, Shard, Video
+from vatt_tf.data.prepare import shards
+from vatt_tf.data.prepare.plan import PlanError, Settings, Shard, Video
 from vatt_tf.data.prepare.sample_videos import write_video
 
 
@@ -216,6 +216,6 @@ def test_skipped_file_is_quarantined(tmp_path):
     ],
 )
 def test_settings_are_checked(values, words):
-    with pytest.raises(plan.PlanError) as caught:
+    with pytest.raises(PlanError) as caught:
         Settings(**values)
     assert words in str(caught.value)
