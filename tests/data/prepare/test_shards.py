@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import os
 import pathlib
 
 import numpy as np
@@ -125,6 +126,28 @@ def test_failure_while_reading_leaves_nothing(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         shards.write_records(tmp_path / "a.tfrecord", records())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_the_records_are_not_those_of_the_disk(tmp_path):
+    def records():
+        yield b"one"
+        raise OSError("the video is gone")
+
+    with pytest.raises(OSError, match="the video is gone") as caught:
+        shards.write_records(tmp_path / "a.tfrecord", records())
+    assert not isinstance(caught.value, shards.ShardWriteError)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_failure_at_the_end_of_a_shard(tmp_path, monkeypatch, step):
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(shards.ShardWriteError, match="a.tfrecord: .*Input/output error"):
+        shards.write_records(tmp_path / "a.tfrecord", [b"one"])
     assert list(tmp_path.iterdir()) == []
 
 
