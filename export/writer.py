@@ -64,6 +64,7 @@ def export_models(
         if version in versions_of(folder):
             raise UserError(f"{folder / str(version)}: exists already; choose another version")
     _remove_abandoned(folders)
+    # Not ``atomic.new_folder``, one folder at a time: the models of an export appear together.
     staged = [folder / f"tmp_{version}_{os.getpid()}" for folder in folders]
     made = [folder for folder in [out, *folders] if not folder.exists()]
     taken: list[pathlib.Path] = []

@@ -77,13 +77,15 @@ def test_only_what_is_listed_is_removed(tmp_path):
     files = OutputFolder(tmp_path, "prepare")
     files.claim(["clips/train.csv", "train/a", "train/b"])
     fill(tmp_path, "clips/train.csv", "train/a", "train/b", text="ours")
-    fill(tmp_path, "train/notes.txt", "train/a.tmp-7", "other.tmp-7")
+    fill(tmp_path, "train/notes.txt", "train/a.tmp-7", "train/a.tmp-7.mp4", "other.tmp-7")
+    fill(tmp_path, "train/a.tmp.mp4")  # of nobody here: it has no number of a process
     files.remove_temporary()
     files.remove(["clips/train.csv", "train/a", "train/notes.txt", "other.tmp-7"])
     assert content(tmp_path) == {
         f"{LISTS}/prepare.json": (tmp_path / LISTS / "prepare.json").read_text(),
         "train/b": "ours",
         "train/notes.txt": "yours",
+        "train/a.tmp.mp4": "yours",
         "other.tmp-7": "yours",
     }
     assert not (tmp_path / "clips").exists()

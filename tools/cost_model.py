@@ -11,7 +11,6 @@ machine. What replicas add is computed by ``tools/scaling_table.py``.
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vatt_tf import cli
+from vatt_tf.atomic import write_json
 
 SMALL = (
     "video_tower.num_layers=4",
@@ -134,9 +134,7 @@ def main() -> None:
             f"{point['bytes']:.2f} | {point['fitted_bytes']:.2f} "
             f"({100 * (point['fitted_bytes'] / point['bytes'] - 1):+.0f} %) |"
         )
-    temporary = folder / "cost_model.json.tmp"
-    temporary.write_text(json.dumps({"fits": fits, "points": points}, indent=2), encoding="utf-8")
-    os.replace(temporary, folder / "cost_model.json")
+    write_json(folder / "cost_model.json", {"fits": fits, "points": points}, indent=2)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
-import os
 import pathlib
 import shutil
 import statistics
@@ -14,6 +13,7 @@ from typing import Any
 
 from lanes import Lanes
 
+from vatt_tf.atomic import write_json
 from vatt_tf.output_folder import OutputFolder
 
 Row = dict[str, float]
@@ -57,9 +57,7 @@ def measured(
             row = designs[name](folder, seed)
             with lock:
                 rows[name][str(seed)] = row
-                temporary = file.with_suffix(".tmp")
-                temporary.write_text(json.dumps(rows, indent=1) + "\n")
-                os.replace(temporary, file)
+                write_json(file, rows)
         return rows[name][str(seed)]
 
     with concurrent.futures.ThreadPoolExecutor(together) as pool:

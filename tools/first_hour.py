@@ -34,6 +34,8 @@ from unittest import mock
 import numpy as np
 from first_hour_sets import SETS
 
+from vatt_tf.atomic import write_text
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "measurements" / "first_hour.md"
 QUERIES = 40
@@ -308,9 +310,7 @@ def write_document(rows: Sequence[Row], path: pathlib.Path) -> None:
     text = path.read_text(encoding="utf-8")
     before, _, rest = text.partition("| set |")
     after = rest.partition("\n\n")[2]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(f"{before}{as_markdown(rows)}\n\n{after}", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, f"{before}{as_markdown(rows)}\n\n{after}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -25,7 +25,8 @@ LISTS = ".vatt_tf"  # folder of the lists, one file per command
 FORMAT = 1
 _SHOWN = 5
 _HEAD_BYTES = 4096
-_TEMPORARY = re.compile(r"^(.+?)\.tmp(-\d+)?$")
+# As ``vatt_tf.atomic.new_file`` names them.
+_TEMPORARY = re.compile(r"^(.+?)\.tmp(-\d+(\.[a-z0-9.]+)?)?$")
 
 
 class OutputFolder:

@@ -11,31 +11,29 @@ import argparse
 import dataclasses
 import os
 import pathlib
-import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vatt_tf import cli, paths
 from vatt_tf.atomic import read_json, write_json
 from vatt_tf.data.datasets import DATASETS, Layout, definition
-from vatt_tf.data.lists.manifest import MANIFEST_FORMAT, read_rows
+from vatt_tf.data.lists.manifest import read_rows
 from vatt_tf.data.media.scan import MEDIA_SUFFIXES
-from vatt_tf.data.prepare import holdout, shards
-from vatt_tf.data.prepare import plan as planning
-from vatt_tf.data.prepare import workers as parallel
+from vatt_tf.data.prepare import manifest as manifests
+from vatt_tf.data.prepare import planning, shards
 from vatt_tf.data.prepare.caption_vocabulary import MAX_WORDS, TOKENIZERS, write_tokenizers
-from vatt_tf.data.prepare.folder import TRANSCRIPTS, ShardsFolder
+from vatt_tf.data.prepare.folder import ShardsFolder
 from vatt_tf.data.prepare.learnable import refuse_unlearnable
-from vatt_tf.data.prepare.plan import Plan, PlanError, Settings, Shard
-from vatt_tf.data.prepare.progress import Progress
+from vatt_tf.data.prepare.plan import CUTS, Plan, PlanError, Settings
+from vatt_tf.data.prepare.runners import local
+from vatt_tf.data.prepare.runners.progress import Progress
 from vatt_tf.data.shards.clip_table import ACCOUNTS, write_inventory
 from vatt_tf.data.shards.identity import DataIdentity
 from vatt_tf.data.shards.lock import only_job
 from vatt_tf.data.transcripts.store import Recogniser, attach_transcripts, transcript_names
 from vatt_tf.errors import UserError
-from vatt_tf.output_folder import listed
-from vatt_tf.wording import count_of, wrapped
+from vatt_tf.wording import wrapped
 
 
 def prepare(
@@ -128,23 +126,23 @@ def prepare(
             folder.remove_summary()
         with Progress(plan.shards, todo, quiet) as progress:
             if runner == "beam":
-                from vatt_tf.data.prepare.beam_runner import build_shards
+                from vatt_tf.data.prepare.runners import beam
 
-                results = build_shards(todo, settings, out, beam_options)
+                results = beam.build_shards(todo, settings, out, beam_options)
             else:
-                results = _build_local(todo, settings, out, jobs, progress)
+                results = local.build_shards(todo, settings, out, jobs, progress)
             for account in results:
                 accounts[account["file"]] = _without_clips(account)
         write_inventory(out, [(shard.name, shard.split) for shard in plan.shards])
         written = write_tokenizers(folder, plan, accounts, tokenizers, max_words, jobs, say)
-        content = _manifest(plan, settings, accounts, written)
+        content = manifests.content_of(plan, settings, accounts, written)
         content["identity"] = identity.to_dict()
         if spoken:
             content["transcripts"] = spoken
         if layout is not None:
             content["dataset"] = {"name": layout.name, "fold": layout.fold}
         write_json(out / "manifest.json", content)
-    for note in (*_label_changes(before, plan.labels), *holdout.changes(before, plan.held_out)):
+    for note in manifests.changes(before, plan):
         say(note)
     if not any(split["records"] for split in content["splits"].values()):
         reasons = "; ".join(f"{q['file']}: {q['reason']}" for q in content["quarantine"][:3])
@@ -182,81 +180,9 @@ def _identity(
     return DataIdentity.from_files(root, files, settings.as_dict(), plan.columns, dataset)
 
 
-def _label_changes(before: Any, labels: Sequence[str]) -> Iterator[str]:
-    """A line about classes that are others than in the manifest of before."""
-    old = before.get("labels") if isinstance(before, dict) else None
-    if isinstance(old, list) and old != list(labels):
-        new = [label for label in labels if label not in old]
-        gone = [label for label in old if label not in labels]
-        yield (
-            f"the classes are others than before: {listed(new) or 'none'} new, "
-            f"{listed(gone) or 'none'} gone; runs that were trained on the classes of before keep "
-            "theirs and do not go on with these"
-        )
-
-
 def _without_clips(account: dict[str, Any]) -> dict[str, Any]:
     """An account without its list of clips, which stays on disk: it may be long."""
     return {name: value for name, value in account.items() if name != "clips"}
-
-
-def _build_local(
-    todo: list[Shard], settings: Settings, out: pathlib.Path, jobs: int, progress: Progress
-) -> Iterator[dict[str, Any]]:
-    if jobs == 1:
-        for shard in todo:
-            yield shards.build_shard(shard, settings, out, progress.report)
-        return
-    crashed: set[str] = set()
-
-    def on_crash(crash: parallel.Crash) -> tuple | None:
-        """Once more; a file that brings the process down twice is quarantined."""
-        shard = todo[crash.index]
-        if crash.report is None or crash.report[0] == "done":
-            return None
-        file = crash.report[1]
-        if file in crashed:
-            shard.skip[file] = f"the decoder crashed twice on this file ({crash.cause})"
-        crashed.add(file)
-        return shard, settings, out
-
-    def on_report(index: int, content: tuple) -> None:
-        progress.report(*content)
-
-    tasks = [(shard, settings, out) for shard in todo]
-    for _, account in parallel.run_tasks(shards.build_shard, tasks, jobs, on_report, on_crash):
-        yield account
-
-
-def _manifest(
-    plan: Plan, settings: Settings, accounts: dict[str, dict], tokenizers: dict[str, str]
-) -> dict[str, Any]:
-    splits: dict[str, dict[str, Any]] = {}
-    quarantine, warnings = list(plan.quarantine), list(plan.warnings)
-    for shard in plan.shards:
-        account = accounts[shard.name]
-        split = splits.setdefault(
-            shard.split,
-            {"shards": [], "records": 0, "with_audio": 0, "with_captions": 0, "seconds": 0.0},
-        )
-        split["shards"].append(
-            {name: account[name] for name in ("file", "records", "bytes", "sha256")}
-        )
-        for name in ("records", "with_audio", "with_captions", "seconds"):
-            split[name] = round(split[name] + account[name], 3)
-        quarantine += account["quarantine"]
-        warnings += account["warnings"]
-    return {
-        "format": MANIFEST_FORMAT,
-        "settings": settings.as_dict(),
-        "splits": splits,
-        "held_out": plan.held_out,
-        "labels": plan.labels,
-        "tokenizers": tokenizers,
-        "videos": plan.videos,
-        "quarantine": sorted(quarantine, key=lambda entry: (entry["file"], entry["reason"])),
-        "warnings": sorted(warnings, key=lambda entry: (entry["file"], entry["warning"])),
-    }
 
 
 def _flags() -> argparse.ArgumentParser:
@@ -302,7 +228,7 @@ def _flags() -> argparse.ArgumentParser:
     add("--short_side", type=int, help="stored size, never enlarged")
     add("--jpeg_quality", type=int, help="1 to 95")
     add("--sample_rate", type=int, help="samples per second; 0: none")
-    add("--cut", choices=planning.CUTS, help="how videos are cut into clips")
+    add("--cut", choices=CUTS, help="how videos are cut into clips")
     add("--clip_seconds", type=float, help="clip length (10; least length with --cut=captions: 5)")
     add("--min_clip_seconds", type=float, help="shortest rest")
     add("--max_clip_seconds", type=float, help="longest clip")
@@ -395,9 +321,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; finished shards are kept: run the same command again", file=sys.stderr)
         return 130
-    if not flags.quiet:
-        _print_summary(content, flags.out)
-    _print_notes(content, flags.out)
+    lines = () if flags.quiet else manifests.summary(content, flags.out)
+    for line in (*lines, *manifests.notes(content, flags.out)):
+        print(line)
     return 0
 
 
@@ -440,41 +366,6 @@ def _print_datasets() -> None:
         print(wrapped(f"{name}: {known.needs}"))
         print(wrapped(f"  splits: {known.protocol}"))
         print("  " + " ".join(f"--{setting}={value}" for setting, value in settings.items()))
-
-
-def _print_summary(content: dict[str, Any], out: str) -> None:
-    for name, split in content["splits"].items():
-        size = sum(shard["bytes"] for shard in split["shards"]) / 2**20
-        print(
-            f"{name}: {count_of(split['records'], 'clip')} ({split['with_audio']} with sound, "
-            f"{split['with_captions']} with captions), {split['seconds'] / 60:.1f} min, "
-            f"{count_of(len(split['shards']), 'shard')}, {size:.1f} MiB"
-        )
-    if spoken := content.get("transcripts"):
-        print(
-            f"transcripts: {count_of(spoken['videos'], 'video')} by {spoken['model']} "
-            f"({', '.join(spoken['languages']) or 'no language'}); "
-            f"{len(spoken['without_speech'])} without speech"
-        )
-        flag = shlex.quote(f"--transcripts={out}/{TRANSCRIPTS}")
-        print(paths.shown(f"  vatt_tf.embed makes them searchable with {flag}"))
-    for kind, file in content["tokenizers"].items():
-        print(f"{kind} vocabulary: {out}/{file}")
-
-
-def _print_notes(content: dict[str, Any], out: str) -> None:
-    """Prints what a user has to know, also with ``--quiet``."""
-    if line := holdout.describe(content):
-        print(line)
-    if content["quarantine"]:
-        print(f"quarantine: {len(content['quarantine'])} (reasons in {out}/manifest.json)")
-        for entry in content["quarantine"][:5]:
-            print(paths.shown(f"  {entry['file']}: {entry['reason']}"))
-    if content["warnings"]:
-        print(f"warnings: {len(content['warnings'])} (in {out}/manifest.json)")
-        for entry in content["warnings"]:
-            if entry["warning"].startswith("--"):  # a flag without effect
-                print(f"  {entry['warning']}")
 
 
 if __name__ == "__main__":

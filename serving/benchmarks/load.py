@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import pathlib
 import shutil
 import tempfile
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.atomic import new_file, write_json
+from vatt_tf.atomic import new_file, new_folder, write_json
 from vatt_tf.serving.benchmarks import tools
 
 # Versions that stay on disk; the server serves the newest.
@@ -93,9 +92,8 @@ class _Versions:
     def add(self) -> None:
         """Adds a version under a temporary name, then renames it; removes the oldest."""
         number = self.newest + 1
-        temporary = self._base / f"tmp_{number}"
-        shutil.copytree(self._source, temporary)
-        os.replace(temporary, self._base / str(number))
+        with new_folder(self._base / str(number)) as temporary:
+            shutil.copytree(self._source, temporary, dirs_exist_ok=True)
         self.newest = number
         old = self._base / str(number - _KEPT_VERSIONS)
         if old.exists():

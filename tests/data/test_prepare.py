@@ -16,7 +16,8 @@ import tensorflow as tf
 from vatt_tf import prepare as command
 from vatt_tf.data.lists.manifest import ManifestError, read_rows
 from vatt_tf.data.prepare import shards
-from vatt_tf.data.prepare.plan import PlanError, Settings, make_plan
+from vatt_tf.data.prepare.plan import PlanError, Settings
+from vatt_tf.data.prepare.planning import make_plan
 from vatt_tf.data.prepare.sample_videos import write_video
 from vatt_tf.data.shards.clip_table import ACCOUNTS
 from vatt_tf.data.shards.lock import only_job

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from vatt_tf import paths
-from vatt_tf.atomic import new_folder, write_json
+from vatt_tf.atomic import new_file, new_folder, write_json
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.data.text.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
@@ -35,7 +35,6 @@ Model = VATT | Classifier | MultimodalClassifier
 
 DESCRIPTION = "model.json"
 WEIGHTS = "model.weights.h5"
-PARTIAL_WEIGHTS = ".partial-{}.weights.h5"  # Keras wants this ending
 CHECKPOINTS = "checkpoints"
 # Of ``model.json``: what an evaluation measured, see ``vatt_tf.evaluation.calibration``.
 CALIBRATION = "score_calibration"
@@ -99,11 +98,10 @@ def update_description(folder: str, **extra: Any) -> None:
 
 
 def save_weights(folder: str, model: Model) -> str:
-    """Writes ``model.weights.h5`` into a folder (temporary name, then rename)."""
+    """Writes ``model.weights.h5`` into a folder, whole or not at all."""
     path = os.path.join(folder, WEIGHTS)
-    temporary = os.path.join(folder, PARTIAL_WEIGHTS.format(os.getpid()))
-    model.save_weights(temporary)
-    os.replace(temporary, path)
+    with new_file(path, suffix=".weights.h5") as temporary:  # Keras wants this ending
+        model.save_weights(temporary)
     return path
 
 

@@ -7,7 +7,8 @@ from PIL import Image
 
 from vatt_tf import prepare as command
 from vatt_tf.data.datasets import DATASETS, definition
-from vatt_tf.data.prepare.plan import PlanError, make_plan
+from vatt_tf.data.prepare.plan import PlanError
+from vatt_tf.data.prepare.planning import make_plan
 from vatt_tf.prepare import Settings
 
 

@@ -5,7 +5,8 @@ import pytest
 from tests.data.datasets.test_definitions import AUDIOSET, ESC, splits_of
 from vatt_tf.data.datasets import definition
 from vatt_tf.data.datasets.originals import read_table
-from vatt_tf.data.prepare.plan import PlanError, Settings, make_plan
+from vatt_tf.data.prepare.plan import PlanError, Settings
+from vatt_tf.data.prepare.planning import make_plan
 
 KINETICS = "label,youtube_id,time_start,time_end,split\nzumba,abc,0,10,train\n"
 MSRVTT = "key,vid_key,video_id,sentence\nret0,msr7,video7,a person\n"

@@ -8,7 +8,8 @@ import pytest
 from vatt_tf import prepare as command
 from vatt_tf.data.lists.manifest import read_rows
 from vatt_tf.data.media.scan import scan
-from vatt_tf.data.prepare.plan import PlanError, Settings, make_plan
+from vatt_tf.data.prepare.plan import PlanError, Settings
+from vatt_tf.data.prepare.planning import make_plan
 
 SRT = "1\n00:00:00,000 --> 00:00:00,900\nthe number one\n"
 

@@ -9,7 +9,8 @@ import pytest
 from tests.data.test_prepare import digests, make_video, records
 from vatt_tf import prepare as command
 from vatt_tf.data.prepare import holdout
-from vatt_tf.data.prepare.plan import PlanError, Settings, make_plan
+from vatt_tf.data.prepare.plan import PlanError, Settings
+from vatt_tf.data.prepare.planning import make_plan
 
 SETTINGS = Settings(short_side=32, clip_seconds=1.0, num_shards=1, val_fraction=0.2)
 FLAGS = ["--short_side=32", "--clip_seconds=1", "--num_shards=1", "--val_fraction=0.2", "--quiet"]

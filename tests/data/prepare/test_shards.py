@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import os
 import pathlib
 
 import numpy as np
@@ -11,8 +12,8 @@ import tensorflow as tf
 from PIL import Image
 
 from vatt_tf.data.media.captions import Caption
-from vatt_tf.data.prepare import plan, shards
-from vatt_tf.data.prepare.plan import Settings, Shard, Video
+from vatt_tf.data.prepare import shards
+from vatt_tf.data.prepare.plan import PlanError, Settings, Shard, Video
 from vatt_tf.data.prepare.sample_videos import write_video
 
 
@@ -128,6 +129,28 @@ def test_failure_while_reading_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_errors_of_the_records_are_not_those_of_the_disk(tmp_path):
+    def records():
+        yield b"one"
+        raise OSError("the video is gone")
+
+    with pytest.raises(OSError, match="the video is gone") as caught:
+        shards.write_records(tmp_path / "a.tfrecord", records())
+    assert not isinstance(caught.value, shards.ShardWriteError)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_failure_at_the_end_of_a_shard(tmp_path, monkeypatch, step):
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(shards.ShardWriteError, match="a.tfrecord: .*Input/output error"):
+        shards.write_records(tmp_path / "a.tfrecord", [b"one"])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_full_disk_of_the_system(tmp_path, monkeypatch):
     """/dev/full answers every write with "No space left on device"."""
     if not pathlib.Path("/dev/full").exists():
@@ -216,6 +239,6 @@ def test_skipped_file_is_quarantined(tmp_path):
     ],
 )
 def test_settings_are_checked(values, words):
-    with pytest.raises(plan.PlanError) as caught:
+    with pytest.raises(PlanError) as caught:
         Settings(**values)
     assert words in str(caught.value)

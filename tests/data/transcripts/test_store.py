@@ -14,6 +14,7 @@ from tests.data.test_prepare import context, digests, make_video, records
 from vatt_tf import prepare as command
 from vatt_tf.data.media.captions import Caption, read_captions
 from vatt_tf.data.media.tracks import MediaError
+from vatt_tf.data.prepare.manifest import summary
 from vatt_tf.data.prepare.plan import PlanError, Settings
 from vatt_tf.data.transcripts.store import Transcript, transcript_name
 from vatt_tf.errors import UserError
@@ -74,7 +75,7 @@ def texts(out):
     }
 
 
-def test_videos_without_captions_get_transcripts_once(videos, tmp_path, capsys):
+def test_videos_without_captions_get_transcripts_once(videos, tmp_path):
     recogniser = Stored({"talk.mp4": HEARD})
     content = command.prepare(videos, tmp_path, SMALL, transcribe=recogniser)
     assert recogniser.asked == ["music.mp4", "silent.mp4", "talk.mp4"]  # not captioned.mp4
@@ -85,10 +86,9 @@ def test_videos_without_captions_get_transcripts_once(videos, tmp_path, capsys):
         "without_speech": ["music.mp4", "silent.mp4"],
     }
     assert not content["quarantine"] and not content["warnings"]
-    command._print_summary(content, "my data")
-    printed = capsys.readouterr().out
-    assert "transcripts: 1 video by stored (en); 2 without speech\n" in printed
-    assert "searchable with '--transcripts=my data/transcripts'\n" in printed
+    told = list(summary(content, "my data"))
+    assert "transcripts: 1 video by stored (en); 2 without speech" in told
+    assert "  vatt_tf.embed makes them searchable with '--transcripts=my data/transcripts'" in told
     found = texts(tmp_path)
     assert found["sub/talk.mp4", 0.0] == ["a red ball.", "Again"]
     assert found["captioned.mp4", 0.0] == ["its own caption"]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from vatt_tf.atomic import read_json, write_json
-from vatt_tf.data.prepare import workers as parallel
 from vatt_tf.data.prepare.folder import ShardsFolder
 from vatt_tf.data.prepare.plan import Plan
+from vatt_tf.data.prepare.runners import workers as parallel
 from vatt_tf.data.shards.clip_table import ACCOUNTS, account_path
 from vatt_tf.data.text.scripts import fraction_without_blanks
 

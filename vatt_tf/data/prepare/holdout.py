@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vatt_tf.data.media.info import probe
 from vatt_tf.data.media.tracks import MediaError
+from vatt_tf.data.prepare.plan import Part, Settings
 from vatt_tf.wording import percent
-
-if TYPE_CHECKING:  # The plan imports this module.
-    from vatt_tf.data.prepare.plan import Settings
 
 # A folder with fewer files is split by time: whole files would hold out far more or less than was
 # asked for, or leave nothing to train on.
@@ -20,8 +18,6 @@ FEW_FILES = 5
 # have no sound, so that nothing could be evaluated.
 SMALL_FOLDER = 200
 BY_FILE, BY_TIME = "by file", "by time"
-
-Part = tuple[float, float | None]  # start and end in seconds; None: the end of the file
 
 
 def hold_out(

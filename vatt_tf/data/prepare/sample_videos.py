@@ -107,7 +107,7 @@ def make_sample_videos(
     Returns:
         Path of the manifest CSV (its captions are in the side-car files).
     """
-    from vatt_tf.data.prepare import workers as parallel
+    from vatt_tf.data.prepare.runners import workers as parallel
 
     folder = pathlib.Path(folder)
     clips = sample_plan()

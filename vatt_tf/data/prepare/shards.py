@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.atomic import read_json, write_json
+from vatt_tf.atomic import new_file, read_json, write_json
 from vatt_tf.data.media.captions import Caption
 from vatt_tf.data.prepare.cutting import VideoClips
 from vatt_tf.data.prepare.plan import Settings, Shard, Video
@@ -137,22 +137,20 @@ def jpeg_encoder(quality: int) -> Callable[[np.ndarray], bytes]:
 
 
 def write_records(path: str | os.PathLike, records: Iterable[bytes]) -> dict[str, Any]:
-    """Writes a TFRecord file to a temporary name, then renames it.
+    """Writes a TFRecord file.
 
     Returns:
         ``records``, ``bytes`` and ``sha256`` of the file.
 
     Raises:
-        ShardWriteError: The file cannot be written; the temporary file is removed.
+        ShardWriteError: The file cannot be written; nothing of it is left.
     """
     import tensorflow as tf
 
     path = pathlib.Path(path)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     count = 0
-    try:
+    with _new_shard(path) as temporary:
         with _writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             writer = tf.io.TFRecordWriter(str(temporary))
         try:
             for record in records:
@@ -165,17 +163,22 @@ def write_records(path: str | os.PathLike, records: Iterable[bytes]) -> dict[str
             with contextlib.suppress(Exception):  # the first error is the one to tell
                 writer.close()
             raise
-        with _writing(path):
-            with open(temporary, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-                os.fsync(file.fileno())
-            size = temporary.stat().st_size
-            os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
+        with _writing(path), open(temporary, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = os.fstat(file.fileno()).st_size
     return {"records": count, "bytes": size, "sha256": digest}
+
+
+@contextlib.contextmanager
+def _new_shard(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """``new_file``, whose own errors are those of a shard; errors of the block pass unchanged."""
+    with contextlib.ExitStack() as stack:
+        with _writing(path):
+            # An account relies on the shard: it must not outlive it in a power cut.
+            temporary = stack.enter_context(new_file(path, durable=True))
+        yield temporary
+        with _writing(path):
+            stack.close()
 
 
 @contextlib.contextmanager

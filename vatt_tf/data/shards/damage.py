@@ -144,6 +144,7 @@ class DamageLog:
             ) from error
 
     def _write(self) -> None:
+        # As ``atomic.write_json``, which writes local files: the folder may be in a bucket.
         tf.io.gfile.makedirs(os.path.dirname(self._path))
         temporary = f"{self._path}.tmp-{os.getpid()}"
         with tf.io.gfile.GFile(temporary, "w") as file:

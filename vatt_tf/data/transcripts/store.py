@@ -19,9 +19,9 @@ from typing import Any, Protocol
 from vatt_tf.atomic import read_json, write_json
 from vatt_tf.data.media.captions import Caption, group_words, join_words, read_captions
 from vatt_tf.data.media.tracks import MediaError
-from vatt_tf.data.prepare import workers as parallel
 from vatt_tf.data.prepare.folder import TRANSCRIPTS, ShardsFolder
 from vatt_tf.data.prepare.plan import Plan, PlanError, Video
+from vatt_tf.data.prepare.runners import workers as parallel
 from vatt_tf.data.prepare.shards import Report
 from vatt_tf.errors import UserError
 from vatt_tf.progress_bar import progress_bar

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from vatt_tf import config as gin_config
 from vatt_tf.atomic import write_text
 from vatt_tf.errors import UserError
-from vatt_tf.models.io import CHECKPOINTS, PARTIAL_WEIGHTS
+from vatt_tf.models.io import CHECKPOINTS
 from vatt_tf.output_folder import OutputFolder, listed
 from vatt_tf.wording import count_of
 
@@ -56,6 +56,8 @@ _NAMES = (
     "damaged_records.json",
 )
 _BEST = "best/"
+# What earlier versions left of weights whose saving was killed.
+_EARLIER_PARTIAL = ".partial-*.weights.h5"
 # Files that a shell or a scheduler may have put into the run directory before the start.
 _LOG_SUFFIXES = (".log", ".out", ".err", ".txt")
 
@@ -103,7 +105,7 @@ def start(run_dir: str, keeps_best: bool = True, same_data: bool = False) -> lis
         notes = _check_same(path, stored, gin_config.bindings_in(text), same_data)
     files.claim(_needed(keeps_best))
     files.remove_temporary()
-    for partial in files.path.glob(PARTIAL_WEIGHTS.format("*")):  # of a save that was killed
+    for partial in files.path.glob(_EARLIER_PARTIAL):
         partial.unlink()
     write_text(path, text)
     return notes

@@ -6,9 +6,9 @@ import pytest
 
 from tests.data.test_prepare import SMALL, digests, make_video
 from vatt_tf import prepare as command
-from vatt_tf.data.prepare import beam_runner
 from vatt_tf.data.prepare.folder import ShardsFolder
 from vatt_tf.data.prepare.plan import Settings
+from vatt_tf.data.prepare.runners import beam
 from vatt_tf.errors import UserError
 
 
@@ -61,5 +61,5 @@ def test_failing_pipeline_is_one_clear_error(videos, tmp_path, monkeypatch):
 
 def test_without_beam_the_error_says_what_to_install(videos, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    with pytest.raises(beam_runner.BeamError, match=r"pip install 'vatt_tf\[beam\]'"):
+    with pytest.raises(beam.BeamError, match=r"pip install 'vatt_tf\[beam\]'"):
         command.prepare(videos, tmp_path, Settings(), runner="beam")
