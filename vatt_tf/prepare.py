@@ -61,7 +61,7 @@ def prepare(
     Args:
         videos: Folder, searched recursively.
         out: Shards folder; finished shards in it are kept.
-        settings: What decides the content of the shards.
+        settings: Settings that determine the content of the shards.
         manifest: CSV ``path,start,end,label,caption,split``; only the videos it names are used.
         layout: Clips and classes of a data set (``datasets.definition(name).layout(...)``), in
             place of a manifest CSV.
@@ -73,9 +73,9 @@ def prepare(
         jobs: Parallel processes; 1 works in this process.
         runner: ``local`` or ``beam``.
         beam_options: Beam's own flags.
-        quiet: No progress bar.
+        quiet: Shows no progress bar.
         replace: Remove the shards of another data set that ``out`` holds, and nothing else.
-        say: Takes notes for the user, a line each.
+        say: Called with each note for the user, one line.
 
     Returns:
         The content of manifest.json.
@@ -159,7 +159,7 @@ def prepare(
 def _recogniser(
     transcribe: str | os.PathLike | Recogniser | None, settings: Settings
 ) -> Recogniser | None:
-    """Whisper for the name of a model.
+    """Loads Whisper by the name of a model.
 
     Raises:
         UserError: It is not installed, there is no such model, or images are prepared.
@@ -183,7 +183,7 @@ def _identity(
 
 
 def _label_changes(before: Any, labels: Sequence[str]) -> Iterator[str]:
-    """A line about classes that are others than in the manifest of before."""
+    """Line about classes that differ from those of the earlier manifest."""
     old = before.get("labels") if isinstance(before, dict) else None
     if isinstance(old, list) and old != list(labels):
         new = [label for label in labels if label not in old]
@@ -196,7 +196,7 @@ def _label_changes(before: Any, labels: Sequence[str]) -> Iterator[str]:
 
 
 def _without_clips(account: dict[str, Any]) -> dict[str, Any]:
-    """An account without its list of clips, which stays on disk: it may be long."""
+    """Copy of an account without its list of clips, which may be long and stays on disk."""
     return {name: value for name, value in account.items() if name != "clips"}
 
 
@@ -210,7 +210,7 @@ def _build_local(
     crashed: set[str] = set()
 
     def on_crash(crash: parallel.Crash) -> tuple | None:
-        """Once more; a file that brings the process down twice is quarantined."""
+        """Retries once; a file that crashes the process twice is quarantined."""
         shard = todo[crash.index]
         if crash.report is None or crash.report[0] == "done":
             return None
@@ -408,7 +408,7 @@ def _print_volume(
     manifest: str | None,
     layout: Layout | None,
 ) -> None:
-    """Prints what ``--dry_run`` finds."""
+    """Prints the estimate of ``--dry_run``."""
     from vatt_tf.data.prepare.volume import describe_plan
 
     rows = layout.rows if layout is not None else None
@@ -421,7 +421,7 @@ def _print_volume(
 
 
 def _settings(flags: argparse.Namespace) -> Settings:
-    """The given flags, then what the data set recommends, then the defaults."""
+    """Settings from the flags, else those that the data set recommends, else defaults."""
     values: dict[str, Any] = {}
     if flags.dataset:
         known = definition(flags.dataset)
@@ -463,7 +463,7 @@ def _print_summary(content: dict[str, Any], out: str) -> None:
 
 
 def _print_notes(content: dict[str, Any], out: str) -> None:
-    """Prints what a user has to know, also with ``--quiet``."""
+    """Prints notes for the user, also with ``--quiet``."""
     if line := holdout.describe(content):
         print(line)
     if content["quarantine"]:
