@@ -1,4 +1,4 @@
-"""The Python API for notebooks and apps: ``vatt_tf.load(path)`` gives a :class:`VattEmbedder`.
+"""Python API for notebooks and apps: ``vatt_tf.load(path)`` returns a :class:`VattEmbedder`.
 
 Example::
 
@@ -127,7 +127,7 @@ class Embedder:
             start: Where to start, in seconds.
             end: Where to stop, in seconds; None for the end.
             frame_rate: Frames per second of the given frames; the model's own rate by default.
-                Files know theirs.
+                Files have their own.
             windows: Windows averaged when the input is longer than a clip.
             space: See the class.
 
@@ -153,8 +153,8 @@ class Embedder:
         Args:
             source: A path, a list of paths, mono samples [n], or a batch [N, n]: floats in [-1, 1]
                 or int16.
-            sample_rate: Samples per second of the given samples, 48000 by default. Files know
-                theirs.
+            sample_rate: Samples per second of the given samples, 48000 by default. Files have
+                their own.
             start: Where to start, in seconds.
             end: Where to stop, in seconds; None for the end.
             windows: Windows averaged when the input is longer than a clip.
@@ -185,7 +185,7 @@ class Embedder:
         return self._run("text", dataclasses.replace(inputs, clips=rows), space)
 
     def split_known(self, text: str) -> tuple[list[str], list[str]] | None:
-        """Words of a text that the model knows, and words that are not in its vocabulary.
+        """Splits the words of a text into those in the model's vocabulary and the others.
 
         Args:
             text: Words with white space between, valid UTF-8.
@@ -263,7 +263,7 @@ class Embedder:
         return results if space == "all" else results[chosen[0]]
 
     def _tower_input(self, modality: str, window: np.ndarray) -> np.ndarray:
-        """What the tower reads of a window."""
+        """Input of the tower for a window."""
         del modality
         return window
 
@@ -275,7 +275,7 @@ class Embedder:
             raise UserError(f"this model has no {modality} tower; its spaces: {spaces}")
 
     def _resolve(self, modality: str, space: str | None) -> list[str]:
-        """Space names meant by ``space``."""
+        """Names of the spaces that ``space`` selects."""
         own = {name: parts for name, parts in self.spaces.items() if modality in parts}
         if space == "all":
             return list(own)
@@ -322,7 +322,7 @@ class VattEmbedder(Embedder):
         return self.model.config
 
     def _tower_input(self, modality: str, window: np.ndarray) -> np.ndarray:
-        """Samples become [samples, 1] or log-mel."""
+        """Input of the tower: samples as [samples, 1] or log-mel."""
         if modality != "audio":
             return window
         if self.clip.audio == "waveform" and self.clip.waveform_scaling == "none":

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all: written beside it, then renamed."""
+"""Atomic files and folders: written under a temporary name in the same folder, then renamed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from vatt_tf.errors import UserError
 def new_file(
     path: str | os.PathLike, *, suffix: str = "", durable: bool = False
 ) -> Iterator[pathlib.Path]:
-    """A temporary name whose file takes the place of ``path`` when the block ends.
+    """Yields a temporary name whose file replaces ``path`` when the block ends.
 
     An earlier file of the name is replaced. If the block fails, the temporary
-    file goes and the earlier one stays.
+    file is removed and the earlier one stays.
 
     Args:
         path: The file; its folder is made if it is not there.
@@ -45,7 +45,7 @@ def new_file(
 
 @contextlib.contextmanager
 def new_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """The same for a folder, which must not be there yet.
+    """Yields a temporary name whose folder becomes ``path``, which must not exist yet.
 
     Raises:
         UserError: If it is.
@@ -64,18 +64,18 @@ def new_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-    """Writes a file."""
+    """Writes bytes to a file, atomically."""
     with new_file(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes UTF-8. A lone surrogate (a byte of a file name) becomes its escape."""
+    """Writes UTF-8, atomically. A lone surrogate (a byte of a file name) becomes its escape."""
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | os.PathLike, data: Any, *, indent: int = 1, **options: Any) -> None:
-    """Writes JSON.
+    """Writes JSON, atomically.
 
     Args:
         path: The file.
@@ -88,7 +88,7 @@ def write_json(path: str | os.PathLike, data: Any, *, indent: int = 1, **options
 
 
 def read_json(path: str | os.PathLike) -> Any | None:
-    """Reads JSON; None when the file is not there or not whole."""
+    """Reads JSON; None where the file is missing or truncated."""
     try:
         return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,8 +1,7 @@
 """Measures a configuration on this machine: ``python -m vatt_tf.benchmark --gin_file=tiny.gin``.
 
-How fast the machine multiplies matrices, how fast the towers, the training step, the input pipeline
-and all of it together are, what share of the machine that is, how much memory it takes, and
-what the configured run will take in time, memory and money.
+Speed of matrix products, towers, training step, input pipeline and whole run; the fraction of the
+machine's peak; memory; and an estimate of time, memory and money of the configured run.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Builds the parser of the command line."""
     flags = cli.ArgumentParser(prog="python -m vatt_tf.benchmark", description=__doc__)
     cli.add_gin_flags(flags)
     usual = ",".join(part for part in PARTS if part != "export")

@@ -1,4 +1,4 @@
-"""What the entry points share: flags, quiet logs; mistakes are one line and exit code 2."""
+"""Command-line helpers: flags, quiet logs; a mistake is one line and exit code 2."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from absl.flags import argparse_flags
 from vatt_tf import keras_imports, native_log, paths, registry
 from vatt_tf.errors import Interrupted, UserError
 
-# Closer flags are typing errors; less close ones are other flags.
+# Similarity from which on an unknown flag is taken for a typing error.
 _NEAR = 0.7
 
 
@@ -30,7 +30,7 @@ class ArgumentParser(argparse_flags.ArgumentParser):
 
     def __init__(self, **kwargs) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        # absl's global flags are those of whatever library has been imported: not ours.
+        # Without absl's global flags: those of any imported library would be among them.
         super().__init__(allow_abbrev=False, inherited_absl_flags=None, **kwargs)
         for action in self._actions:
             if "--helpfull" in action.option_strings:
@@ -53,7 +53,7 @@ class ArgumentParser(argparse_flags.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Reads flag files, then flags; ``--verbosity`` takes effect at once."""
         args = sys.argv[1:] if args is None else list(args)
-        if any(arg.strip() == "--flagfile=" for arg in args):  # absl reads nothing, silently
+        if any(arg.strip() == "--flagfile=" for arg in args):  # absl would ignore it silently
             self.error("argument --flagfile: expected a value")
         try:
             args = flags.FlagValues().read_flags_from_files(args, force_gnu=True)
@@ -158,12 +158,12 @@ def add_module_flag(parser: argparse.ArgumentParser) -> None:
 def add_quiet_flag(
     parser: argparse.ArgumentParser, left_out: str = "no progress bar and no summary"
 ) -> None:
-    """Adds ``--quiet``: what was asked for, warnings and errors are printed, and nothing else."""
+    """Adds ``--quiet``: only results, warnings and errors are printed."""
     parser.add_argument("--quiet", action="store_true", help=left_out)
 
 
 def path(text: str) -> str:
-    """Type of a flag: a path, in which ``~/`` at the start is the home folder."""
+    """Flag type: a path, in which ``~/`` at the start is the home folder."""
     if not text.strip():
         raise argparse.ArgumentTypeError("expected a path, found nothing")
     if "\0" in text:
@@ -172,14 +172,14 @@ def path(text: str) -> str:
 
 
 def whole(text: str) -> int:
-    """Type of a flag: a whole number of at least 0."""
+    """Flag type: an integer of at least 0."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number >= 0, found {text!r}")
     return int(text)
 
 
 def positive(text: str) -> int:
-    """Type of a flag: a whole number of at least 1."""
+    """Flag type: an integer of at least 1."""
     try:
         value = int(text)
     except ValueError:
@@ -190,7 +190,7 @@ def positive(text: str) -> int:
 
 
 def above_zero(text: str) -> float:
-    """Type of a flag: a finite number above 0, e.g. seconds."""
+    """Flag type: a finite number above 0, e.g. seconds."""
     try:
         value = float(text)
     except ValueError:
@@ -201,27 +201,27 @@ def above_zero(text: str) -> float:
 
 
 def before_tensorflow() -> None:
-    """Sets what TensorFlow reads when it is imported, unless the user has set it; a lean Keras."""
+    """Sets the environment that TensorFlow reads at import, unless the user has; minimal Keras."""
     if native_log.limit():
         absl_logging.set_verbosity("error")
-    # TensorFlow turns oneDNN on by itself where there is AVX-512 only. With AVX2 its products of
-    # matrices are twice as fast as the others, and the training with them.
+    # TensorFlow enables oneDNN by itself with AVX-512 only. With AVX2 too its matrix products are
+    # twice as fast as Eigen's, and so is training.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     keras_imports.leave_out()
 
 
 def accept_any_output() -> None:
-    """Lets the terminal show what it cannot encode as an escape, as it does for errors."""
+    """Makes standard output escape characters that the terminal cannot encode."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def run(command: Callable[[], int], interrupted: str = "") -> int:
-    """Runs a command and turns a user's mistake into one line and its exit code (2).
+    """Runs a command; prints a user's mistake as one line and returns exit code 2.
 
     Args:
         command: The command; returns its exit code.
-        interrupted: After Ctrl-C (exit code 130): what is kept, and how to go on.
+        interrupted: Message after Ctrl-C (exit code 130): what is kept, and how to resume.
     """
     accept_any_output()
     try:
@@ -230,7 +230,7 @@ def run(command: Callable[[], int], interrupted: str = "") -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     except UnicodeEncodeError as error:
-        # A path or word with bytes that are not UTF-8 has come to a library that needs UTF-8.
+        # A library that needs UTF-8 got a path or word of other bytes.
         found = error.object
         if not isinstance(found, str) or paths.is_utf8(found[error.start : error.end]):
             raise
@@ -250,7 +250,7 @@ def run(command: Callable[[], int], interrupted: str = "") -> int:
 
 
 def _is_interruption(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: an import that it cuts short may end with another one."""
+    """Whether Ctrl-C caused an error: an interrupted import may end with another one."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None

@@ -1,7 +1,7 @@
 """Gin configuration: search path, readable errors, the record of a run's settings.
 
-Gin fills plain functions and frozen dataclasses; Keras layers take ordinary arguments. Whatever a
-user can get wrong in a file or on the command line ends in one line that says what to write.
+Gin fills plain functions and frozen dataclasses; Keras layers take ordinary arguments. Every
+mistake in a file or on the command line gives one line that names the right form.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _plain_files_only() -> Iterator[None]:
-    """Lets gin read files by their path alone.
+    """Makes gin read files by their path alone.
 
     It also looks for ``runs/x.gin`` in a Python package ``runs``, and fails with a traceback where
     the current folder has a folder of that name, as it does after the first run.
@@ -233,7 +233,7 @@ def _parameter_names(name: str) -> list[str]:
 
 
 class _MacroCollector(config_parser.ParserDelegate):
-    """Parser delegate that only notes which macros are mentioned."""
+    """Parser delegate that collects the macros that files refer to."""
 
     def __init__(self) -> None:
         self.macros: set[str] = set()
@@ -257,7 +257,7 @@ def _macros_used() -> set[str]:
 
 
 def _check_binding(binding: str, macros: set[str]) -> None:
-    """Refuses a macro that no file mentions: it would change nothing."""
+    """Checks that a file uses the macro; else the binding would change nothing."""
     name = binding.split("=", 1)[0].strip()
     if "=" not in binding:
         raise UserError(f"binding {binding!r}: expected NAME=value or configurable.parameter=value")
@@ -266,7 +266,7 @@ def _check_binding(binding: str, macros: set[str]) -> None:
 
 
 def _check_quotes(binding: str) -> None:
-    """Refuses a string without quotes, which a shell takes off; shows the binding with them."""
+    """Checks for strings whose quotes the shell has removed; the error shows them with quotes."""
     name, value = (part.strip() for part in binding.split("=", 1))
     word = re.fullmatch(r"[\w./~:*-]+", value)
     if not word or value in ("True", "False", "None") or _is_value(value):
@@ -285,7 +285,7 @@ def _is_value(text: str) -> bool:
 
 
 def _check_required_macros() -> None:
-    """Refuses macros that are mentioned but nowhere set, or left at %gin.REQUIRED."""
+    """Checks that no used macro is undefined or %gin.REQUIRED."""
     defined = {
         scope: params.get("value")
         for (scope, selector), params in gin.config._CONFIG.items()
@@ -302,7 +302,7 @@ def _check_required_macros() -> None:
 
 
 def only_configured(names: Sequence[str]) -> str:
-    """The one of several configurables that has bindings; the first if none has.
+    """Returns the one of several configurables that has bindings; the first if none has.
 
     Raises:
         UserError: If several have.
@@ -343,12 +343,12 @@ def unused_bindings() -> list[str]:
 
 
 def config_text() -> str:
-    """The whole configuration as given, macros and all."""
+    """The whole configuration as given, with macros."""
     return f"# vatt_tf {__version__}\n{gin.config_str()}"
 
 
 def operative_text() -> str:
-    """The values that were used, defaults included."""
+    """Parameter values in use, with defaults."""
     return f"# vatt_tf {__version__}\n{gin.operative_config_str()}"
 
 

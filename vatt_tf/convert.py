@@ -5,7 +5,7 @@ Usage::
     python -m vatt_tf.convert --checkpoint=vatt_lbs/ckpt-500000 --gin_file=models/lbs.gin --out=DIR
     python -m vatt_tf.convert --checkpoint=mmv_s3d.pkl --out=DIR
 
-Prints which variable became which, and leaves DIR/model.weights.h5, DIR/model.json and
+Prints the mapping of variables and writes DIR/model.weights.h5, DIR/model.json and
 DIR/provenance.json. Nothing is left behind when the checkpoint does not fit.
 """
 
@@ -92,7 +92,7 @@ def convert(
         vocabulary: Word list of the text tower.
         word_vectors: Word vectors to compare the word table with.
         labels: File with a classifier's class names.
-        quiet: Print nothing.
+        quiet: Prints nothing.
 
     Returns:
         :class:`vatt_tf.pretrained.official_vatt.Converted`.
@@ -106,7 +106,7 @@ def convert(
     if os.path.exists(out):
         raise UserError(f"--out={out}: exists already; choose another folder or remove it")
     source = _open_checkpoint(checkpoint)
-    if not quiet:  # To build the model takes seconds.
+    if not quiet:  # First, because building the model takes seconds.
         print(f"{checkpoint}: {count_of(len(source.shapes), 'array')}", flush=True)
     config = _read_config(gin_files or [], gin_bindings or [])
     from vatt_tf.models import io
@@ -146,7 +146,7 @@ def convert(
 
 
 def _open_checkpoint(path: str) -> Any:
-    """An ``MMVSource`` or a ``SourceCheckpoint``."""
+    """Opens a checkpoint as ``MMVSource`` or ``SourceCheckpoint``."""
     from vatt_tf.pretrained.mmv_source import MMVSource, is_mmv_file
 
     if is_mmv_file(path):
@@ -157,7 +157,7 @@ def _open_checkpoint(path: str) -> Any:
 
 
 def _converted(source: Any, config: Any, progress: Any) -> Any:
-    """The model of a source with its weights (``Converted``)."""
+    """Converts a source to a model with its weights (``Converted``)."""
     from vatt_tf.pretrained.mmv_source import MMVSource
 
     if isinstance(source, MMVSource):
@@ -187,7 +187,7 @@ def _read_config(files: list[str], bindings: list[str]) -> Any:
 
 
 def _read_words(model: Any, vocabulary: str | None, word_vectors: str | None) -> Any:
-    """The tokenizer of the given vocabulary, checked against the word table."""
+    """Loads the tokenizer of the given vocabulary and checks it against the word table."""
     if vocabulary is None:
         if word_vectors is not None:
             raise UserError("--word_vectors needs --vocabulary, whose words its rows follow")
@@ -230,7 +230,7 @@ def _read_labels(path: str | None, classes: int) -> list[str] | None:
 
 
 class _Bar:
-    """Progress over the variables; made when the first one is read."""
+    """Progress bar over the variables, drawn from the first one on."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet

@@ -5,8 +5,8 @@ Usage::
     python -m vatt_tf.deflate --run_dir=runs/mmv --images=photos --out=runs/mmv_image
 
 Kernels are summed over time, shifts over time switched off; then the scales and offsets of
-BatchNorm are fitted so that an image gives the features that the video network has of the image
-standing still. The images need no labels; a tenth of them is held out to measure by. DIR/ is a
+BatchNorm are fitted so that an image gives the features of the video network for a static clip of
+it. The images need no labels; a tenth of them is held out to measure by. DIR/ is a
 weights folder like any other: evaluated, fine-tuned, exported and served by the same commands.
 """
 
@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Runs the command; returns what ``deflation.json`` holds.
+    """Runs the command; returns the content of ``deflation.json``.
 
     Raises:
         UserError: If run, images or output folder cannot be used.
@@ -127,7 +127,7 @@ def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _image_files(folder: str) -> tuple[list[str], list[str]]:
-    """Images of a folder, and a line about each one whose name cannot be read."""
+    """Image files of a folder, and a line about each one whose name cannot be read."""
     from vatt_tf.data.media.scan import MEDIA_SUFFIXES, scan
 
     if not os.path.isdir(folder):
@@ -141,7 +141,7 @@ def _image_files(folder: str) -> tuple[list[str], list[str]]:
 
 
 def _chosen(paths: list[str], arguments: argparse.Namespace) -> list[str]:
-    """Some of the images, in an order that has nothing to do with their names."""
+    """Samples images in an order independent of their names."""
     import numpy as np
 
     order = np.random.default_rng(arguments.seed).permutation(len(paths))
@@ -149,7 +149,7 @@ def _chosen(paths: list[str], arguments: argparse.Namespace) -> list[str]:
 
 
 def _read(paths: list[str], size: tuple[int, int], quiet: bool) -> tuple[Any, list[str]]:
-    """Images uint8 [N, H, W, 3], cropped in the centre as in evaluation; and what was not read."""
+    """Reads images, centre-cropped as in evaluation: uint8 [N, H, W, 3], and unread files."""
     import numpy as np
     import tensorflow as tf
 

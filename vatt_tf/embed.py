@@ -24,7 +24,7 @@ from vatt_tf.errors import UserError
 from vatt_tf.progress_bar import progress_bar
 from vatt_tf.wording import count_of
 
-# Seconds between two versions of the manifest of a running job.
+# Seconds between two writes of the manifest of a running job.
 MANIFEST_SECONDS = 30.0
 
 
@@ -113,11 +113,11 @@ def embed(
             remembers it.
         batch_size: Clips embedded at once.
         replace: Make a new index in the place of one that was made differently.
-        quiet: No progress bar and no summary.
+        quiet: Prints no progress bar and no summary.
         dry_run: Print how much work it is, from a probe of some files; write nothing.
 
     Returns:
-        The manifest of the index; nothing of a dry run.
+        The manifest of the index; empty for a dry run.
 
     Raises:
         UserError: If the videos, the model or the index cannot be used.
@@ -194,7 +194,7 @@ def embed(
 
 
 def _describe(videos: list[Any], model: Any, length: float, stride: float, batch_size: int) -> str:
-    """What ``--dry_run`` prints: a batch of clips is embedded to measure the time."""
+    """Formats the output of ``--dry_run``; embeds a batch of clips to measure the time."""
     import itertools
     import time
 
@@ -223,12 +223,12 @@ def _describe(videos: list[Any], model: Any, length: float, stride: float, batch
 
 
 class _Progress:
-    """A bar over the bytes of the videos; saves manifest and texts now and then, and at the end.
+    """Progress bar over the bytes of the videos; saves manifest and texts from time to time.
 
     Args:
-        save: Brings both up to date.
+        save: Saves both.
         waiting: Videos to embed.
-        quiet: No bar.
+        quiet: Shows no bar.
     """
 
     def __init__(self, save: Callable[[], Any], waiting: list[Any], quiet: bool):
@@ -280,7 +280,7 @@ def _print_summary(manifest: dict[str, Any], out: str | os.PathLike, covered: An
     more = len(manifest["quarantine"]) - 10
     if more > 0:
         print(f"  and {more} more, listed in {pathlib.Path(out) / 'manifest.json'}")
-    # What the model can take as a query: it may have no text tower.
+    # By the modalities of the model, which may have no text tower.
     by_example = "--video=FILE" + (" (or --audio=FILE)" if "audio" in partners else "")
     query = "words" if "text" in partners else ""
     if covered is not None:
@@ -289,7 +289,7 @@ def _print_summary(manifest: dict[str, Any], out: str | os.PathLike, covered: An
         for problem in covered.problems[:10]:
             print(f"  captions not used: {problem}")
         query = (covered.example or query) if query else ""
-    # What can be typed as it stands, and finds something.
+    # A query that works as printed and has results.
     index = shlex.quote(f"--index={out}")
     asked = shlex.quote(query) if query else by_example
     print(paths.shown(f"search it: python -m vatt_tf.search {index} {asked}"))

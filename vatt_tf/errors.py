@@ -13,12 +13,12 @@ _ENDED = {
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value that a user gave is a number; True and False are none."""
+    """Whether a value is a number; True and False are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def value_text(value: Any) -> str:
-    """A value as a message shows it: as one writes it, and an object by its kind only."""
+    """Formats a value for a message: as a literal, an object by its type only."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return repr(value)
     if type(value) in (list, tuple):
@@ -33,7 +33,7 @@ def value_text(value: Any) -> str:
 
 
 class UserError(ValueError):
-    """A mistake in the input, not in the program.
+    """Raised for a mistake in the user's input, not in the program.
 
     The message names the file, field or value, says what was found and what was expected, and
     tells what to do. Entry points print it as ``error: ...`` and exit with ``exit_code``.

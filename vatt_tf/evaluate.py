@@ -132,7 +132,7 @@ def evaluate(
         data: See :func:`vatt_tf.evaluation.source.find_source`.
         task: ``"classify"``, ``"probe"``, ``"retrieval"`` or ``"zero_shot"``.
         report: Write report.html.
-        quiet: No progress bar and no table.
+        quiet: Prints no progress bar and no table.
         **options: Fields of :class:`vatt_tf.evaluation.job.Options`.
 
     Returns:
@@ -151,7 +151,7 @@ def _evaluate(job: Job, report: bool) -> Evaluation:
 
     job.check()
     folder = pathlib.Path(job.run_dir)
-    # Mistakes in the small files show before the model is loaded.
+    # First, so that mistakes in small files show before the model is loaded.
     results.read_results(folder / results.RESULTS)
     results.claim_files(folder, report)
 
@@ -211,7 +211,7 @@ def _calibrate(job: Job, found: Evaluation) -> str:
 
 
 def _sentences(job: Job, found: Evaluation) -> str:
-    """The verdict as a paragraph."""
+    """Formats the verdict as a paragraph."""
     from vatt_tf.evaluation.report.verdict import verdict
     from vatt_tf.models.io import read_description
     from vatt_tf.wording import wrapped
@@ -239,7 +239,7 @@ def compare(
         task: See :func:`evaluate`.
         comparison: File (.html or .json) for the comparison, or None.
         report: Write report.html of each run.
-        quiet: No progress bar and no tables.
+        quiet: Prints no progress bar and no tables.
         **options: See :func:`evaluate`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Keras without libraries that it imports where they are installed, and that no command needs."""
+"""Imports Keras without its optional libraries, which no command needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KERAS = frozenset({"keras", "tf_keras"})
 
 
 class _Refusal(importlib.abc.MetaPathFinder):
-    """Tells Keras, and nobody else, that they are not installed."""
+    """Import hook that hides the libraries from Keras alone."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
         if fullname in _LEFT_OUT and _importer().partition(".")[0] in _KERAS:
@@ -29,7 +29,7 @@ def _importer() -> str:
 
 
 def leave_out() -> None:
-    """From now on Keras is imported without them; the process, too, if it does not use them.
+    """Makes later imports of Keras leave the libraries out.
 
     For a process that is the package's own: a third of the time that TensorFlow's import takes, and
     0.2 GB. All other modules import them as ever.

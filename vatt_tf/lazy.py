@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used: commands start quickly."""
+"""Lazy imports of a package's names, so that commands start quickly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def names(package: str, **modules: str) -> Callable[[str], Any]:
-    """A ``__getattr__`` for a package: ``__getattr__ = lazy.names(__name__, Client="client")``.
+    """Returns a package's ``__getattr__``: ``__getattr__ = lazy.names(__name__, Client="client")``.
 
     Args:
         package: Name of the package.

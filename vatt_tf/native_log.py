@@ -28,7 +28,7 @@ _set_here = False
 
 
 def limit() -> bool:
-    """Leaves all lines but fatal errors out, unless the user's environment has a level.
+    """Limits the log to fatal errors, unless the user's environment has a level.
 
     Returns:
         Whether the level was set here.
@@ -38,7 +38,7 @@ def limit() -> bool:
         return False
     os.environ[_VARIABLE], _set_here = _QUIET, True
     os.environ.setdefault(_GRPC_VARIABLE, _GRPC_QUIET)
-    # Its Python part advises on retraced functions; a notebook that sets a level keeps it.
+    # TensorFlow's Python logger warns of retraced functions; a level set by a notebook stays.
     logger = logging.getLogger("tensorflow")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.ERROR)

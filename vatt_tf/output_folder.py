@@ -1,9 +1,9 @@
-"""What a command writes into a folder is listed there; nothing else is replaced or removed.
+"""Lists of the files that commands wrote into a folder; they replace and remove no others.
 
     FOLDER/.vatt_tf/<command>.json   {"format": 1, "files": ["manifest.json", "train/", ...]}
 
 A name is listed before its file is written, so that a file that a killed process left behind is
-known as well. A name that ends in "/" is a folder that the command made.
+listed too. A name that ends in "/" is a folder that the command made.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from vatt_tf.atomic import read_json, write_json
 from vatt_tf.errors import UserError
 
-# Stand at the beginning of the single files that the package writes, and tell them from others.
+# Marks at the beginning of single files of the package, which distinguish them from others.
 PAGE_MARK = '<meta name="generator" content="vatt_tf">'
 JSON_MARK = '"written_by": "vatt_tf"'
 
@@ -30,7 +30,7 @@ _TEMPORARY = re.compile(r"^(.+?)\.tmp(-\d+(\.[a-z0-9.]+)?)?$")
 
 
 class OutputFolder:
-    """The files of a command in a folder that a user named.
+    """Files of a command in a folder that a user named.
 
     Args:
         path: The folder; it need not exist.
@@ -63,19 +63,19 @@ class OutputFolder:
 
     @property
     def names(self) -> list[str]:
-        """What this command wrote, sorted."""
+        """Names that this command wrote, sorted."""
         return sorted(self._own)
 
     def adopt(self, names: Iterable[str]) -> None:
-        """Takes files of a version that made no lists for the command's own."""
+        """Lists existing files of an earlier version, which kept no list, as the command's own."""
         for name in names:
             if (self.path / name).exists():
                 self._own |= {name, *_folders(name)}
 
     def foreign(self, names: Iterable[str]) -> list[str]:
-        """Those of ``names``, or of the folders they lie in, that are here and not listed.
+        """Returns those of ``names`` and their folders that exist and are not listed.
 
-        An empty folder is nobody's.
+        An empty folder belongs to nobody.
         """
         found: dict[str, None] = {}
         for name in names:
@@ -92,7 +92,7 @@ class OutputFolder:
         return list(found)
 
     def check(self, names: Iterable[str]) -> None:
-        """Refuses names that are taken.
+        """Checks that no other file has these names.
 
         Raises:
             UserError: Files or folders of these names are here that no command listed.
@@ -106,7 +106,7 @@ class OutputFolder:
             )
 
     def claim(self, names: Iterable[str]) -> None:
-        """Lists files that are going to be written.
+        """Adds files that are going to be written to the list.
 
         Args:
             names: Paths relative to the folder, with forward slashes; folders end in "/".
@@ -128,7 +128,7 @@ class OutputFolder:
             if not name.endswith("/"):
                 (self.path / name).unlink(missing_ok=True)
         folders = {folder for name in gone for folder in _folders(name)}
-        # A folder in which a listed file is still to come stays.
+        # A folder stays while a listed file may still be written into it.
         folders -= {folder for name in self._own - gone - folders for folder in _folders(name)}
         for folder in sorted(folders & self._own, key=len, reverse=True):
             path = self.path / folder
@@ -140,7 +140,7 @@ class OutputFolder:
             self._save()
 
     def remove_temporary(self) -> None:
-        """Removes ``NAME.tmp-PID`` of listed files: what a killed process left half-written."""
+        """Removes ``NAME.tmp-PID`` of listed files, partial files of a killed process."""
         folders = {pathlib.PurePosixPath(name).parent for name in self._own if name[-1] != "/"}
         for folder in folders:
             place = self.path / folder
@@ -162,7 +162,7 @@ class OutputFolder:
 
 
 def check_replaceable(path: str | os.PathLike, flag: str) -> None:
-    """Refuses to replace a single file that a user named, unless this package wrote it.
+    """Checks that an existing file of a user's choice was written by this package.
 
     Args:
         path: Page (.html) or JSON file that is going to be written.
@@ -180,7 +180,7 @@ def check_replaceable(path: str | os.PathLike, flag: str) -> None:
     try:
         with open(path, "rb") as file:
             ours = mark.encode() in file.read(_HEAD_BYTES)
-    except OSError:  # a link to nothing is somebody's too
+    except OSError:  # a dangling link counts as a file of somebody else
         ours = False
     if not ours:
         raise UserError(
@@ -190,15 +190,15 @@ def check_replaceable(path: str | os.PathLike, flag: str) -> None:
 
 
 def marked(content: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON content with the mark by which ``check_replaceable`` knows it again."""
+    """Adds the mark that ``check_replaceable`` recognises to JSON content."""
     return {"written_by": "vatt_tf", **content}
 
 
 def replace_folder(new: str | os.PathLike, folder: str | os.PathLike) -> None:
-    """Puts a new folder in the place of an older one of the same command.
+    """Replaces a folder by a new one of the same command.
 
-    Files of the older one that the new one has too go; all others are somebody else's and move
-    into the new folder. A kill in between leaves the older one as ``.NAME.old``
+    Files of the older one that the new one also has are removed; all others belong to somebody else
+    and move into the new folder. A kill in between leaves the older one as ``.NAME.old``
     (:func:`restore_folder`).
     """
     new, folder = pathlib.Path(new), pathlib.Path(folder)
@@ -213,7 +213,7 @@ def replace_folder(new: str | os.PathLike, folder: str | os.PathLike) -> None:
 
 
 def restore_folder(folder: str | os.PathLike) -> None:
-    """Brings back what a kill in :func:`replace_folder` left without its name."""
+    """Restores a folder that a kill in :func:`replace_folder` left without its name."""
     folder = pathlib.Path(folder)
     old = _old(folder)
     if old.exists() and not folder.exists():
@@ -225,7 +225,7 @@ def _old(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _merge(old: pathlib.Path, folder: pathlib.Path) -> None:
-    """Moves what ``folder`` lacks into it, and removes the rest of ``old``."""
+    """Moves files that ``folder`` lacks from ``old`` into it, and removes the rest."""
     for path in sorted(old.rglob("*"), reverse=True):  # a folder after what lies in it
         target = folder / path.relative_to(old)
         if path.is_dir() and not path.is_symlink():
@@ -241,7 +241,7 @@ def _merge(old: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names for a message, shortened."""
+    """Formats names for a message, shortened."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
 

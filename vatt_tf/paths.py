@@ -19,14 +19,14 @@ from typing import Any, TypeVar
 Path = TypeVar("Path", str, os.PathLike, str | os.PathLike)
 
 _MAGIC = re.compile(r"[*?\[]")
-# TensorFlow takes a backslash for an escape besides.
+# TensorFlow also treats a backslash as an escape.
 _TENSORFLOW_MAGIC = re.compile(r"[*?\[\]\\]")
-# What Python makes of bytes that are not UTF-8 (``surrogateescape``).
+# Python's characters for bytes that are not UTF-8 (``surrogateescape``).
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 
 def expand(path: Path) -> Path:
-    """A path with ``~/`` at its start, or ``~`` alone, as the home folder; others as they are.
+    """Expands ``~/`` at the start of a path, or ``~`` alone, to the home folder.
 
     A folder that is really called ``~`` is ``./~``.
     """
@@ -38,7 +38,7 @@ def expand(path: Path) -> Path:
 
 
 def as_text(path: os.PathLike) -> str:
-    """A path as a string that :func:`expand` leaves alone; ``pathlib`` makes ``~`` of ``./~``."""
+    """String of a path that :func:`expand` leaves unchanged; ``pathlib`` turns ``./~`` to ``~``."""
     text = os.fspath(path)
     return f"./{text}" if text == "~" or text.startswith("~/") else text
 
@@ -66,7 +66,7 @@ def is_pattern(path: str) -> bool:
 
 
 def find(path: str) -> list[str]:
-    """The files and folders that a path names, sorted: itself, or what matches it as a pattern.
+    """Files and folders of a path, sorted: itself if it exists, else the matches of the pattern.
 
     A part of the path that exists as it is written is no pattern. ``*`` and ``?`` match no hidden
     name. Brackets that match nothing are taken as characters.
@@ -84,7 +84,7 @@ def find(path: str) -> list[str]:
 
 
 def _matches(base: str, part: str) -> list[str]:
-    """Names in a folder (which ends in a slash, or is empty) that a part of a pattern matches."""
+    """Names in a folder ("" or with a slash at its end) that match a part of a pattern."""
     if not is_pattern(part) or _exists(base + part):
         return [part]
     names = [name for name in list_names(base or ".") if part[0] == "." or name[0] != "."]
@@ -121,7 +121,7 @@ def _is_remote(path: str) -> bool:
 
 
 def shown(text: str | os.PathLike) -> str:
-    r"""A path (or another string) for people, with ``\xe9`` for a byte that is not UTF-8.
+    r"""Formats a path (or another string) for messages, with ``\xe9`` for a byte that is not UTF-8.
 
     Any terminal of UTF-8 and any file takes it. It is no name to open a file by.
     """
@@ -140,12 +140,12 @@ def is_utf8(text: str) -> bool:
 
 @contextlib.contextmanager
 def readable_by_tensorflow(path: str | os.PathLike) -> Iterator[str]:
-    """A path under which TensorFlow reads a checkpoint or SavedModel, whatever its name is.
+    """Yields a path under which TensorFlow reads a checkpoint or SavedModel of any name.
 
     TensorFlow takes the prefix of a checkpoint (and so the folder of a SavedModel) for a pattern
     and knows no escape that all its readers understand: from ``runs/a[1]`` it reads nothing, or
-    what lies in ``runs/a1``. Such names are read through links with plain names, which are there
-    as long as the context is.
+    what lies in ``runs/a1``. Such names are read through links with plain names, which exist
+    as long as the context.
 
     Args:
         path: Prefix of a checkpoint, or a folder.

@@ -59,7 +59,7 @@ def prepare(
     Args:
         videos: Folder, searched recursively.
         out: Shards folder; finished shards in it are kept.
-        settings: What decides the content of the shards.
+        settings: Settings that determine the content of the shards.
         manifest: CSV ``path,start,end,label,caption,split``; only the videos it names are used.
         layout: Clips and classes of a data set (``datasets.definition(name).layout(...)``), in
             place of a manifest CSV.
@@ -71,9 +71,9 @@ def prepare(
         jobs: Parallel processes; 1 works in this process.
         runner: ``local`` or ``beam``.
         beam_options: Beam's own flags.
-        quiet: No progress bar.
+        quiet: Shows no progress bar.
         replace: Remove the shards of another data set that ``out`` holds, and nothing else.
-        say: Takes notes for the user, a line each.
+        say: Called with each note for the user, one line.
 
     Returns:
         The content of manifest.json.
@@ -157,7 +157,7 @@ def prepare(
 def _recogniser(
     transcribe: str | os.PathLike | Recogniser | None, settings: Settings
 ) -> Recogniser | None:
-    """Whisper for the name of a model.
+    """Loads Whisper by the name of a model.
 
     Raises:
         UserError: It is not installed, there is no such model, or images are prepared.
@@ -181,7 +181,7 @@ def _identity(
 
 
 def _without_clips(account: dict[str, Any]) -> dict[str, Any]:
-    """An account without its list of clips, which stays on disk: it may be long."""
+    """Copy of an account without its list of clips, which may be long and stays on disk."""
     return {name: value for name, value in account.items() if name != "clips"}
 
 
@@ -334,7 +334,7 @@ def _print_volume(
     manifest: str | None,
     layout: Layout | None,
 ) -> None:
-    """Prints what ``--dry_run`` finds."""
+    """Prints the estimate of ``--dry_run``."""
     from vatt_tf.data.prepare.volume import describe_plan
 
     rows = layout.rows if layout is not None else None
@@ -347,7 +347,7 @@ def _print_volume(
 
 
 def _settings(flags: argparse.Namespace) -> Settings:
-    """The given flags, then what the data set recommends, then the defaults."""
+    """Settings from the flags, else those that the data set recommends, else defaults."""
     values: dict[str, Any] = {}
     if flags.dataset:
         known = definition(flags.dataset)

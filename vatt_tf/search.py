@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
 
             write_page(pathlib.Path(page), found)
             if not quiet:
-                # Nothing but the object goes to standard output with --json.
+                # With --json, standard output has the object alone.
                 print(f"\nwritten: {page}", file=sys.stderr if json_wanted else sys.stdout)
         return 0
 

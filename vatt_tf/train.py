@@ -1,6 +1,6 @@
 """Trains a model: ``python -m vatt_tf.train --gin_file=gin_configs/lbs.gin``.
 
-The configuration says whether it pre-trains (train.*) or fine-tunes (finetune.*), for example with
+The configuration selects pre-training (train.*) or fine-tuning (finetune.*), for example with
 ``--gin_file=gin_configs/finetune/video.gin``.
 """
 
@@ -21,7 +21,7 @@ from vatt_tf.training.cluster.workers import PeerWatch, cluster_config, workers_
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line (TensorFlow is not imported before it has been read)."""
+    """Builds the parser (TensorFlow is imported after the flags are parsed)."""
     flags = cli.ArgumentParser(prog="python -m vatt_tf.train", description=__doc__)
     cli.add_gin_flags(flags)
     flags.add_argument(
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _start_workers(argv: Sequence[str], flags: argparse.Namespace) -> int:
-    """Runs this command ``--workers`` times; the last of two equal flags counts."""
+    """Starts this command ``--workers`` times; the last of two equal flags counts."""
     if flags.worker_hosts or os.environ.get("TF_CONFIG"):
         raise UserError(
             f"--workers={flags.workers} starts a cluster on this machine, but --worker_hosts or "
@@ -95,7 +95,7 @@ def _start_workers(argv: Sequence[str], flags: argparse.Namespace) -> int:
 
 
 def _train_as_worker(flags: argparse.Namespace) -> int:
-    """Trains, alone or as one of several workers, of which none waits for one that is gone."""
+    """Trains, alone or as one of several workers; ends when another worker is lost."""
     if flags.worker_hosts or flags.worker_index is not None:
         if os.environ.get("TF_CONFIG"):
             raise UserError("--worker_hosts: TF_CONFIG is set too; unset it or leave the flag out")

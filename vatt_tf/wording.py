@@ -1,4 +1,4 @@
-"""Numbers and lines as the commands print them."""
+"""Formatting of numbers and lines in the output of all commands."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ METRIC_NAMES = {
 
 
 def count_of(number: int, name: str, plural: str = "") -> str:
-    """``1 clip``, ``2 clips``.
+    """Formats a number with its noun: ``1 clip``, ``2 clips``.
 
     Args:
-        number: How many.
-        name: Of one.
-        plural: Of several; with an s by default.
+        number: The number.
+        name: Singular.
+        plural: Plural; with an s by default.
     """
     return f"{number:,} {name if number == 1 else plural or name + 's'}"
 
 
 def fixed(value: float, digits: int) -> str:
-    """A number with so many digits after the point; what rounds to 0 has no sign."""
+    """Formats a number with so many decimals; a value that rounds to 0 has no sign."""
     text = f"{value:.{digits}f}"
     return text.lstrip("-") if float(text) == 0 else text
 
 
 def percent(fraction: float, digits: int = 1) -> str:
-    """``0.812`` -> ``81.2 %``."""
+    """Formats a fraction as percentage: ``0.812`` -> ``81.2 %``."""
     return f"{fixed(100 * fraction, digits)} %"
 
 
 def shortened(text: str, width: int) -> str:
-    """A text of at most ``width`` columns; a longer one loses its middle."""
+    """Shortens a text to ``width`` columns by leaving out its middle."""
     if len(text) <= width:
         return text
     kept = width - len("...")
@@ -46,7 +46,7 @@ def shortened(text: str, width: int) -> str:
 
 
 def wrapped(line: str) -> str:
-    """A long line as several of at most ``WIDTH`` columns."""
+    """Wraps a long line at ``WIDTH`` columns."""
     return textwrap.fill(
         line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )

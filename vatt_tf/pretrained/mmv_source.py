@@ -1,4 +1,4 @@
-"""A file of MMV's release as a set of named arrays, with errors that say what is wrong with it.
+"""Reader of MMV's released files: named arrays, and errors that name the fault.
 
 It is a pickle of ``{"params": {module: {name: array}}, "state": ...}`` with the modules of Haiku,
 written by dill; nothing in it is run.
@@ -77,7 +77,7 @@ class MMVSource:
                 self._arrays[key] = np.asarray(value)
 
     def read(self, key: str) -> np.ndarray:
-        """An array, as it is in the file.
+        """Reads an array of the file.
 
         Raises:
             UserError: If it is not floating point, not finite, or a negative variance.
@@ -99,7 +99,7 @@ class MMVSource:
         """Steps of the training, as counted by the moving averages.
 
         Raises:
-            UserError: If one of them has counted none, and so has no value.
+            UserError: If one of them has counted no step, and so has no value.
         """
         counts = {key: int(self._arrays[key]) for key in self.shapes if key.endswith("ema/counter")}
         unused = [key for key, count in counts.items() if count < 1]

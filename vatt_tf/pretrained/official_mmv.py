@@ -1,7 +1,7 @@
 """MMV's released weights (``mmv_s3d``, ``mmv_tsm_resnet_x1``, ``mmv_tsm_resnet_x2``) in our model.
 
-pickle -> arrays by name (mmv_source.py) -> which net is it? (recognise_mmv.py) -> which variable is
-whose? (official_mmv_names.py) -> our model
+pickle -> arrays by name (mmv_source.py) -> configuration (recognise_mmv.py) -> names of our
+variables (official_mmv_names.py) -> our model
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MODULES: dict[type[keras.layers.Layer], Callable[[str], str]] = {
 
 
 def map_layer(layer: keras.layers.Layer) -> dict[str, str]:
-    """The name in MMV's files of every variable of a layer.
+    """Maps every variable of a layer to its name in MMV's files.
 
     Args:
         layer: A built tower (S3D-G, TSM-ResNet, audio ResNet, linear text) or the FAC head.
@@ -51,7 +51,7 @@ def map_layer(layer: keras.layers.Layer) -> dict[str, str]:
 
 
 def layer_values(layer: keras.layers.Layer, source: MMVSource) -> dict[str, np.ndarray]:
-    """The values of a layer's variables, see :func:`map_layer`.
+    """Reads the values of a layer's variables, see :func:`map_layer`.
 
     Returns:
         Path of our variable -> float32 array of its shape.

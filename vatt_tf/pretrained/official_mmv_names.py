@@ -23,7 +23,7 @@ VA_TO_VAT = "vis_embd"
 AUDIO_TO_VA = "audio_embd"
 TEXT_TO_VAT = "txt_embd"
 
-# Name fragment of what has no place in our model -> why.
+# Name fragment of arrays that our model does not have -> why.
 LEFT_OUT = {
     "_ema/hidden": "sum that a moving average is made of",
     "_ema/counter": "counts the steps",

@@ -1,7 +1,7 @@
 """Weights of the released VATT code in our model (docs/reference.md, Checkpoint layout).
 
-checkpoint -> what is it? (recognise.py) -> which variable is whose? (official_names.py) ->
-values, checked and put together -> our model
+checkpoint -> configuration (recognise.py) -> names of our variables (official_names.py) -> checked
+values -> our model
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vatt_tf.pretrained.official_names import classifier_keys, model_keys
 from vatt_tf.pretrained.recognise import recognise
 from vatt_tf.pretrained.source import SourceCheckpoint
 
-# Name fragment of what has no place in our model -> why.
+# Name fragment of variables that our model does not have -> why.
 _LEFT_OUT = {
     ".OPTIMIZER_SLOT": "optimizer state",
     "optimizer/": "optimizer state",
@@ -35,7 +35,7 @@ _LEFT_OUT = {
 
 @dataclasses.dataclass(frozen=True)
 class MappedVariable:
-    """One of our variables and where its value comes from.
+    """One of our variables and the source of its value.
 
     Attributes:
         path: Our variable, e.g. ``vatt/video/transformer/block_0/attention/qkv/kernel``.
@@ -112,12 +112,12 @@ def _listed(names: Sequence[str], most: int = 6) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Converted:
-    """A model with official weights and the account of them.
+    """Model with official weights, and the record of the conversion.
 
     Attributes:
         model: Our model.
         description: One line on what the checkpoint is.
-        variables: Where each of our variables came from.
+        variables: Source of each of our variables.
         left_out: Official variable without a place in our model -> why.
     """
 

@@ -1,4 +1,4 @@
-"""What an official VATT checkpoint is: read from its names and shapes, checked against a config."""
+"""Configuration of a released VATT checkpoint, from names and shapes of its variables."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _AGNOSTIC_HEAD_DROPOUT = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Recognised:
-    """What a checkpoint holds.
+    """Model of a checkpoint.
 
     Attributes:
         kind: ``"specific"``, ``"agnostic"`` or ``"classifier"``.
-        facts: gin name -> value of everything that the shapes tell, e.g.
+        facts: gin name -> value of everything that the shapes determine, e.g.
             ``"video_tower.num_layers": 24``.
-        tables: gin name -> value of what only sizes the position tables (an input size); another
+        tables: gin name -> value of input sizes, which determine the position tables only; another
             value in the configuration means that the tables are interpolated.
         modality: Modality of a classifier, else "".
         num_classes: Classes of a classifier, else 0.
@@ -54,7 +54,7 @@ class Recognised:
     num_classes: int = 0
 
     def describe(self) -> str:
-        """One line: what it is and how large."""
+        """One line with kind and sizes of the model."""
         sizes = ", ".join(
             f"{tower.removesuffix('_tower')} {_size_name(self.facts, tower)}"
             for tower in ("agnostic_tower", "video_tower", "audio_tower", "text_tower")
@@ -105,7 +105,7 @@ class Recognised:
             )
 
     def _inferred(self) -> VattConfig:
-        """A configuration from names and shapes alone."""
+        """Infers a configuration from names and shapes alone."""
         parts: dict[str, dict[str, Any]] = {}
         for name, value in {**self.facts, **self.tables}.items():
             part, field = name.split(".")
@@ -133,7 +133,7 @@ class Recognised:
 
 
 def recognise(shapes: Shapes, source: str) -> Recognised:
-    """Tells what a checkpoint is.
+    """Recognises the model of a checkpoint.
 
     Args:
         shapes: Shape of every variable by its key.
@@ -280,7 +280,7 @@ def _video_size(shapes: Shapes, positions: str, patch: tuple[int, ...]) -> dict[
 
 
 def _facts_of(config: VattConfig, kind: str, modality: str) -> dict[str, Any]:
-    """What a checkpoint of this configuration would tell, under the names of ``facts``."""
+    """The ``facts`` of a checkpoint of this configuration."""
     if kind == "classifier":
         return _tower_facts(f"{modality}_tower", config.tower(modality))
     facts = {
@@ -315,7 +315,7 @@ def _tower_facts(name: str, tower: Any) -> dict[str, Any]:
 
 
 def _size_name(facts: Mapping[str, Any], tower: str) -> str:
-    """``large``, or layers x width where no named size has these."""
+    """Name of a size, or layers x width where no named size has these."""
     found = (facts[f"{tower}.num_layers"], facts[f"{tower}.d_model"], facts[f"{tower}.d_ff"])
     for name, size in SIZES.items():
         if found == (size.num_layers, size.d_model, size.d_ff):

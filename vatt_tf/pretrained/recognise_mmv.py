@@ -1,4 +1,4 @@
-"""Which of MMV's nets a file holds: read from its shapes, checked against a configuration."""
+"""Configuration of one of MMV's released nets, from the shapes of its arrays."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STEM_WIDTH = 64  # Channels of the first convolution at width 1, in all three n
 
 @dataclasses.dataclass(frozen=True)
 class RecognisedMMV:
-    """Which net a file holds.
+    """Model of a file.
 
     Attributes:
         config: Its configuration, all from the shapes; clips of the size of MMV's training.
@@ -34,7 +34,7 @@ class RecognisedMMV:
     config: VattConfig
 
     def describe(self) -> str:
-        """One line: what it is."""
+        """One line with the name of the net."""
         video: Any = self.config.video
         kind = {"s3d": "S3D-G", "tsm_resnet": "TSM-ResNet"}[video.kind]
         name = RELEASED.get((video.kind, video.width), f"width {video.width:g}")
@@ -60,7 +60,7 @@ class RecognisedMMV:
 
 
 def _facts(config: VattConfig) -> dict[str, Any]:
-    """What shapes tell of a configuration: gin name -> value."""
+    """Values of a configuration that shapes determine: gin name -> value."""
     facts: dict[str, Any] = {
         "vatt.kind": config.kind,
         "vatt.modalities": config.modalities,
@@ -83,14 +83,14 @@ def _facts(config: VattConfig) -> dict[str, Any]:
 
 
 def recognise_mmv(shapes: Mapping[str, tuple[int, ...]], source: str) -> RecognisedMMV:
-    """Tells which net a file holds.
+    """Recognises the net of a file.
 
     Args:
         shapes: Shape of every array by its name below the model's module.
         source: Name of the file, for messages.
 
     Raises:
-        UserError: If an array that tells it is not there.
+        UserError: If a needed array is missing.
     """
     try:
         return RecognisedMMV(

@@ -1,4 +1,4 @@
-"""What a conversion did: the printed table and the record that stays with the weights."""
+"""Report of a conversion: the printed table and ``provenance.json`` beside the weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Source(Protocol):
 
 
 def format_report(source: Source, converted: Converted) -> str:
-    """Every official variable with its shape and ours, and what was left out and why."""
+    """Formats every official variable with its shape and ours, and those left out with reasons."""
     rows = [
         (key, _shape(source.shapes[key]), f"{entry.path}{_note(entry, key)}")
         for entry in converted.variables

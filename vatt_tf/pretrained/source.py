@@ -1,4 +1,4 @@
-"""A TensorFlow checkpoint as a set of named arrays, with errors that say which file is wrong."""
+"""Reader of TensorFlow checkpoints: named arrays, and errors that name the file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def find_prefix(path: str) -> str:
-    """The prefix of a checkpoint from whatever names it.
+    """Finds the prefix of a checkpoint.
 
     Args:
         path: The prefix (``.../ckpt-500000``), its ``.index`` or a ``.data-*`` file, or a folder:
             then the checkpoint that its ``checkpoint`` file names, or else the only one in it.
 
     Raises:
-        UserError: If there is none, or a folder holds several and does not say which.
+        UserError: If there is none, or a folder holds several and no state file.
     """
     if os.path.isdir(path):
         return _in_folder(path)
@@ -112,7 +112,7 @@ class SourceCheckpoint:
                 raise UserError(f"{part}: not there; a checkpoint needs its index and data files")
 
     def read(self, key: str) -> np.ndarray:
-        """The value of a variable.
+        """Reads the value of a variable.
 
         Raises:
             UserError: If it cannot be read, is not floating point or holds NaN or infinity.

@@ -1,4 +1,4 @@
-"""The word table of a published checkpoint against the word vectors that it was made from."""
+"""Check of a published checkpoint's word table against its word vectors."""
 
 from __future__ import annotations
 

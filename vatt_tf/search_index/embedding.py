@@ -1,4 +1,4 @@
-"""Embeds the clips of a folder of videos into an index: decoding, batching, booking."""
+"""Embeds the clips of a folder of videos into an index: decoding, batching, writing."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from vatt_tf.errors import UserError
 from vatt_tf.search_index.folder import Entry, IndexFolder
 from vatt_tf.search_index.models import Model
 
-# What FFmpeg's bindings raise for files that no rule foresaw; one file must not end the job.
+# Errors of FFmpeg's bindings for corrupt files; one file must not end the job.
 _ODD = (av.error.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError)
-# A last window of less than this share of a clip is left out.
+# A last window of less than this fraction of a clip is left out.
 LEAST_SHARE = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoFile:
-    """A video of the folder: its name in the index, and its stamp.
+    """Video of the folder: its name in the index, its size and time of change.
 
     The name is the path below the folder, as Python has it: bytes that are not UTF-8 are lone
     surrogates, with which the file can be opened.
@@ -47,7 +47,7 @@ class VideoFile:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """A clip of a video, as windows that the model reads: uint8 [w, frames, height, width, 3]."""
+    """Clip of a video as windows of the model: uint8 [w, frames, height, width, 3]."""
 
     video: VideoFile
     windows: np.ndarray
@@ -58,7 +58,7 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class End:
-    """A video is read; ``reason`` says what could not be used of it."""
+    """End of a video; ``reason`` names the part of it that could not be used."""
 
     video: VideoFile
     reason: str
@@ -67,11 +67,11 @@ class End:
 def find_videos(
     folder: str | os.PathLike, leave_out: Sequence[str | os.PathLike] = ()
 ) -> list[VideoFile]:
-    """The video files in a folder and its sub-folders, by name, as ``prepare`` looks for them.
+    """Finds the video files below a folder, sorted by name, by the rules of ``prepare``.
 
     Args:
         folder: Links are followed, hidden files and folders left out.
-        leave_out: Folders in it that are not looked into.
+        leave_out: Folders in it that are not searched.
 
     Raises:
         UserError: If there is no such folder or no video in it.
@@ -84,7 +84,7 @@ def find_videos(
         path = root / name
         try:
             facts = path.stat()
-        except OSError:  # a link to nothing: opening it gives the reason for the quarantine
+        except OSError:  # a dangling link: opening it gives the reason for the quarantine
             found.append(VideoFile(name, path, 0, 0))
             continue
         if stat.S_ISREG(facts.st_mode):
@@ -98,7 +98,7 @@ def find_videos(
 
 
 def waiting_videos(index: IndexFolder, videos: list[VideoFile]) -> list[VideoFile]:
-    """Brings the index up to date with the folder; returns the videos to embed.
+    """Updates the index from the folder; returns the videos to embed.
 
     Videos that have left the folder are no longer found; when they come back unchanged, they are,
     without being embedded again. Changed files are embedded again.
@@ -164,7 +164,7 @@ def _windows_of(
 
 
 def _model_windows(frames: np.ndarray, length: int) -> np.ndarray:
-    """Windows [w, length, ...] that cover a clip evenly; a shorter clip is repeated."""
+    """Returns windows [w, length, ...] that cover a clip evenly; a shorter clip is repeated."""
     if len(frames) <= length:
         return repeat(frames, length)[None]
     starts = np.linspace(0, len(frames) - length, round(len(frames) / length)).astype(int)
@@ -179,14 +179,14 @@ def embed_windows(
     batch_size: int,
     on_progress: Callable[[Window | End], None],
 ) -> None:
-    """Embeds windows in batches across videos and books every video that is finished.
+    """Embeds windows in batches across videos and adds every finished video to the index.
 
     Args:
         index: Index to add to.
-        model: The model; its fingerprint has to stay the index's.
+        model: The model; its fingerprint has to be that of the index throughout.
         items: From ``read_windows``; decoding runs ahead in a thread.
         batch_size: Clips embedded at once.
-        on_progress: Is told of every item.
+        on_progress: Called with every item.
 
     Raises:
         UserError: If the model changed or refuses.
@@ -220,7 +220,7 @@ def embed_windows(
     def book() -> None:
         for name, video in list(open_videos.items()):
             if video.end is None or any(window.video.name == name for window in waiting):
-                return  # videos are booked in the order in which they were read
+                return  # videos are added in the order in which they were read
             index.add(video.entry(), video.stacked(index.spaces))
             del open_videos[name]
 
@@ -241,7 +241,7 @@ def embed_windows(
 
 @dataclasses.dataclass
 class _OpenVideo:
-    """A video whose windows are being embedded."""
+    """State of a video whose windows are being embedded."""
 
     video: VideoFile
     times: list[tuple[float, float]] = dataclasses.field(default_factory=list)
@@ -265,7 +265,7 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 
 def _ahead(items: Iterator[Any], depth: int) -> Generator[Any, None, None]:
-    """Makes up to ``depth`` items ahead in a thread; its errors come out here."""
+    """Prefetches up to ``depth`` items in a thread; re-raises its errors here."""
     ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
     stop = threading.Event()
 
@@ -282,7 +282,7 @@ def _ahead(items: Iterator[Any], depth: int) -> Generator[Any, None, None]:
                 if not put("item", item):
                     return
             put("end", None)
-        except BaseException as error:  # raised again where the items are used
+        except BaseException as error:  # re-raised by the consumer
             put("error", error)
 
     thread = threading.Thread(target=work, daemon=True)

@@ -1,4 +1,4 @@
-"""A video as query: piece by piece, because the mean over its pieces is like many other videos."""
+"""Search by example: a video as query, compared piece by piece and whitened."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from vatt_tf.data.schema import ClipSpec
 if TYPE_CHECKING:
     from vatt_tf.search_index.folder import Clips, IndexFolder
 
-# Pieces of a query at most; each is a pass through the model.
+# Most pieces of a query; each is a pass through the model.
 PIECES = 16
-# A query is held in memory whole while its clips are at most so many times as long as the model's.
+# A query is held in memory whole up to so many times the length of the model's clips.
 WHOLE_CLIPS = 4
-# Share of the mean variance that is added to that of every direction before whitening: directions
-# that a few clips happen to vary in by little are noise. Flat between 0.01 and 1.
+# Fraction of the mean variance that is added to that of every direction before whitening: a
+# direction with a small variance over few clips is noise. Flat between 0.01 and 1.
 RIDGE = 0.1
-# Clips from which the variances are taken at most.
+# Most clips from which the variances are estimated.
 WHITENING_CLIPS = 10_000
 
 
 def embed_pieces(
     embedder: Any, clip: ClipSpec, file: str | os.PathLike, space: str, clip_seconds: float
 ) -> np.ndarray:
-    """Embeddings float32 [pieces, d] of pieces of the length of the index's clips.
+    """Embeds pieces of the length of the index's clips: float32 [pieces, d].
 
     They are evenly spaced, by half a clip where the query is short: where the query was cut out of
     an indexed video, some of them begin near the start of a clip, wherever the cut was. Those of a
@@ -60,7 +60,7 @@ def embed_pieces(
 
 
 def _read(file: str | os.PathLike, clip: ClipSpec, seconds: float) -> np.ndarray:
-    """The frames of the start of a file, uint8 [T, height, width, 3]."""
+    """Reads the first frames of a file, uint8 [T, height, width, 3]."""
     side = covering_side(media.probe(file), clip)
     read = media.read_clip(
         file, 0.0, seconds, frame_rate=clip.frame_rate, short_side=side, sample_rate=0
@@ -69,7 +69,7 @@ def _read(file: str | os.PathLike, clip: ClipSpec, seconds: float) -> np.ndarray
 
 
 def overlapping(frames: np.ndarray, length: int) -> np.ndarray:
-    """Windows [n, length, ...] of which the frames [T, ...] fill at least half, as far as they go.
+    """Returns windows [n, length, ...] of which frames [T, ...] fill at least half.
 
     Beyond their ends the first and the last frame are held. Frames of less than a window are also
     repeated, as the index does with a video of that length.
@@ -86,11 +86,10 @@ def overlapping(frames: np.ndarray, length: int) -> np.ndarray:
 
 
 class Whitening:
-    """Gives all directions in which the clips of an index vary the same weight.
+    """Whitening of embeddings: equal variance in all directions over the clips of an index.
 
-    What all clips share fills most of a cosine: one room, one speaker, or a model of little
-    training. By example it is the rest that counts (Jegou and Chum, ECCV 2012, who whiten image
-    descriptors).
+    The common part of all clips (one room, one speaker, a model of little training) dominates a
+    cosine; whitening removes it (Jegou and Chum, ECCV 2012, for image descriptors).
 
     Args:
         vectors: float32 [n, d], of clips of the index.
@@ -101,27 +100,27 @@ class Whitening:
         away = vectors - self._mean
         variances, self._axes = np.linalg.eigh(away.T @ away / len(away))
         mean = float(variances.mean())
-        # Clips that are all the same differ in nothing.
+        # Equal clips have no variance.
         ridge = RIDGE * mean if mean > 1e-12 else 1.0
         self._scale = 1 / np.sqrt(np.maximum(variances, 0) + ridge)
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
-        """Whitened vectors [n, d], of length 1."""
+        """Whitens vectors [n, d] and scales them to length 1."""
         white = (vectors - self._mean) @ self._axes * self._scale
         return white / np.maximum(np.linalg.norm(white, axis=-1, keepdims=True), 1e-12)
 
 
 def whitening_of(index: IndexFolder, space: str, clips: Clips) -> Whitening:
-    """The whitening of an index's clips, from evenly spaced ones where they are many."""
+    """Fits the whitening to the clips of an index, evenly spaced ones where they are many."""
     rows = np.arange(len(clips)) if clips.rows is None else clips.rows
     return Whitening(index.vectors_at(space, rows[:: math.ceil(len(rows) / WHITENING_CLIPS)]))
 
 
 def order_by_video(cosines: np.ndarray, videos: np.ndarray) -> np.ndarray:
-    """Scores [clips] to order clips by: the mean of their own cosine and that of their video.
+    """Scores clips by the mean of their own cosine and that of their video: [clips].
 
-    The video's is the mean over the pieces of its best clip's cosine (late interaction, as ColBERT
-    has it for words): one clip that is like one piece by chance does not make a video alike.
+    That of a video is the mean over the pieces of its best clip's cosine (late interaction, as in
+    ColBERT for words): one clip that is like one piece by chance does not make a video alike.
 
     Args:
         cosines: [pieces, clips].

@@ -1,13 +1,13 @@
-"""The index on disk: a folder that grows video by video and survives being killed at any moment.
+"""Index on disk: a folder that grows video by video and is consistent after a kill at any time.
 
     INDEX/manifest.json       model, settings, spaces, counts, quarantine
     INDEX/videos.jsonl        one line per finished video: file, size, times of its clips
     INDEX/vectors_<space>.f32 embeddings of all clips, float32 [clips, dim]
     INDEX/texts.sqlite        words of the clips (vatt_tf.search_index.text.index)
 
-A video counts once its line is written: vectors go to the disk first, and what has no line is cut
-off when the index is opened to go on. Lines are only appended; a later line for a file replaces the
-earlier one.
+The line of a video commits it: its vectors are written first, and vectors without a line are cut
+off when the index is opened to add to it. Lines are only appended; a later line for a file replaces
+the earlier one.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Entry:
         mtime_ns: Time of its last change.
         first: Row of its first clip in the vectors.
         times: Start and end of each clip in seconds.
-        reason: Why the video, or a part of it, could not be used; "" if all of it could.
-        present: Whether the file was in the folder when it was last looked through.
+        reason: Why the video, or a part of it, could not be used; "" if all of it was used.
+        present: Whether the file was in the folder at the last scan.
     """
 
     file: str
@@ -60,7 +60,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Clips:
-    """All clips that can be found, in the order of the rows.
+    """Clips of the present videos, in the order of the rows.
 
     Attributes:
         files: Names of the videos.
@@ -79,13 +79,13 @@ class Clips:
 
 
 class IndexFolder:
-    """An index as it lies on the disk; open it with ``open_index`` or ``create_or_resume``.
+    """Index on disk; open it with ``open_index`` or ``create_or_resume``.
 
     Attributes:
         path: The folder.
         manifest: Content of manifest.json.
         entries: Finished videos by file name.
-        rows: Clips in the vector files, those of replaced videos included.
+        rows: Number of clips in the vector files, those of replaced videos included.
         log_bytes: Length of the log: changes with every change of the index.
     """
 
@@ -122,7 +122,7 @@ class IndexFolder:
         )
 
     def vectors(self, space: str, clips: Clips) -> np.ndarray:
-        """float32 [n, dim] of the clips; mapped from the file where they are all of it."""
+        """Embeddings of the clips, float32 [n, dim]; memory-mapped where they are all rows."""
         shape = (self.rows, self.spaces[space]["dim"])
         if not self.rows:
             return np.zeros(shape, np.float32)
@@ -130,14 +130,14 @@ class IndexFolder:
         return stored if clips.rows is None else stored[clips.rows]
 
     def vectors_at(self, space: str, rows: np.ndarray) -> np.ndarray:
-        """float32 [n, dim] of some rows of the file, of which no others are read."""
+        """Embeddings of some rows, float32 [n, dim]; reads no other rows of the file."""
         shape = (self.rows, self.spaces[space]["dim"])
         if not len(rows):
             return np.zeros((0, shape[1]), np.float32)
         return np.memmap(self.vectors_path(space), np.float32, mode="r", shape=shape)[rows]
 
     def counts(self) -> dict[str, Any]:
-        """Videos, clips and seconds of the clips that can be found, and files left out."""
+        """Numbers of present videos, clips, seconds and files left out."""
         present = [entry for entry in self.entries.values() if entry.present]
         found = [entry for entry in present if entry.times]
         return {
@@ -148,7 +148,7 @@ class IndexFolder:
         }
 
     def add(self, entry: Entry, vectors: Mapping[str, np.ndarray]) -> None:
-        """Appends a finished video: its vectors, then the line that makes it count."""
+        """Appends a finished video: its vectors, then the line that commits it."""
         entry.first = self.rows
         for space in self.spaces if entry.times else ():
             with open(self.vectors_path(space), "ab") as file:
@@ -161,12 +161,12 @@ class IndexFolder:
         self.rows += len(entry.times)
 
     def mark(self, file: str, present: bool) -> None:
-        """Notes that a file has left the folder or has come back; its vectors stay."""
+        """Marks a file as absent or present; its vectors stay."""
         self._append({"file": file, "present": present})
         self.entries[file].present = present
 
     def save_manifest(self) -> None:
-        """Writes manifest.json with the counts and the quarantine list of now."""
+        """Writes manifest.json with the current counts and quarantine list."""
         self.manifest["counts"] = self.counts()
         self.manifest["quarantine"] = [
             {"file": entry.file, "reason": entry.reason}
@@ -176,7 +176,7 @@ class IndexFolder:
         write_json(self.path / MANIFEST, self.manifest)
 
     def cut_leftovers(self) -> None:
-        """Cuts off what a killed run left behind its last finished video."""
+        """Truncates vectors and log after the last finished video, which a killed run left."""
         log = self.path / LOG
         if log.exists():
             os.truncate(log, self.log_bytes)
@@ -211,7 +211,7 @@ class IndexFolder:
                     f"{log} line {number} is damaged ({error}); remove the folder {self.path} and "
                     "embed again"
                 ) from error
-            if line is None:  # a kill cut the last line short
+            if line is None:  # a kill truncated the last line
                 break
             self.log_bytes += len(raw)
         for space, facts in self.spaces.items():
@@ -260,9 +260,9 @@ def create_or_resume(
         settings: JSON values that have to be the index's own, but for ``videos``: a folder that
             has moved holds at least half of the videos of the index.
         spaces: See ``IndexFolder.spaces``.
-        files: Bytes of the videos in the folder by name, to know a moved folder by.
+        files: Bytes of the videos in the folder by name, to recognise a moved folder.
         replace: Make a new index in the place of one that was made differently.
-        say: Takes notes for the user, a line each.
+        say: Called with each note for the user, one line.
 
     Raises:
         UserError: If the folder holds something else, an index of another model, of other settings
@@ -271,7 +271,7 @@ def create_or_resume(
     folder = pathlib.Path(paths.expand(path))
     _compare(folder, model, settings, spaces, files, replace)
     with only_job(folder, "embed"):
-        # Once more: another job may have been at work until now.
+        # Again, under the lock: another job may have changed the index before.
         before, own, differs = _compare(folder, model, settings, spaces, files, replace)
         if differs:
             own.remove(own.names)
@@ -296,14 +296,14 @@ def create_or_resume(
 
 
 def _file_names(spaces: Iterable[str]) -> list[str]:
-    """Everything that an index may consist of."""
+    """Names of all files that an index may have."""
     kinds = ("vectors_{}.f32", "nearest_{}.faiss", "nearest_{}.json")
-    texts = [TEXTS, f"{TEXTS}-journal"]  # SQLite's journal is there while it writes
+    texts = [TEXTS, f"{TEXTS}-journal"]  # with SQLite's journal, which exists during a write
     return [MANIFEST, LOG, *texts, *(kind.format(space) for space in spaces for kind in kinds)]
 
 
 def spaces_in_words(spaces: Mapping[str, Mapping[str, Any]]) -> str:
-    """Spaces of an index for a message: ``va (with audio, 64 dimensions), ...``."""
+    """Formats the spaces of an index: ``va (with audio, 64 dimensions), ...``."""
     return ", ".join(
         f"{name} (with {' and '.join(facts['partners']) or 'nothing'}, {facts['dim']} dimensions)"
         for name, facts in spaces.items()
@@ -318,7 +318,7 @@ def _compare(
     files: Mapping[str, int] | None,
     replace: bool,
 ) -> tuple[dict[str, Any] | None, OutputFolder, bool]:
-    """The manifest of the index that is there, its files, and whether it was made differently."""
+    """Returns the manifest of the existing index, its files, and how it differs."""
     own = OutputFolder(folder, "embed")
     before = _read_manifest(folder)
     if not own:
@@ -328,7 +328,7 @@ def _compare(
                 f"--out={folder}: is not empty and holds no index; nothing was changed. Give "
                 "another folder"
             )
-        if before is not None:  # of a version that listed no files
+        if before is not None:  # of an earlier version, which kept no list of files
             own.adopt(_file_names(before["spaces"]))
     own.check(_file_names(spaces))
     if before is None:
@@ -365,7 +365,7 @@ def _differences(
     spaces: dict[str, dict[str, Any]],
     files: Mapping[str, int] | None,
 ) -> list[str]:
-    """Why the videos of now do not go into the index of before; empty if they do."""
+    """Reasons why the videos do not belong into the existing index; empty if they do."""
     settings_before = before["settings"]
     changes = [
         f"{name} is {settings_before.get(name)} there and {value} now"

@@ -1,4 +1,4 @@
-"""What a search finds."""
+"""Results of a search."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Hit:
-    """A found moment: one clip, or neighbouring ones. The best clip gives the score.
+    """Found moment: one clip, or neighbouring ones, with the score of the best.
 
     The name opens the file; ``vatt_tf.paths.shown`` makes one of odd bytes fit to print.
 
@@ -15,7 +15,7 @@ class Hit:
         file: File name in the folder of videos.
         start: In seconds.
         end: In seconds.
-        score: Cosine with the query; None where no model was asked.
+        score: Cosine with the query; None where no model was used.
         found_by: ``"words"``, ``"embedding"`` or ``"both"``.
         words: Words of the query that are in captions of the moment or in the file name.
         missing: Whether the file cannot be opened.
@@ -37,20 +37,20 @@ class Hit:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Hits, best first, and how they were found.
+    """Result of a search: hits, best first, and the method.
 
     Attributes:
         query: Words, or the name of a file.
         hits: Moments.
-        space: Common space of the embeddings; "" where no model was asked.
+        space: Common space of the embeddings; "" where no model was used.
         method: How the clips were compared.
         clips: Clips in the index.
         videos: Folder of the videos.
         index: Folder of the index.
         unknown: Words of the query that the model does not know.
-        notes: What the user should know, a line each.
-        calibration: What the scores are read against, or why they are not; "" where no model was
-            asked.
+        notes: Notes for the user, one line each.
+        calibration: Line about the calibration of the scores, or why there is none; "" where no
+            model was used.
     """
 
     query: str
@@ -66,7 +66,7 @@ class Found:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as ``m:ss.s`` or ``h:mm:ss.s``."""
+    """Formats seconds as ``m:ss.s`` or ``h:mm:ss.s``."""
     tenths = round(10 * seconds)
     minutes, rest = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)

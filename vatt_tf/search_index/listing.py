@@ -1,4 +1,4 @@
-"""What ``vatt_tf.search`` prints: a table for people, or one JSON object for programs."""
+"""Output of ``vatt_tf.search``: a table, or one JSON object for programs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _NAME_WIDTH = 52
 
 
 def format_found(found: Found, quiet: bool = False) -> str:
-    """The hits as a table; long names lose their middle, which ``as_json`` keeps.
+    """Formats the hits as a table; shortens long names in the middle, unlike ``as_json``.
 
     Args:
-        found: What a search found.
-        quiet: Only hits and notes.
+        found: Result of a search.
+        quiet: Formats only hits and notes.
     """
     space = f"space {found.space}, " if found.space else ""
     summary = [
@@ -50,12 +50,12 @@ def format_found(found: Found, quiet: bool = False) -> str:
 
 
 def is_calibrated(found: Found) -> bool:
-    """Whether it is known how many held-out pairs score higher than the hits."""
+    """Whether the scores have a calibration."""
     return any(hit.true_higher is not None for hit in found.hits)
 
 
 def calibration_line(found: Found) -> str:
-    """What the scores are read against, or why they are not; "" where no model was asked."""
+    """Line about the calibration, or why there is none; "" where no model was used."""
     if not found.calibration:
         return ""
     known = paths.shown(found.calibration)
@@ -65,7 +65,7 @@ def calibration_line(found: Found) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """``41 %``, ``0.3 %`` or a dash; 0 and 100 are only what is exactly that."""
+    """Formats a fraction: ``41 %``, ``0.3 %`` or a dash; 0 % and 100 % are exact."""
     if fraction is None:
         return "-"
     if 0 < fraction < 0.01:
@@ -74,7 +74,7 @@ def percent(fraction: float | None) -> str:
 
 
 def format_score(hit: Hit) -> str:
-    """The cosine with three places, or a dash."""
+    """Formats a cosine with three decimals, or a dash."""
     return "-" if hit.score is None else fixed(hit.score, 3)
 
 
@@ -88,7 +88,7 @@ def reason(hit: Hit) -> str:
 
 
 def as_json(found: Found) -> str:
-    """The hits as one JSON object of ASCII; bytes that are not UTF-8 are lone surrogates in it."""
+    """Formats the hits as one ASCII JSON object; bytes that are not UTF-8 are lone surrogates."""
     hits = [
         {**dataclasses.asdict(hit), "path": os.path.join(found.videos, hit.file)}
         for hit in found.hits

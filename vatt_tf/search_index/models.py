@@ -1,4 +1,4 @@
-"""The model behind an index: a run directory, exported SavedModels, or a server."""
+"""Model of an index: a run directory, exported SavedModels, or a server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = ("run_dir", "models", "server")
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where a model is.
+    """Location of a model.
 
     Attributes:
         kind: ``"run_dir"``, ``"models"`` or ``"server"``.
@@ -31,7 +31,7 @@ class Source:
 
     @classmethod
     def from_flags(cls, flags: dict[str, str | None]) -> Source | None:
-        """The one of --run_dir, --models and --server that is given, None without any.
+        """Returns the one of --run_dir, --models and --server that is given, or None.
 
         Raises:
             UserError: If several are given.
@@ -49,15 +49,15 @@ class Source:
 
 
 class Model:
-    """An embedder (see ``vatt_tf.api.VattEmbedder``) and what an index needs to know of it.
+    """Embedder (see ``vatt_tf.api.VattEmbedder``) with the metadata that an index stores.
 
     Attributes:
-        source: Where it is.
+        source: Location of the model.
         embedder: Has ``embed_video``, ``embed_audio``, ``embed_text``.
         clip: Shape of its clips.
         video_spaces: Space of the video tower -> ``{"dim", "partners"}``.
-        read_hash: Gives the fingerprint of the weights.
-        calibration: What the model holds of ``vatt_tf.evaluation.calibration``.
+        read_hash: Returns the fingerprint of the weights.
+        calibration: Stored calibration, see ``vatt_tf.evaluation.calibration``.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Model:
 
     @property
     def hash(self) -> str:
-        """Fingerprint of the weights; a server may have other ones from one call to the next."""
+        """Fingerprint of the weights; a server may change them between two calls."""
         return self._read_hash()
 
     def calibration_of(self, space: str, query: str) -> tuple[Calibration | None, str]:
-        """What scores of a modality are read against, and a line that says so, or why not."""
+        """Calibration of the scores of a modality (or None), and a line about it."""
         from vatt_tf.evaluation import calibration
 
         if query == "video":
@@ -96,7 +96,7 @@ class Model:
         return None, f"not calibrated{reason}; {how}{again[kind]}"
 
     def describe(self) -> dict[str, str]:
-        """What an index remembers of the model."""
+        """Description of the model that an index stores."""
         return {**dataclasses.asdict(self.source), "hash": self.hash}
 
 
@@ -104,7 +104,7 @@ def open_model(source: Source, batch_size: int = 8) -> Model:
     """Loads a model, or connects to a server.
 
     Args:
-        source: Where it is.
+        source: Location of the model.
         batch_size: Windows that go through the model at once.
 
     Raises:

@@ -16,7 +16,7 @@ from vatt_tf.atomic import new_file, read_json, write_json
 from vatt_tf.errors import UserError
 from vatt_tf.search_index.folder import Clips, IndexFolder
 
-# From so many clips on FAISS is used; below, an exact search takes a few milliseconds.
+# Number of clips from which on FAISS is used; below, an exact search takes a few milliseconds.
 APPROXIMATE_FROM = 10_000
 # Rows scored at once by the exact search, and added at once to an index.
 CHUNK = 65_536
@@ -28,12 +28,12 @@ RECALL, RECALL_AT, PROBES, SAFETY = 0.98, 10, 128, 2
 
 
 class Search(Protocol):
-    """Finds rows; ``name`` says how, for people."""
+    """Interface of a nearest-neighbour search; ``name`` describes the method."""
 
     name: str
 
     def search(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Scores float32 and rows int64, both [q, count], best first; row -1: no more."""
+        """Returns scores float32 and rows int64, both [q, count], best first; row -1: no more."""
 
 
 class ExactSearch:
@@ -83,17 +83,17 @@ class FaissSearch:
 
 
 def default_factory(vectors: int) -> str:
-    """FAISS's description of the index for so many vectors: about 4 sqrt(n) lists."""
+    """FAISS's factory string for a number of vectors: about 4 sqrt(n) lists."""
     return f"IVF{2 ** round(math.log2(4 * math.sqrt(max(vectors, 1))))},Flat"
 
 
 def build_faiss(vectors: np.ndarray, factory: str | None = None, seed: int = 0) -> FaissSearch:
-    """Trains and fills a FAISS index, and sets how much of it a query looks at.
+    """Trains and fills a FAISS index and sets its search effort.
 
     Args:
         vectors: float32 [n, d] of length 1; may be mapped from a file.
-        factory: FAISS's description; ``default_factory`` by default.
-        seed: Of the points that it is trained and measured with.
+        factory: FAISS's factory string; ``default_factory`` by default.
+        seed: Seed of the sampled training points and queries.
     """
     faiss = _faiss()
     factory = factory or default_factory(len(vectors))
@@ -112,7 +112,7 @@ def build_faiss(vectors: np.ndarray, factory: str | None = None, seed: int = 0) 
 
 
 def _set_effort(index: Any, vectors: np.ndarray, rng: np.random.Generator) -> None:
-    """Doubles the effort until the recall of sample queries is reached, and once more."""
+    """Doubles the search effort until sample queries reach the recall, and once more."""
     space = _faiss().ParameterSpace()
     lists = _lists(index)
     name, effort, most = ("nprobe", 4, lists) if lists else ("efSearch", 16, 4096)
@@ -132,19 +132,19 @@ def _set_effort(index: Any, vectors: np.ndarray, rng: np.random.Generator) -> No
 
 
 def effort_of(index: Any) -> dict[str, int]:
-    """The search effort that is set: ``nprobe`` of an inverted file, else ``efSearch``."""
+    """Search effort: ``nprobe`` of an inverted file, else ``efSearch``."""
     inner = _faiss().downcast_index(index)
     return {"nprobe": inner.nprobe} if _lists(index) else {"efSearch": inner.hnsw.efSearch}
 
 
 def recall(found: np.ndarray, exact: np.ndarray) -> float:
-    """Share of the exact neighbours [q, k] that are among the found ones [q, k]."""
+    """Fraction of the exact neighbours [q, k] that are among the found ones [q, k]."""
     hits = (exact[:, :, None] == found[:, None, :]).any(axis=2)
     return float(hits.mean())
 
 
 def open_search(index: IndexFolder, space: str, clips: Clips, exact: bool = False) -> Search:
-    """The search over the clips of an index in a space.
+    """Opens the search over the clips of an index in a space.
 
     Large indexes have a FAISS index (see ``update_faiss``). While it is missing or older than the
     clips, every clip is compared: that takes less than making it.
@@ -162,12 +162,12 @@ def open_search(index: IndexFolder, space: str, clips: Clips, exact: bool = Fals
 
 
 def update_faiss(index: IndexFolder, space: str, clips: Clips) -> None:
-    """Writes the FAISS index of a space into the folder, if there are many clips and it is old."""
+    """Writes the FAISS index of a space where there are many clips and it is missing or old."""
     path = _faiss_path(index, space)
     if len(clips) < APPROXIMATE_FROM or _is_current(index, path):
         return
     found = build_faiss(index.vectors(space, clips))
-    # The facts go first and come last, so that they never speak of another file.
+    # The description is removed first and written last, so that it never describes another file.
     path.with_suffix(".json").unlink(missing_ok=True)
     with new_file(path) as temporary:
         _faiss().write_index(found.index, str(temporary))
@@ -185,7 +185,7 @@ def _faiss_path(index: IndexFolder, space: str) -> pathlib.Path:
 
 
 def _lists(index: Any) -> int:
-    """Lists of an inverted file, 0 for other kinds of index."""
+    """Number of lists of an inverted file, 0 for other kinds of index."""
     return getattr(_faiss().downcast_index(index), "nlist", 0)
 
 

@@ -1,4 +1,4 @@
-"""Answers a query: words from texts and by embedding, sounds and videos by embedding."""
+"""Runs a query: words by text search and embedding, sounds and videos by embedding."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from vatt_tf.search_index.text.index import TextIndex
     from vatt_tf.search_index.text.words import Term
 
-# Rows asked for per row that is shown: overlapping clips are left out.
+# Rows requested per row shown, because overlapping clips are left out.
 SURPLUS = 8
-# Clips that are looked at because of their words, at least.
+# Fewest candidates by words.
 WORD_ROWS = 10_000
 PARTIAL_ROWS = 1_000
-# Clips that are ordered anew by example, at least.
+# Fewest candidates that are reordered by example.
 EXAMPLE_ROWS = 1_000
-# A clip that holds fewer of the words, stop words left out, is not found by them.
+# Smallest fraction of the words without stop words that a found clip holds.
 LEAST_WORDS = 0.5
 
 
@@ -58,10 +58,10 @@ def search(
             ones are one moment.
         per_video: Moments of a video at most.
         words_only: Search captions and file names, without a model.
-        run_dir: Where the model is, unless where it was; or
+        run_dir: Location of the model if it has moved; or
         models: the same as exported models; or
         server: the same as ``host:port``.
-        videos: Where the videos are, unless where they were.
+        videos: Folder of the videos if it has moved.
         exact: Compare with every clip, however many there are.
 
     Raises:
@@ -92,7 +92,7 @@ def search(
 
 
 class _Query:
-    """One query at work: what it has found out so far."""
+    """State of one query."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class _Query:
     def run(
         self, source: Any, *, top: int, per_video: int | None, words_only: bool, exact: bool
     ) -> Found:
-        """Asks texts and model, and makes moments of what they find."""
+        """Searches texts and embeddings and merges their clips into moments."""
         from vatt_tf.search_index.text import index as texts
 
         opened = self._open_texts(words_only) if self.modality == "text" else None
@@ -128,7 +128,7 @@ class _Query:
             if not words_only:
                 space = choose_space(self.index, self.modality, opened is not None)
                 vector = self._embed(source, space, bool(words), opened is not None)
-            if vector is not None:  # no model is asked by words only
+            if vector is not None:  # --words_only loads no model
                 from vatt_tf.search_index import nearest
 
                 finder = nearest.open_search(self.index, space, self.clips, exact)
@@ -159,7 +159,7 @@ class _Query:
     # --- Words ---
 
     def _open_texts(self, words_only: bool) -> TextIndex | None:
-        """The texts of the index; None, with a note, where there are none."""
+        """Opens the texts of the index; None, with a note, where there are none."""
         from vatt_tf.search_index.text.index import open_texts, sqlite_errors
         from vatt_tf.search_index.text.words import MAX_TERMS, terms
 
@@ -186,7 +186,7 @@ class _Query:
         return None
 
     def _find_words(self, opened: TextIndex | None, top: int) -> dict[int, tuple[float, bool]]:
-        """Clips that hold words of the query: BM25, and whether they hold all of them."""
+        """Finds clips that hold words of the query: BM25, and whether they hold all of them."""
         from vatt_tf.data.text.stop_words import STOP_WORDS
 
         if opened is None or not self.terms:
@@ -211,7 +211,7 @@ class _Query:
         }
 
     def _places(self) -> np.ndarray:
-        """Number of the clip for each row of the vectors; -1 for rows that are no more."""
+        """Index of the clip for each row of the vectors; -1 for rows of removed videos."""
         import numpy as np
 
         if self.clips.rows is None:
@@ -223,7 +223,7 @@ class _Query:
     # --- Embedding ---
 
     def _embed(self, source: Any, space: str, answered: bool, texts: bool) -> np.ndarray | None:
-        """Embeddings [pieces, d] of the query; None where only texts know a word of it."""
+        """Embeds the query: [pieces, d]; None where its words occur in texts only."""
         from vatt_tf.search_index.models import Source, open_model
 
         remembered = self.index.manifest["model"]
@@ -255,10 +255,10 @@ class _Query:
             ) from error
 
     def _is_known(self, model: Model, answered: bool) -> bool:
-        """Whether the model knows a word of the query, as far as its vocabulary is at hand.
+        """Whether a word of the query is in the model's vocabulary, where that is available.
 
         Raises:
-            _UnknownWords: If it knows none, and no text holds one either.
+            _UnknownWords: If no word is in the vocabulary, nor in any text.
         """
         from vatt_tf.search_index.text.words import MAX_CHARACTERS
 
@@ -292,7 +292,7 @@ class _Query:
         top: int,
         per_video: int | None,
     ) -> tuple[list[Any], bool]:
-        """The best moments, and whether videos of some cannot be opened."""
+        """Returns the best moments, and whether videos of some cannot be opened."""
         from vatt_tf.search_index.ranking import Moments, fuse
 
         stride = self.index.manifest["settings"].get("stride_seconds", 0.0)
@@ -319,7 +319,7 @@ class _Query:
                 start, end = self.clips.times[candidate.clip].tolist()
                 if not found.add(candidate, int(self.clips.video[candidate.clip]), start, end):
                     break
-            # Moments of many clips, and videos that are gone, may have used all of them up.
+            # Moments of many clips and missing videos may have used all candidates.
             if found.full or not more:
                 return found.found, any(is_missing.values())
             wanted *= SURPLUS
@@ -327,7 +327,7 @@ class _Query:
     def _nearest(
         self, finder: Any, vector: np.ndarray | None, wanted: int
     ) -> tuple[dict[int, float], bool]:
-        """Clips near the query, best first, with their cosines, and whether there are more."""
+        """Returns the nearest clips, best first, with their cosines, and whether there are more."""
         if vector is None:
             return {}, False
         scores, rows = finder.search(vector, min(wanted, len(self.clips)))
@@ -377,7 +377,7 @@ class _Query:
         ]
 
     def _vectors(self, space: str, clips: list[int]) -> np.ndarray:
-        """float32 [n, d] of clips by their numbers."""
+        """Embeddings of clips by their indices: float32 [n, d]."""
         import numpy as np
 
         places = np.array(clips, np.int64)
@@ -385,7 +385,7 @@ class _Query:
         return self.index.vectors_at(space, rows)
 
     def _own_videos(self) -> set[int]:
-        """Videos of the index that are the query file itself."""
+        """Finds the videos of the index that are the query file itself."""
         if self.modality == "text":
             return set()
         try:
@@ -394,7 +394,7 @@ class _Query:
             return set()
         own = set()
         for number, file in enumerate(self.clips.files):
-            # The size first: it needs no call of the system.
+            # Compares sizes first: that needs no system call.
             if self.index.entries[file].size == facts.st_size:
                 try:
                     other = os.stat(os.path.join(self.root, file))
@@ -444,4 +444,4 @@ class _Query:
 
 
 class _UnknownWords(UserError):
-    """A query of which neither the model nor a text knows a word."""
+    """Raised for a query without any word of the vocabulary or of a text."""

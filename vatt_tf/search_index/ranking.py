@@ -1,7 +1,7 @@
-"""Joins the rankings by words and by embedding, and neighbouring clips into moments. Pure Python.
+"""Fusion of the rankings by words and by embedding; merges neighbouring clips. Pure Python.
 
 Clips that hold all words of the query are the first tier: nobody who types words that are in a
-caption expects it below clips that only look alike. Inside a tier both rankings are joined by
+caption expects it below clips that only look alike. Inside a tier both rankings are fused by
 reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009), which needs no common scale of
 cosines and BM25.
 """
@@ -12,15 +12,15 @@ import bisect
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
-# The constant of the paper: how far the first ranks stand above the others.
+# The constant k of the paper, which sets the weight of the first ranks.
 FUSION = 60
-# Times are rounded: a millisecond is nothing.
+# Tolerance in seconds for rounded times.
 ROUNDING = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A clip that the words or the embedding found.
+    """Clip found by words or by embedding.
 
     Attributes:
         clip: Its number.
@@ -28,7 +28,7 @@ class Candidate:
         bm25: Of its words, None where it holds none of the query's.
         all_words: Whether it holds all of them.
         near: Whether the embedding found it.
-        order: What the ranking by embedding goes by, instead of the cosine.
+        order: Score of the ranking by embedding, instead of the cosine.
     """
 
     clip: int
@@ -40,12 +40,12 @@ class Candidate:
 
     @property
     def alike(self) -> float | None:
-        """What the ranking by embedding goes by."""
+        """Score of the ranking by embedding."""
         return self.cosine if self.order is None else self.order
 
 
 def fuse(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Candidates, best first: those with all words, then the others, each by both rankings.
+    """Orders candidates: those with all words, then the others, each tier by both rankings.
 
     Equal ones come by cosine, then in the order of the clips.
     """
@@ -97,7 +97,7 @@ class Moment:
 
 
 class Moments:
-    """Takes clips, best first, and makes moments of them until there are enough.
+    """Merges clips, best first, into moments until there are enough.
 
     A clip that overlaps a moment is left out: of clips that overlap, the best one counts. A clip
     not further than a stride from a moment becomes a part of it where both hold all words of the
@@ -105,7 +105,7 @@ class Moments:
     candidate: in a small index every clip is a candidate, and a moment must not become the video.
 
     Args:
-        count: Moments wanted. Those of videos that cannot be opened do not count.
+        count: Number of moments, without those of videos that cannot be opened.
         stride: Largest gap inside a moment, in seconds.
         weakest: Lowest cosine of the candidates.
         per_video: Moments of a video at most.
@@ -128,11 +128,11 @@ class Moments:
 
     @property
     def full(self) -> bool:
-        """Whether there are as many as are wanted."""
+        """Whether there are ``count`` moments."""
         return self._left[False] == 0
 
     def add(self, candidate: Candidate, video: int, start: float, end: float) -> bool:
-        """Takes the next clip; False once it would need a moment too many."""
+        """Adds the next clip; returns False where it would need a further moment."""
         others = self._of_video.setdefault(video, [])
         if any(_overlap(start, end, other) for other in others):
             return True
@@ -150,7 +150,7 @@ class Moments:
         return True
 
     def _join(self, others: list[Moment], new: Moment) -> bool:
-        """Makes a moment a part of an older one, and that one of others that it now touches."""
+        """Merges a moment into an older one, and both with those that they now touch."""
         for old in others:
             if old is not new and self._belong(old, new, others):
                 old.start, old.end = min(old.start, new.start), max(old.end, new.end)

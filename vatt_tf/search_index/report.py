@@ -1,4 +1,4 @@
-"""A page that shows what a search found: frames of the clips beside their times and scores."""
+"""HTML page of search results: frames of the clips beside their times and scores."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _clip(rank: int, hit: Hit, videos: str) -> str:
 
 
 def _strip(path: pathlib.Path, hit: Hit) -> bytes:
-    """Evenly spaced frames of a clip side by side, as a JPEG."""
+    """JPEG of evenly spaced frames of a clip, side by side."""
     rate = FRAMES / (hit.end - hit.start)
     clip = media.read_clip(
         path, hit.start, hit.end, frame_rate=rate, short_side=HEIGHT, sample_rate=0

@@ -1,4 +1,4 @@
-"""Which common space of an index a query is compared in."""
+"""Chooses the common space in which an index and a query are compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def choose_space(index: IndexFolder, modality: str, texts: bool) -> str:
-    """Space of the index in which the modality can be compared with its clips.
+    """Returns the space of the index that holds the modality of the query.
 
     Args:
         index: The index.
@@ -27,8 +27,8 @@ def choose_space(index: IndexFolder, modality: str, texts: bool) -> str:
         if modality in facts["partners"]:
             return space
     if modality == "video":
-        # The space of sound is the fine one (MMV, section 3.2): that of words holds what one says
-        # of a video, and tells the videos of one speaker apart less often.
+        # Video to video: the space shared with audio is the fine one (MMV, section 3.2); in the one
+        # shared with text, videos with similar narration lie close together.
         shared = (space for space, facts in index.spaces.items() if "audio" in facts["partners"])
         return next(shared, next(iter(index.spaces)))
     other = "; --words_only searches captions and file names" if texts else ""

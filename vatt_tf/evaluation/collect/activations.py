@@ -103,11 +103,13 @@ def collect_activations(
         caption=table.strings("caption"),
     )
     counts = {m: max(int(mask.sum()), 1) for m, mask in merged.items()}
-    means = {m: (v / counts[m]).astype(np.float32) for m, v in units.items()}
+    unit_means = {m: (v / counts[m]).astype(np.float32) for m, v in units.items()}
     widths: dict[str, set[int]] = {}
     for (space, _), value in rows.items():
         widths.setdefault(space, set()).add(value[0].shape[1])
-    return Activations(clips, means, tuple(s for s, found in widths.items() if len(found) == 1))
+    return Activations(
+        clips, unit_means, tuple(s for s, found in widths.items() if len(found) == 1)
+    )
 
 
 def _towers(model: Any) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""The words of every clip in an SQLite database: captions, transcripts and file names.
+"""SQLite database of the words of every clip: captions, transcripts and file names.
 
     INDEX/texts.sqlite   table ``clips`` (FTS5; the row number is the row of the clip's vectors) and
-                         table ``videos`` (a row per video whose words are in)
+                         table ``videos`` (a row per indexed video)
 
-``videos.jsonl`` stays what counts: :meth:`TextIndex.sync` compares the database with it and with
-the caption files, and brings in what is missing or has changed. A transaction is whole or not there
-at all, so that a killed run costs the words of some videos, which the next one brings in.
+``videos.jsonl`` is authoritative: :meth:`TextIndex.sync` compares the database with it and with the
+caption files, and indexes what is missing or has changed. Transactions are atomic, so that after a
+kill the next run indexes the missing videos.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from vatt_tf.search_index.text.sidecars import RULES, Sidecars, clip_texts, name
 from vatt_tf.search_index.text.sqlite import sqlite3
 from vatt_tf.search_index.text.words import TOKENIZER, Term
 
-VERSION = 1  # of the tables; another one is made anew
-# Videos in a transaction, and seconds that one process waits for another one's.
+VERSION = 1  # of the tables; a database of another version is rebuilt
+# Videos in a transaction, and seconds to wait for the lock of another process.
 VIDEOS, WAIT_SECONDS = 500, 30.0
 EXAMPLE_WORDS = 4
 
@@ -44,11 +44,11 @@ PRAGMA user_version = {VERSION};
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-    """What :meth:`TextIndex.coverage` counts.
+    """Result of :meth:`TextIndex.coverage`.
 
     Attributes:
-        videos: Videos whose words are in.
-        captions: Those of them with captions.
+        videos: Number of indexed videos.
+        captions: Number of those with captions.
         problems: Caption files that could not be read, and why.
         example: Words that a clip holds; "" where no clip holds any.
     """
@@ -60,20 +60,20 @@ class Coverage:
 
 
 class TextIndex:
-    """The database of an index; open it with :func:`open_texts` or :func:`update_texts`."""
+    """Text database of an index; open it with :func:`open_texts` or :func:`update_texts`."""
 
     def __init__(self, connection: sqlite3.Connection):
         self._connection = connection
 
     def sync(self, entries: Iterable[Entry], sidecars: Sidecars) -> int:
-        """Brings the words of new and changed videos in, and takes those of others out.
+        """Indexes the words of new and changed videos, and removes those of others.
 
         Args:
             entries: The index's entries.
             sidecars: The caption files.
 
         Returns:
-            How many videos were brought in.
+            Number of videos that were indexed.
         """
         known = dict(self._connection.execute("SELECT file, stamp FROM videos"))
         waiting = []
@@ -87,7 +87,7 @@ class TextIndex:
             else:
                 waiting.append((entry, captions, stamp))
         with self._connection:
-            # All of them first: a new video may have the rows of one that is gone.
+            # Removes before it adds: a new video may have the rows of a removed one.
             for file in known:
                 self._remove(file)
         parts = iter(waiting)
@@ -98,12 +98,12 @@ class TextIndex:
         return len(waiting)
 
     def match(self, terms: Sequence[Term], every: bool, limit: int) -> list[tuple[int, float]]:
-        """Rows of clips that hold every (or any) term, best first, and their BM25.
+        """Finds clips that hold every (or any) term: rows, best first, and their BM25.
 
         Args:
-            terms: What to look for.
+            terms: Terms of the query.
             every: Whether a clip has to hold all of them.
-            limit: Rows at most.
+            limit: Largest number of rows.
 
         Returns:
             (row of the vectors, BM25); equal ones come in the order of the rows.
@@ -112,7 +112,7 @@ class TextIndex:
             return []
         query = (" AND " if every else " OR ").join(term.match for term in terms)
         found = self._connection.execute(
-            # FTS5's bm25 is the negative, so that the best comes first.
+            # bm25() of FTS5 is the negative score.
             "SELECT rowid, -bm25(clips) AS score FROM clips WHERE clips MATCH ? "
             "ORDER BY score DESC, rowid LIMIT ?",
             (query, limit),
@@ -120,10 +120,10 @@ class TextIndex:
         return [(row, round(score, 9)) for row, score in found]
 
     def held(self, terms: Sequence[Term], rows: Iterable[int]) -> dict[int, list[str]]:
-        """For each of the rows the terms that its clip holds, as they were written."""
+        """Returns row -> terms that its clip holds, as written in the query."""
         asked = {row: [] for row in rows}  # type: dict[int, list[str]]
         for term in terms:
-            for part in _parts(list(asked), 500):  # an SQL statement has a largest number of values
+            for part in _parts(list(asked), 500):  # SQLite's limit of values
                 marks = ",".join("?" * len(part))
                 found = self._connection.execute(
                     f"SELECT rowid FROM clips WHERE clips MATCH ? AND rowid IN ({marks})",
@@ -134,7 +134,7 @@ class TextIndex:
         return asked
 
     def missing(self, entries: Iterable[Entry]) -> int:
-        """How many of the videos that can be found have not had their words brought in."""
+        """Number of present videos whose words are not indexed."""
         known = {first for (first,) in self._connection.execute("SELECT first FROM videos")}
         return sum(
             entry.present and bool(entry.times) and entry.first not in known for entry in entries
@@ -152,7 +152,7 @@ class TextIndex:
         return Coverage(videos, captions, found, self._example())
 
     def _example(self) -> str:
-        """Some words of one clip, with captions if there is one."""
+        """Example words of one clip, of one with captions if possible."""
         first = self._connection.execute(
             "SELECT first, clips FROM videos ORDER BY captions IS NULL, first LIMIT 1"
         ).fetchone()
@@ -213,7 +213,7 @@ def open_texts(folder: pathlib.Path) -> TextIndex | None:
     if not path.exists():
         return None
     with sqlite_errors(path):
-        connection = _connect(path, "rw")  # a file that cannot be written is opened to read
+        connection = _connect(path, "rw")  # read-only where the file cannot be written
         version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version != VERSION:
         connection.close()
@@ -227,12 +227,12 @@ def update_texts(
     sidecars: Sidecars,
     say: Callable[[str], None] = lambda note: None,
 ) -> Coverage | None:
-    """Brings the texts of an index up to date; makes the database where it is missing or damaged.
+    """Updates the texts of an index; creates the database where it is missing or damaged.
 
-    A problem with it is said, and ends no job: the next run tries again.
+    An error is reported and does not end the job; the next run tries again.
 
     Returns:
-        What is in it; None where that is not known.
+        Coverage of the database; None after an error.
     """
     path, entries = folder / TEXTS, list(entries)
     for attempt in range(2):
@@ -294,18 +294,18 @@ def _delete(path: pathlib.Path) -> None:
 
 
 def _connect(path: pathlib.Path, mode: str) -> sqlite3.Connection:
-    # Only a URI has a mode; names in any bytes are quoted.
+    # The mode needs a URI, in which names of any bytes are quoted.
     uri = f"file:{urllib.parse.quote(os.fsencode(path.absolute()))}?mode={mode}"
     return sqlite3.connect(uri, uri=True, timeout=WAIT_SECONDS)
 
 
 def _key(file: str) -> bytes:
-    """A name in any bytes; SQLite's texts are UTF-8."""
+    """Encodes a file name of any bytes as UTF-8, the only encoding of SQLite."""
     return file.encode("utf-8", "surrogatepass")
 
 
 def _stamp(entry: Entry, root: pathlib.Path, captions: str | None) -> str:
-    """Changes with the clips of a video, its caption file, and which words a clip gets."""
+    """Stamp of a video: changes with its clips, its caption file and the rules of indexing."""
     state: tuple[int, int] = (0, 0)
     if captions is not None:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The text of each clip: captions beside the videos, transcripts beside shards, file names."""
+"""Text of each clip: captions beside the videos, transcripts beside shards, file names."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from vatt_tf.data.transcripts.store import name_in_folder, read_transcript
 from vatt_tf.errors import UserError
 from vatt_tf.search_index.text.words import fold
 
-# Characters of a clip that are indexed. Without a limit a transcript without times, which belongs
-# to every clip, takes clips x length of the transcript.
+# Most characters indexed per clip. A transcript without times belongs to every clip: without a limit
+# the index would grow with clips x length of the transcript.
 CHARACTERS = 20_000
-# Counts the changes to which words a clip gets.
+# Version of the rules by which clips get words; a change makes all videos be indexed again.
 RULES = 2
 
 
 class Sidecars:
-    """The caption file of each video of a folder, as ``prepare`` finds it, or its transcript.
+    """Caption files of the videos of a folder, by the rules of ``prepare``, or transcripts.
 
     Args:
         root: Folder of the videos.
-        leave_out: Folders in it that are not looked into.
+        leave_out: Folders in it that are not searched.
         transcripts: Folder of the transcripts that ``prepare --transcribe`` keeps, or None.
     """
 
@@ -62,7 +62,7 @@ class Sidecars:
         return path if path.is_file() else None
 
     def read(self, path: str, size: int) -> list[Caption]:
-        """Reads what :meth:`find` found for a video of that many bytes.
+        """Reads the file that :meth:`find` returned for a video of that many bytes.
 
         Raises:
             UserError: It cannot be read.
@@ -72,7 +72,7 @@ class Sidecars:
         return read_captions(self.root / path)[0]
 
     def remember(self, manifest: dict[str, Any], say: Callable[[str], None]) -> None:
-        """Takes the folder of transcripts from the manifest of an index, or writes it there."""
+        """Reads the folder of transcripts from the manifest of an index, or stores it there."""
         if self.transcripts is not None:
             manifest["transcripts"] = os.fspath(self.transcripts)
         elif known := manifest.get("transcripts"):
@@ -84,7 +84,7 @@ class Sidecars:
                 )
 
     def check_transcripts(self, files: Iterable[str]) -> None:
-        """Refuses a folder of transcripts that has none of these videos.
+        """Checks that a folder of transcripts has some of these videos.
 
         Raises:
             UserError: There is no such folder, or no transcript of a video in it.
@@ -105,12 +105,12 @@ class Sidecars:
 
 
 def name_words(file: str) -> str:
-    """The words in a path, without its ending, folded."""
+    """Folded words of a path without its extension."""
     return fold(paths.shown(os.path.splitext(file)[0]))
 
 
 def clip_texts(captions: Sequence[Caption], times: Sequence[tuple[float, float]]) -> list[str]:
-    """For each clip the folded text of the captions that overlap it, at most ``CHARACTERS``.
+    """Returns for each clip the folded text of the captions that overlap it, cut to ``CHARACTERS``.
 
     A caption that overlaps no clip (what is left over at the end of a video, a gap between strides)
     belongs to the nearest one.
@@ -123,8 +123,8 @@ def clip_texts(captions: Sequence[Caption], times: Sequence[tuple[float, float]]
     timed = sorted(caption for caption in captions if not caption.whole)
     folded = [fold(caption.text) for caption in timed]
     starts = [caption.start for caption in timed]
-    # The latest end so far never falls: what lies before its first end after a clip's start has
-    # ended by then.
+    # Running maximum of the ends, which is sorted: captions before its first value after a clip's
+    # start have ended by then.
     ends = list(itertools.accumulate((caption.end for caption in timed), max))
     inside: list[list[int]] = []
     for start, end in times:
@@ -146,7 +146,7 @@ def clip_texts(captions: Sequence[Caption], times: Sequence[tuple[float, float]]
 
 
 def _nearest_clip(times: Sequence[tuple[float, float]]) -> Callable[[Caption], int]:
-    """Number of the clip that is nearest to a caption that overlaps none."""
+    """Index of the clip nearest to a caption that overlaps none."""
     starts, ends = [start for start, _ in times], [end for _, end in times]
     # Of each clip and those before it, the one that ends last.
     last: list[int] = []
@@ -166,5 +166,5 @@ def _nearest_clip(times: Sequence[tuple[float, float]]) -> Callable[[Caption], i
 
 
 def _cut(text: str) -> str:
-    """A text of at most ``CHARACTERS`` that ends with a whole word."""
+    """Cuts a text to ``CHARACTERS`` at the end of a word."""
     return text if len(text) <= CHARACTERS else text[:CHARACTERS].rpartition(" ")[0]

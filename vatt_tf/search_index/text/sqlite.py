@@ -1,4 +1,4 @@
-"""Python's ``sqlite3`` with the system's SQLite, whatever has been imported before.
+"""Imports Python's ``sqlite3`` with the system's SQLite, also after TensorFlow.
 
 TensorFlow contains an SQLite without FTS5 and makes its symbols global. A ``sqlite3`` that is
 imported after it would call that one, and find "no such module: fts5".

@@ -1,4 +1,4 @@
-"""Words of captions, file names and queries, folded alike, and their form in FTS5 queries.
+"""Folding of the words of captions, file names and queries, and FTS5 query syntax.
 
 Case, width (NFKC) and punctuation are folded here; the ``unicode61`` tokenizer of FTS5 removes
 diacritics. Scripts that write no blanks between words (Chinese, Japanese, Thai, ...) are divided
@@ -27,21 +27,21 @@ _UNSPACED = (
     (0xF900, 0xFAFF),
     (0x20000, 0x3FFFF),
 )
-# What FTS5 has to take for a part of a word: Indic vowel signs are marks (Mn, Mc).
+# Categories that FTS5 has to treat as parts of words: Indic vowel signs are marks (Mn, Mc).
 TOKENIZER = "unicode61 remove_diacritics 2 categories 'L* N* Co Mn Mc'"
 _LETTERS = frozenset("LNM") | {"Co"}
 _ASCII_WORD = re.compile("[0-9a-z]+")
 _APOSTROPHES = "'\u2019\u02bc"
 
-# A longer query takes FTS5 long and is no question any more.
+# Most terms of a query: more take FTS5 long.
 MAX_TERMS = 64
-# Characters of a query that are read: a pasted book has no more words of interest.
+# Most characters read of a query.
 MAX_CHARACTERS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """A word of a query.
+    """Term of a query.
 
     Attributes:
         shown: As it was written.
@@ -53,17 +53,17 @@ class Term:
 
     @property
     def match(self) -> str:
-        """The term in the query language of FTS5: a quoted string, in which nothing is syntax."""
+        """The term in FTS5 query syntax: a quoted string, in which no character is an operator."""
         return '"{}"'.format(" ".join(self.tokens))
 
 
 def fold(text: str) -> str:
-    """A text as the index holds it: its tokens, divided by blanks."""
+    """Folds a text to its form in the index: tokens joined by blanks."""
     return " ".join(tokens(text))
 
 
 def tokens(text: str) -> list[str]:
-    """Words in small letters without punctuation; single characters of unspaced scripts."""
+    """Splits a text into lower-case words without punctuation, unspaced scripts into characters."""
     if text.isascii():
         return _ASCII_WORD.findall(text.lower())
     text = unicodedata.normalize("NFKC", text).casefold()
@@ -101,7 +101,7 @@ def _kind(character: str) -> str:
 
 
 def terms(query: str) -> tuple[list[Term], bool]:
-    """The words of a query, each once, and whether some were left out (see ``MAX_TERMS``).
+    """Parses a query into distinct terms; also returns whether ``MAX_TERMS`` cut some.
 
     Words end at blanks and punctuation other than apostrophes. ``don't`` and the characters of a
     word in an unspaced script are phrases.
@@ -118,7 +118,7 @@ def terms(query: str) -> tuple[list[Term], bool]:
 
 
 def _parts(query: str) -> list[str]:
-    """Runs of letters, digits, marks and apostrophes."""
+    """Splits a query into runs of letters, digits, marks and apostrophes."""
     divided = "".join(
         character if character in _APOSTROPHES or _kind(character) else " " for character in query
     )
