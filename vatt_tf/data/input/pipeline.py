@@ -1,12 +1,7 @@
 """From shards to batches: training clips in a seeded order, evaluation clips in file order.
 
-<<<<<<< HEAD
     positions -> record numbers (order.py) -> record (records.py) -> clip (clip.py)
     -> batch -> tokens
-=======
-    positions -> record numbers (order.py) -> record (records.py) -> clip (clip.py) -> batch
-    -> tokens
->>>>>>> data
 
 Everything random is a function of (seed, global position), so a batch depends neither on where
 the stream was entered nor on the number of threads or workers.
