@@ -21,7 +21,8 @@ class PooledOnlyTests:
     def test_pooled_only_gives_the_same_features_and_gradients(self, training):
         tower = self.config["config"]
         rates = {"dropout_rate", "position_dropout_rate"} & set(tower.to_dict())
-        encoder = self.layer_class(dataclasses.replace(tower, **dict.fromkeys(rates, 0.0)))
+        tower = dataclasses.replace(tower, **dict.fromkeys(rates, 0.0))
+        encoder = self.layer_class(tower, dtype="float64")
         encoder.build(self.inputs().shape)
         randomise(encoder.trainable_weights)
         values = [weight.value for weight in encoder.trainable_weights]

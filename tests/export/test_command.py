@@ -71,7 +71,7 @@ def test_no_run(tmp_path, capsys):
         (["--run_dir=a"], "required: --out"),
         (["--run_dir=a", "--out=m", "--version=0"], "expected a whole number >= 1, found '0'"),
         (["--run_dir=a", "--out=m", "--models=video,speech"], "expected some of video, audio"),
-        (["--run_dir=a", "--out=m", "--modles=video"], "did you mean --models?"),
+        (["--run_dir=a", "--out=m", "--modelz=video"], "did you mean --models?"),
     ],
 )
 def test_wrong_flags(capsys, flags, message):

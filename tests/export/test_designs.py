@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import vatt_tf
 from tests.export import tiny
-from tests.models.config import test_convolution as conv
+from tests.models import test_convolutional as conv
 from vatt_tf import export
 from vatt_tf.data.text.tokenizer import ContentWordTokenizer
 from vatt_tf.export import examples

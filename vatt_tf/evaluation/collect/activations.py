@@ -173,7 +173,7 @@ def _walk(tower: Any, tokens: Any, mask: Any) -> tuple[Sequence[Any], Any]:
         units.append(_mean(hidden, mask))
         tokens = tokens + hidden
     pooled = tower.transformer.final_norm(tokens)[:, 0]
-    if tower.post_projection_dim:
+    if tower.config.post_projection:
         pooled = ops.gelu(tower.post_projection(pooled), approximate=False)
     return units, pooled
 
