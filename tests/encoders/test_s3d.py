@@ -83,6 +83,7 @@ class TestS3DGEncoder(EncoderTestCase):
     config = {"config": S3DTowerConfig(width=WIDTH)}
 
 
+@pytest.mark.check
 class TestDeflatedEncoder(EncoderTestCase):
     config = {
         "config": S3DTowerConfig(width=WIDTH, space_to_depth=False, gating=False, deflated=True)
@@ -104,7 +105,11 @@ CASES = pytest.mark.parametrize(
         ((16, 64, 48), {}),
         ((5, 33, 47), {"space_to_depth": False}),
         ((1, 33, 47), {"deflated": True}),
-        ((3, 40, 33), {"deflated": True, "space_to_depth": False, "gating": False}),
+        pytest.param(
+            (3, 40, 33),
+            {"deflated": True, "space_to_depth": False, "gating": False},
+            marks=pytest.mark.check,
+        ),
     ],
     ids=str,
 )
@@ -153,7 +158,10 @@ def test_padding_of_odd_sizes_is_black():
         np.testing.assert_allclose(value, encoder(padded)[name], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", [{}, {"deflated": True, "space_to_depth": False}], ids=str)
+VARIANT = {"deflated": True, "space_to_depth": False}
+
+
+@pytest.mark.parametrize("config", [{}, pytest.param(VARIANT, marks=pytest.mark.check)], ids=str)
 def test_sizes_known_only_at_run_time(config):
     encoder = make(**config)
     set_weights(encoder)
@@ -289,7 +297,7 @@ class TestDeflation:
         np.testing.assert_allclose(outputs[:, 1:-1], expected[:, 1:-1], rtol=1e-5, atol=1e-6)
         assert np.abs(outputs[:, [0, -1]] - expected[:, [0, -1]]).max() > 0.01
 
-    @pytest.mark.parametrize("space_to_depth", [True, False])
+    @pytest.mark.parametrize("space_to_depth", [True, pytest.param(False, marks=pytest.mark.check)])
     def test_network_differs_only_where_the_ends_of_the_clip_reach(self, space_to_depth):
         # Every temporal kernel carries the zeros behind the ends one position further; in the
         # middle of 112 frames (14 positions) none arrive. The averages of gates would carry them.
