@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.evaluation.metrics.retrieval import l2_normalize
+from vatt_tf.unit_length import l2_normalize
 
 # Paper A.3.2, facts D.
 LOW_RANK_COMPONENTS = 128
