@@ -166,7 +166,7 @@ class ExportedModels(LocalEmbedder):
         return self._models.get("classifier")
 
     def split_known(self, text: str) -> tuple[list[str], list[str]] | None:
-        """See ``vatt_tf.api.VattEmbedder``; None also of a text model of an earlier export."""
+        """See the base class; None of a text model of an earlier export."""
         self._require("text")
         if VOCABULARY not in self._models["text"].signatures:
             return None

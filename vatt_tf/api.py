@@ -128,17 +128,7 @@ class VattEmbedder(LocalEmbedder):
         return self.model.config
 
     def split_known(self, text: str) -> tuple[list[str], list[str]] | None:
-        """Words of a text that the model knows, and words that are not in its vocabulary.
-
-        Args:
-            text: Words with white space between, valid UTF-8.
-
-        Returns:
-            Both as they are written; None where the vocabulary is not at hand.
-
-        Raises:
-            UserError: If the model reads no text.
-        """
+        """See the base class; None where the model was saved without its vocabulary."""
         super()._require("text")
         split = getattr(self.tokenizer, "split_known", None)
         return None if split is None else split(text)

@@ -109,6 +109,20 @@ class Embedder(Generic[Result]):
         text_inputs(strings)  # A mistake shows before anything is sent.
         return self._embed("text", lambda _: text_inputs(strings), space)
 
+    def split_known(self, text: str) -> Any:
+        """Words of a text that the model knows, and words that are not in its vocabulary.
+
+        Args:
+            text: Words with white space between, valid UTF-8.
+
+        Returns:
+            Both as they are written; None where the vocabulary is not at hand.
+
+        Raises:
+            UserError: If the model reads no text.
+        """
+        raise NotImplementedError
+
     def _embed(
         self, modality: str, make: Callable[[ClipSpec], Inputs], space: str | None
     ) -> Result:

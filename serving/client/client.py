@@ -145,7 +145,7 @@ class Client(_Base[Embeddings]):
         return self._run(self._calls.embed(modality, make, space))
 
     def split_known(self, text: str) -> tuple[list[str], list[str]] | None:
-        """Splits a text by the vocabulary; see ``vatt_tf.api.VattEmbedder.split_known``."""
+        """See the base class; None of a text model of an earlier export."""
         return self._run(self._calls.split_known(text))
 
     def classify(

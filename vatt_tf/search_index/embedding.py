@@ -201,6 +201,7 @@ def embed_windows(
             return
         windows = np.concatenate([window.windows for window in waiting])
         found = model.embedder.embed_video(windows, windows=1, space="all")
+        assert isinstance(found, dict)  # Of all spaces.
         if model.hash != expected:
             raise UserError(
                 f"{model.source.address} now has another model ({model.hash[:12]}) than the index "
