@@ -44,8 +44,8 @@ class TiedHead(CommonSpace):
     def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         return {"vat": {name: self.projection(value) for name, value in features.items()}}
 
-    def compute_output_shape(self, shape: Mapping[str, Any]) -> dict[str, Any]:
-        return {"vat": {name: (*one[:-1], self.vat_dim) for name, one in shape.items()}}
+    def compute_output_shape(self, features_shape: Mapping[str, Any]) -> dict[str, Any]:
+        return {"vat": {name: (*one[:-1], self.vat_dim) for name, one in features_shape.items()}}
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "vat_dim": self.vat_dim}

@@ -13,9 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from vatt_tf import paths
-from vatt_tf.api import Embedder
+from vatt_tf.api import LocalEmbedder
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.data.text.known_words import VOCABULARY, split_known, split_words
+from vatt_tf.embedder import dimensions_of
 from vatt_tf.errors import NO_TEXT_TOWER, UserError
 from vatt_tf.export.versions import PROTO, SignatureInfo, read_signatures, versions_of
 
@@ -111,7 +112,7 @@ class ExportedModel:
         return layer
 
 
-class ExportedModels(Embedder):
+class ExportedModels(LocalEmbedder):
     """The newest models of a folder, and their towers as an embedder like ``vatt_tf.load``'s.
 
     Inputs longer than a clip are covered by windows as there; the windows' embeddings have length
@@ -135,7 +136,9 @@ class ExportedModels(Embedder):
                     "embeddings cannot be compared; export them together"
                 )
         clip = next(iter(towers or self._models.values())).clip
-        super().__init__(clip, _spaces(towers), self._embed_windows, _as_bytes, batch_size)
+        described = (model.description for model in towers)
+        dimensions = dimensions_of((one["modality"], one["outputs"]) for one in described)
+        super().__init__(clip, dimensions, batch_size)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -163,7 +166,7 @@ class ExportedModels(Embedder):
         return self._models.get("classifier")
 
     def split_known(self, text: str) -> tuple[list[str], list[str]] | None:
-        """See the base class; None also where an earlier version exported the text model."""
+        """See the base class; None of a text model of an earlier export."""
         self._require("text")
         if VOCABULARY not in self._models["text"].signatures:
             return None
@@ -177,12 +180,11 @@ class ExportedModels(Embedder):
                 raise UserError(NO_TEXT_TOWER)
             raise UserError(f"there is no {modality} model, only {', '.join(self._models)}")
 
-    def _embed_windows(self, inputs: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-        ((modality, value),) = inputs.items()
+    def _outputs(self, modality: str, windows: np.ndarray) -> dict[str, np.ndarray]:
         model = self._models[modality]
-        outputs = model({_INPUTS[modality]: value})
+        outputs = model({_INPUTS[modality]: windows})
         described = model.description["outputs"].items()
-        return {output["space"]: {modality: outputs[name]} for name, output in described}
+        return {output["space"]: outputs[name] for name, output in described}
 
 
 def load(path: str | os.PathLike, *, batch_size: int = 8) -> ExportedModels:
@@ -213,21 +215,6 @@ def load(path: str | os.PathLike, *, batch_size: int = 8) -> ExportedModels:
             f"with {', '.join(f'{name}/1' for name in MODELS[:3])}"
         )
     return ExportedModels(found, batch_size=batch_size)
-
-
-def _as_bytes(strings: list[bytes]) -> np.ndarray:
-    """The text model's input, UTF-8 [n]: the tokenizer is inside the graph."""
-    return np.array(strings, dtype=object)
-
-
-def _spaces(towers: list[ExportedModel]) -> dict[str, dict[str, int]]:
-    """Space -> modality -> dimension; also of modalities whose tower was not exported."""
-    found: dict[str, dict[str, int]] = {}
-    for model in towers:
-        for output in model.description["outputs"].values():
-            for modality in (model.description["modality"], *output["partners"]):
-                found.setdefault(output["space"], {})[modality] = output["dim"]
-    return {space: found[space] for space in sorted(found)}
 
 
 def _short(error: Exception) -> str:

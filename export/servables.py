@@ -18,6 +18,7 @@ from vatt_tf.errors import NO_TEXT_TOWER, UserError
 from vatt_tf.evaluation.calibration import how_to_measure
 from vatt_tf.evaluation.collect.embeddings import run_step
 from vatt_tf.export import inputs
+from vatt_tf.losses.contrastive import l2_normalize
 from vatt_tf.models import io
 
 CLASSIFIER = "classifier"
@@ -249,7 +250,7 @@ def _servable(
 
 def _unit(embedding: tf.Tensor) -> tf.Tensor:
     """Float32 of length 1 (a zero vector stays zero)."""
-    return tf.math.l2_normalize(tf.cast(embedding, tf.float32), axis=-1, epsilon=1e-24)
+    return l2_normalize(embedding, epsilon=1e-24)
 
 
 def _trace(specs: list[tf.TensorSpec], call: Callable[..., Outputs]) -> Any:

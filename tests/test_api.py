@@ -235,7 +235,7 @@ def test_load_mistakes(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         vatt_tf.load(str(tmp_path / "absent"))
     with pytest.raises(UserError, match="batch_size must be at least 1"):
-        api.Embedder(SPEC, {}, lambda inputs: {}, None, batch_size=0)
+        api.LocalEmbedder(SPEC, {}, batch_size=0)
 
 
 def test_example_script(weights, videos, monkeypatch, capsys):

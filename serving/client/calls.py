@@ -16,8 +16,9 @@ import numpy as np
 
 from vatt_tf.data.media import windows as windows_lib
 from vatt_tf.data.media.windows import Inputs, Span
-from vatt_tf.data.schema import DEFAULT_PARTNER, MODALITIES, ClipSpec
+from vatt_tf.data.schema import MODALITIES, ClipSpec
 from vatt_tf.data.text.known_words import TOKENS, UNKNOWN, VOCABULARY, split_known, split_words
+from vatt_tf.embedder import Embeddings, WindowSums, batches, choose_spaces
 from vatt_tf.errors import UserError
 from vatt_tf.serving.client.protocol import Reply, Request
 
@@ -66,11 +67,6 @@ class Description:
     labels: tuple[str, ...]
     model_hash: str
     score_calibration: dict[str, Any] | None = None
-
-    @property
-    def spaces(self) -> dict[str, str]:
-        """Space -> name of the output that lies in it."""
-        return {value["space"]: name for name, value in self.outputs.items() if value.get("space")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,29 +145,30 @@ class Calls:
 
     def embed(
         self, modality: str, make: Callable[[ClipSpec], Inputs], space: str | None
-    ) -> Steps[np.ndarray | dict[str, np.ndarray]]:
+    ) -> Steps[Embeddings]:
         """Embeds the inputs that ``make`` gives for the clip shape of the served model."""
 
-        def names(description: Description) -> dict[str, str]:
-            return choose_spaces(modality, description, space)
+        def wanted(description: Description) -> dict[str, str]:
+            names = {
+                value["space"]: name
+                for name, value in description.outputs.items()
+                if value.get("space")
+            }
+            spaces = {
+                space: (modality, *description.outputs[name]["partners"])
+                for space, name in names.items()
+            }
+            return {name: names[name] for name in choose_spaces(modality, spaces, space)}
 
-        description, inputs, means = yield from self._means(
-            modality, make, lambda description: list(names(description).values())
-        )
-        results = {}
-        for name, output in names(description).items():
-            value = _normalised(means[output])
-            if not np.isfinite(value).all():
-                raise UserError(f"the {modality} embeddings in space {name} are not finite")
-            results[name] = value[0] if inputs.single else value
-        return results if space == "all" else next(iter(results.values()))
+        _, sums = yield from self._sums(modality, make, wanted)
+        return sums.embeddings(modality, space)
 
     def split_known(self, text: str) -> Steps[tuple[list[str], list[str]] | None]:
         """Words that the served text model knows, and others; None of an earlier export."""
         words = split_words(text)
         if not words:
             return [], []
-        rows = [np.array(word.encode(), object) for word in words]
+        rows = np.array([word.encode() for word in words], object)
         try:
             replies = yield from self._send("text", "text", rows, VOCABULARY)
         except RequestError as error:
@@ -199,27 +196,29 @@ class Calls:
             samples = None if rate is None else round(rate)
             return windows_lib.audio_inputs(source, clip, span, samples)
 
-        description, inputs, means = yield from self._means(
-            model, make, lambda _: ["logits", "probabilities"]
-        )
-        logits, probabilities = means["logits"], means["probabilities"]
-        if inputs.single:
-            logits, probabilities = logits[0], probabilities[0]
-        return Classification(probabilities, logits, description.labels)
+        outputs = {"logits": "logits", "probabilities": "probabilities"}
+        description, sums = yield from self._sums(model, make, lambda _: outputs)
+        return Classification(**sums.means(), labels=description.labels)
 
-    def _means(
+    def _sums(
         self,
         model: str,
         make: Callable[[ClipSpec], Inputs],
-        outputs: Callable[[Description], list[str]],
-    ) -> Steps[tuple[Description, Inputs, dict[str, np.ndarray]]]:
-        """Sends all windows; means of the outputs, all of one version of the model."""
+        outputs: Callable[[Description], dict[str, str]],
+    ) -> Steps[tuple[Description, WindowSums]]:
+        """Sends all windows, to one version of the model.
+
+        Args:
+            model: Its name.
+            make: Gives the inputs for the shape of its clips.
+            outputs: Gives the names under which outputs are added up -> names of the outputs.
+        """
         for _ in range(ATTEMPTS):
             description = yield from self.describe(model)
             wanted = outputs(description)
             inputs = make(description.clip)
             try:
-                means = yield from self._stream(model, description, inputs, wanted)
+                sums = yield from self._stream(model, description, inputs, wanted)
             except RequestError as error:
                 # Perhaps the request did not fit because another model took the place.
                 self._known.pop(model, None)
@@ -228,60 +227,36 @@ class Calls:
                 if (yield from self.describe(model)).version == description.version:
                     raise
                 continue
-            if means is not None:
-                return description, inputs, means
+            if sums is not None:
+                return description, sums
             self._known.pop(model, None)
         raise RequestError(f"model {model}: its version changed {ATTEMPTS} times", "ABORTED")
 
     def _stream(
-        self, model: str, description: Description, inputs: Inputs, wanted: list[str]
-    ) -> Steps[dict[str, np.ndarray] | None]:
-        """Means of the outputs per input; None when another version took over meanwhile."""
-        sums: dict[str, np.ndarray] = {}
-        windows = np.zeros(inputs.count, np.int64)
-        input_name = INPUT_NAMES[description.modality]
-        for owners, rows in self._batches(description.modality, inputs):
-            for first, reply in (yield from self._send(model, input_name, rows)):
+        self, model: str, description: Description, inputs: Inputs, wanted: dict[str, str]
+    ) -> Steps[WindowSums | None]:
+        """Sums of the outputs per input; None when another version took over meanwhile."""
+        sums = WindowSums(inputs)
+        modality = description.modality
+        size = self._batch_size * (TEXTS_PER_WINDOW if modality == "text" else 1)
+        for owners, rows in batches(inputs, size, self._max_bytes):
+            for first, reply in (yield from self._send(model, INPUT_NAMES[modality], rows)):
                 if reply.version != description.version:
                     return None
-                for name in wanted:
-                    if name not in reply.outputs:
+                for output in wanted.values():
+                    if output not in reply.outputs:
                         found = ", ".join(reply.outputs)
-                        raise UserError(f"model {model} has no output {name} (it has {found})")
-                    value = reply.outputs[name]
-                    part = owners[first : first + len(value)]
-                    total = sums.setdefault(
-                        name, np.zeros((inputs.count, value.shape[-1]), np.float32)
-                    )
-                    np.add.at(total, part, value)
-            np.add.at(windows, owners, 1)
-        return {name: total / windows[:, None].astype(np.float32) for name, total in sums.items()}
-
-    def _batches(
-        self, modality: str, inputs: Inputs
-    ) -> Generator[tuple[list[int], list[np.ndarray]], None, None]:
-        """Windows of all inputs in groups that fit a request, with the number of their input."""
-        size = self._batch_size * (TEXTS_PER_WINDOW if modality == "text" else 1)
-        owners: list[int] = []
-        rows: list[np.ndarray] = []
-        total = 0
-        for owner, windows in enumerate(inputs.clips):
-            for window in windows:
-                bytes_needed = len(window.item()) if modality == "text" else window.nbytes
-                if rows and (len(rows) == size or total + bytes_needed > self._max_bytes):
-                    yield owners, rows
-                    owners, rows, total = [], [], 0
-                owners.append(owner)
-                rows.append(window)
-                total += bytes_needed
-        if rows:
-            yield owners, rows
+                        raise UserError(f"model {model} has no output {output} (it has {found})")
+                values = {name: reply.outputs[output] for name, output in wanted.items()}
+                count = len(next(iter(values.values())))
+                sums.add(owners[first : first + count], values)
+        return sums
 
     def _send(
         self,
         model: str,
         input_name: str,
-        rows: list[np.ndarray],
+        rows: np.ndarray,
         signature: str = "serving_default",
     ) -> Steps[list[tuple[int, Reply]]]:
         """Sends rows, in smaller pieces when the server says that they are too many."""
@@ -290,7 +265,7 @@ class Calls:
         while begin < len(rows):
             piece = rows[begin : begin + self._limits.get(model, len(rows))]
             try:
-                reply = yield Request(model, signature, {input_name: np.stack(piece)})
+                reply = yield Request(model, signature, {input_name: piece})
             except RequestError as error:
                 smaller = _smaller(error, len(piece))
                 if smaller is None:
@@ -312,35 +287,6 @@ def advance(
         return steps.send(reply), None  # type: ignore[arg-type]
     except StopIteration as stop:
         return None, stop.value
-
-
-def choose_spaces(modality: str, description: Description, space: str | None) -> dict[str, str]:
-    """Space -> output name of the spaces meant by ``space`` (see ``VattEmbedder``).
-
-    Raises:
-        UserError: If there is no such space.
-    """
-    own = description.spaces
-    partners = {
-        value["space"]: tuple(value["partners"])
-        for value in description.outputs.values()
-        if value.get("space")
-    }
-    if space == "all":
-        return own
-    wanted = DEFAULT_PARTNER[modality] if space is None else space
-    if wanted in own:
-        return {wanted: own[wanted]}
-    for name, others in partners.items():
-        if wanted in others and wanted != modality:
-            return {name: own[name]}
-    if space is None:
-        return dict([next(iter(own.items()))])
-    others = sorted({other for parts in partners.values() for other in parts} - {modality})
-    raise UserError(
-        f"space={space!r} for {modality}: expected the modality to compare with "
-        f"({', '.join(others)}), a space name ({', '.join(own)}) or 'all'"
-    )
 
 
 def _description(model: str, reply: Reply) -> Description:
@@ -371,8 +317,3 @@ def _smaller(error: RequestError, rows: int) -> int | None:
     if error.code == "RESOURCE_EXHAUSTED" and "larger than max" in error.details and rows > 1:
         return rows // 2
     return None
-
-
-def _normalised(value: np.ndarray) -> np.ndarray:
-    norm = np.linalg.norm(value.astype(np.float64), axis=-1, keepdims=True)
-    return (value / np.maximum(norm, 1e-12)).astype(np.float32)

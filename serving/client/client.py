@@ -20,15 +20,16 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
 import numpy as np
 
-from vatt_tf.data.media import windows as windows_lib
-from vatt_tf.data.media.windows import PathLike, Span
+from vatt_tf.data.media.windows import Inputs, PathLike, Span
+from vatt_tf.data.schema import ClipSpec
+from vatt_tf.embedder import Embedder, Embeddings, Result, dimensions_of
 from vatt_tf.errors import UserError
 from vatt_tf.serving.client.address import answers_http, check_target, is_http_error
 from vatt_tf.serving.client.calls import (
@@ -57,7 +58,7 @@ _CHANNEL_OPTIONS = [
 ]
 
 
-class _Base:
+class _Base(Embedder[Result]):
     """Settings, and the steps of the calls, that both clients share."""
 
     def __init__(
@@ -111,45 +112,9 @@ class _Base:
             message += f"; no answer in {self._timeout:g} s, give a longer timeout"
         return RequestError(message, code.name, words)
 
-    def _video(
-        self,
-        source: Any,
-        start: float,
-        end: float | None,
-        frame_rate: float | None,
-        windows: int,
-        space: str | None,
-    ) -> Steps:
-        span = Span(start, end, windows)
-        return self._calls.embed(
-            "video",
-            lambda clip: windows_lib.video_inputs(source, clip, span, frame_rate),
-            space,
-        )
 
-    def _audio(
-        self,
-        source: Any,
-        sample_rate: int | None,
-        start: float,
-        end: float | None,
-        windows: int,
-        space: str | None,
-    ) -> Steps:
-        span = Span(start, end, windows)
-        return self._calls.embed(
-            "audio",
-            lambda clip: windows_lib.audio_inputs(source, clip, span, sample_rate),
-            space,
-        )
-
-    def _text(self, strings: str | Sequence[str], space: str | None) -> Steps:
-        windows_lib.text_inputs(strings)  # a mistake shows before anything is sent
-        return self._calls.embed("text", lambda _: windows_lib.text_inputs(strings), space)
-
-
-class Client(_Base):
-    """Embeds and classifies through a server. The methods are those of ``vatt_tf.load``.
+class Client(_Base[Embeddings]):
+    """Embeds and classifies through a server, as the embedder of ``vatt_tf.load`` does.
 
     One channel is kept; it may be used from several threads. A request that finds no server or an
     overloaded one (UNAVAILABLE) is repeated with growing pauses within its deadline. Inputs of any
@@ -174,45 +139,13 @@ class Client(_Base):
         self._channel = self._open(grpc)
         self._predict = self._channel.unary_unary(PREDICT)  # bytes to bytes
 
-    def embed_video(
-        self,
-        source: PathLike | Sequence[PathLike] | np.ndarray,
-        *,
-        start: float = 0.0,
-        end: float | None = None,
-        frame_rate: float | None = None,
-        windows: int = 4,
-        space: str | None = None,
-    ) -> np.ndarray | dict[str, np.ndarray]:
-        """Embeds video files or frames; see ``vatt_tf.api.VattEmbedder.embed_video``.
-
-        Returns:
-            float32 [d] for one input, [n, d] for a list or batch, of length 1; with
-            ``space="all"`` a dict of them.
-        """
-        return self._run(self._video(source, start, end, frame_rate, windows, space))
-
-    def embed_audio(
-        self,
-        source: PathLike | Sequence[PathLike] | np.ndarray,
-        *,
-        sample_rate: int | None = None,
-        start: float = 0.0,
-        end: float | None = None,
-        windows: int = 4,
-        space: str | None = None,
-    ) -> np.ndarray | dict[str, np.ndarray]:
-        """Embeds sound; see ``vatt_tf.api.VattEmbedder.embed_audio`` and ``embed_video`` here."""
-        return self._run(self._audio(source, sample_rate, start, end, windows, space))
-
-    def embed_text(
-        self, strings: str | Sequence[str], *, space: str | None = None
-    ) -> np.ndarray | dict[str, np.ndarray]:
-        """Embeds strings; see ``vatt_tf.api.VattEmbedder.embed_text`` and ``embed_video`` here."""
-        return self._run(self._text(strings, space))
+    def _embed(
+        self, modality: str, make: Callable[[ClipSpec], Inputs], space: str | None
+    ) -> Embeddings:
+        return self._run(self._calls.embed(modality, make, space))
 
     def split_known(self, text: str) -> tuple[list[str], list[str]] | None:
-        """Splits a text by the vocabulary; see ``vatt_tf.api.VattEmbedder.split_known``."""
+        """See the base class; None of a text model of an earlier export."""
         return self._run(self._calls.split_known(text))
 
     def classify(
@@ -244,7 +177,8 @@ class Client(_Base):
     @property
     def dimensions(self) -> dict[str, dict[str, int]]:
         """Embedding dimension per space and modality."""
-        return _dimensions(self._run(self._calls.describe_all()))
+        described = self._run(self._calls.describe_all())
+        return dimensions_of((modality, one.outputs) for modality, one in described.items())
 
     @property
     def spaces(self) -> dict[str, tuple[str, ...]]:
@@ -290,8 +224,8 @@ class Client(_Base):
             attempt += 1
 
 
-class AsyncClient(_Base):
-    """``Client`` for asyncio: the same settings and methods, to be awaited.
+class AsyncClient(_Base[Awaitable[Embeddings]]):
+    """``Client`` for asyncio: the same settings; what the methods give is to be awaited.
 
     Files are decoded in worker threads, so that the event loop goes on. Make it where its event
     loop runs.
@@ -302,37 +236,10 @@ class AsyncClient(_Base):
         self._channel = self._open(grpc.aio)
         self._predict = self._channel.unary_unary(PREDICT)  # bytes to bytes
 
-    async def embed_video(
-        self,
-        source: PathLike | Sequence[PathLike] | np.ndarray,
-        *,
-        start: float = 0.0,
-        end: float | None = None,
-        frame_rate: float | None = None,
-        windows: int = 4,
-        space: str | None = None,
-    ) -> np.ndarray | dict[str, np.ndarray]:
-        """See ``Client.embed_video``."""
-        return await self._run(self._video(source, start, end, frame_rate, windows, space))
-
-    async def embed_audio(
-        self,
-        source: PathLike | Sequence[PathLike] | np.ndarray,
-        *,
-        sample_rate: int | None = None,
-        start: float = 0.0,
-        end: float | None = None,
-        windows: int = 4,
-        space: str | None = None,
-    ) -> np.ndarray | dict[str, np.ndarray]:
-        """See ``Client.embed_audio``."""
-        return await self._run(self._audio(source, sample_rate, start, end, windows, space))
-
-    async def embed_text(
-        self, strings: str | Sequence[str], *, space: str | None = None
-    ) -> np.ndarray | dict[str, np.ndarray]:
-        """See ``Client.embed_text``."""
-        return await self._run(self._text(strings, space))
+    async def _embed(
+        self, modality: str, make: Callable[[ClipSpec], Inputs], space: str | None
+    ) -> Embeddings:
+        return await self._run(self._calls.embed(modality, make, space))
 
     async def split_known(self, text: str) -> tuple[list[str], list[str]] | None:
         """See ``Client.split_known``."""
@@ -394,13 +301,3 @@ class AsyncClient(_Base):
                     raise await asyncio.to_thread(self._error, request, error) from error
             await asyncio.sleep(pause)
             attempt += 1
-
-
-def _dimensions(descriptions: dict[str, Description]) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
-    for modality, description in descriptions.items():
-        for output in description.outputs.values():
-            if output.get("space"):
-                for part in (modality, *output["partners"]):
-                    found.setdefault(output["space"], {})[part] = int(output["dim"])
-    return {space: found[space] for space in sorted(found)}

@@ -206,8 +206,8 @@ class FACHead(CommonSpace):
             spaces["vt"]["text"] = self.text_to_vt(features["text"])
         return spaces
 
-    def compute_output_shape(self, shape: Mapping[str, Any]) -> dict[str, Any]:
-        return _two_space_shapes(shape, self.va_dim, self.vt_dim)
+    def compute_output_shape(self, features_shape: Mapping[str, Any]) -> dict[str, Any]:
+        return _two_space_shapes(features_shape, self.va_dim, self.vt_dim)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "va_dim": self.va_dim, "vt_dim": self.vt_dim}
@@ -269,8 +269,8 @@ class DisjointHead(CommonSpace):
             spaces["vt"]["text"] = self.text_to_vt(features["text"])
         return spaces
 
-    def compute_output_shape(self, shape: Mapping[str, Any]) -> dict[str, Any]:
-        return _two_space_shapes(shape, self.va_dim, self.vt_dim)
+    def compute_output_shape(self, features_shape: Mapping[str, Any]) -> dict[str, Any]:
+        return _two_space_shapes(features_shape, self.va_dim, self.vt_dim)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "va_dim": self.va_dim, "vt_dim": self.vt_dim}
@@ -321,8 +321,8 @@ class OneSpaceHead(CommonSpace):
             }
         }
 
-    def compute_output_shape(self, shape: Mapping[str, Any]) -> dict[str, Any]:
-        return {"vat": {name: (*one[:-1], self.vat_dim) for name, one in shape.items()}}
+    def compute_output_shape(self, features_shape: Mapping[str, Any]) -> dict[str, Any]:
+        return {"vat": {name: (*one[:-1], self.vat_dim) for name, one in features_shape.items()}}
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "vat_dim": self.vat_dim}

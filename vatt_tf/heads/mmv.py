@@ -81,14 +81,14 @@ class MMVFACHead(CommonSpace):
             spaces["vat"]["text"] = self.text_to_vat(features["text"])
         return spaces
 
-    def compute_output_shape(self, shape: Mapping[str, Any]) -> dict[str, Any]:
+    def compute_output_shape(self, features_shape: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "va": {
-                name: (*shape[name][:-1], self.va_dim)
+                name: (*features_shape[name][:-1], self.va_dim)
                 for name in ("video", "audio")
-                if name in shape
+                if name in features_shape
             },
-            "vat": {name: (*one[:-1], self.vat_dim) for name, one in shape.items()},
+            "vat": {name: (*one[:-1], self.vat_dim) for name, one in features_shape.items()},
         }
 
     def get_config(self) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 import keras
 import numpy as np
+from keras import ops
 
 from vatt_tf.encoders.agnostic import AgnosticEncoder
 from vatt_tf.errors import UserError
+from vatt_tf.losses.objective import ObjectiveConfig, objective
 from vatt_tf.models.base import ConfiguredModel
 from vatt_tf.models.config.vatt import VattConfig
 from vatt_tf.models.features import pooled_features
@@ -36,6 +38,9 @@ class VATT(ConfiguredModel):
             ([B, samples, 1] or [B, frames, mel, 1]) and ``text`` (integer [B, P, L] or [B, L]).
         training: Switches dropout, DropToken and batch statistics on.
 
+    Attributes:
+        objective: What Keras's own ``fit`` minimises.
+
     Returns:
         Dict from space to a dict from modality to embedding, float32, not normalised; e.g. with the
         FAC head ``{"va": {"video": [B, 512], "audio": [B, 512]}, "vt": {"video": [B, 256],
@@ -57,6 +62,7 @@ class VATT(ConfiguredModel):
                 tower = config.tower(modality).build(dtype=policy, name=modality)
                 setattr(self, f"{modality}_tower", tower)
         self.head = config.head.build(dtype="float32", name="head")
+        self.objective = ObjectiveConfig()
 
     def tower(self, modality: str) -> keras.layers.Layer:
         """The encoder of one of the model's modalities."""
@@ -101,6 +107,41 @@ class VATT(ConfiguredModel):
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         return self.project(self.encode(inputs, training=training), training=training)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The contrastive loss of one batch on one device, for Keras's own ``fit``.
+
+        ``vatt_tf.train`` has the same loss over all replicas and micro-batches.
+
+        Args:
+            x: A batch of the pipeline. Where it has no ``video_mask``, ``audio_mask`` or
+                ``text_mask``, no clip lacks that modality.
+            y: Not read: the pairs are in ``x``.
+            y_pred: Embeddings by space and modality, of a call.
+            sample_weight: Must be None: masks say which clips count.
+            training: Not read.
+
+        Raises:
+            UserError: When something is asked for that only ``vatt_tf.train`` does.
+        """
+        if self.objective.statistics_weight or sample_weight is not None:
+            raise UserError(
+                "fit knows neither sample weights nor contrastive_loss.statistics_weight: give "
+                "masks in place of the first, and train with vatt_tf.train for the second"
+            )
+        masks: dict[str, Any] = {}
+        for members in y_pred.values():
+            for name, embeddings in members.items():
+                mask = x.get(f"{name}_mask")
+                masks[name] = ops.ones(ops.shape(embeddings)[:-1]) if mask is None else mask
+        return objective(y_pred, y_pred, masks, masks, self.objective)[0]
 
     def set_word_vectors(self, vectors: np.ndarray) -> None:
         """Puts given word vectors into the word table, e.g. word2vec.

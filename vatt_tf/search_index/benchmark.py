@@ -24,6 +24,7 @@ import numpy as np
 from vatt_tf import cli
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import check_replaceable, marked
+from vatt_tf.unit_length import l2_normalize
 from vatt_tf.wording import count_of, percent, shortened
 
 NEIGHBOURS = 10
@@ -75,7 +76,7 @@ def clustered(
         rng.standard_normal(out=part, dtype=np.float32)
         part *= scale
         part += centres[rng.integers(len(centres), size=len(part))]
-        part /= np.linalg.norm(part, axis=1, keepdims=True)
+        part[:] = l2_normalize(part, dtype=None)
     return result
 
 
@@ -98,8 +99,7 @@ def benchmark(
     from vatt_tf.search_index import nearest
 
     rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((clusters, dim), np.float32)
-    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    centres = l2_normalize(rng.standard_normal((clusters, dim), np.float32), dtype=None)
     data = clustered(vectors, centres, spread, rng)
     asked = clustered(queries, centres, spread, rng)
     exact = nearest.ExactSearch(data)

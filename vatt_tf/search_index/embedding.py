@@ -24,6 +24,7 @@ from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 from vatt_tf.search_index.folder import Entry, IndexFolder
 from vatt_tf.search_index.models import Model
+from vatt_tf.unit_length import l2_normalize
 
 # Errors of FFmpeg's bindings for corrupt files; one file must not end the job.
 _ODD = (av.error.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError)
@@ -200,6 +201,7 @@ def embed_windows(
             return
         windows = np.concatenate([window.windows for window in waiting])
         found = model.embedder.embed_video(windows, windows=1, space="all")
+        assert isinstance(found, dict)  # Of all spaces.
         if model.hash != expected:
             raise UserError(
                 f"{model.source.address} now has another model ({model.hash[:12]}) than the index "
@@ -214,7 +216,9 @@ def embed_windows(
             video.times.append((window.start, window.end))
             # The mean of the windows' unit vectors, scaled to length 1, whatever the model is.
             means = {space: value[rows].mean(axis=0) for space, value in found.items()}
-            video.vectors.append({space: _unit(mean) for space, mean in means.items()})
+            video.vectors.append(
+                {space: l2_normalize(m, axis=None, dtype=None) for space, m in means.items()}
+            )
         waiting.clear()
 
     def book() -> None:
@@ -258,10 +262,6 @@ class _OpenVideo:
         if not self.vectors:
             return {}
         return {space: np.stack([part[space] for part in self.vectors]) for space in spaces}
-
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / max(float(np.linalg.norm(vector)), 1e-12)
 
 
 def _ahead(items: Iterator[Any], depth: int) -> Generator[Any, None, None]:

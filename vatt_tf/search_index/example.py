@@ -11,6 +11,7 @@ import numpy as np
 from vatt_tf.data import media
 from vatt_tf.data.media.windows import covering_side, fit_frames, repeat
 from vatt_tf.data.schema import ClipSpec
+from vatt_tf.unit_length import l2_normalize
 
 if TYPE_CHECKING:
     from vatt_tf.search_index.folder import Clips, IndexFolder
@@ -107,7 +108,7 @@ class Whitening:
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
         """Whitens vectors [n, d] and scales them to length 1."""
         white = (vectors - self._mean) @ self._axes * self._scale
-        return white / np.maximum(np.linalg.norm(white, axis=-1, keepdims=True), 1e-12)
+        return l2_normalize(white, dtype=None)
 
 
 def whitening_of(index: IndexFolder, space: str, clips: Clips) -> Whitening:

@@ -12,6 +12,7 @@ from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 
 if TYPE_CHECKING:
+    from vatt_tf.embedder import Embedder, Embeddings
     from vatt_tf.evaluation.calibration import Calibration
 
 KINDS = ("run_dir", "models", "server")
@@ -49,11 +50,11 @@ class Source:
 
 
 class Model:
-    """Embedder (see ``vatt_tf.api.VattEmbedder``) with the metadata that an index stores.
+    """An embedder with the metadata that an index stores.
 
     Attributes:
         source: Location of the model.
-        embedder: Has ``embed_video``, ``embed_audio``, ``embed_text``.
+        embedder: Of any kind.
         clip: Shape of its clips.
         video_spaces: Space of the video tower -> ``{"dim", "partners"}``.
         read_hash: Returns the fingerprint of the weights.
@@ -63,7 +64,7 @@ class Model:
     def __init__(
         self,
         source: Source,
-        embedder: Any,
+        embedder: Embedder[Embeddings],
         clip: ClipSpec,
         video_spaces: dict[str, dict[str, Any]],
         read_hash: Callable[[], str],

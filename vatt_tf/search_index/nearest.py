@@ -15,6 +15,7 @@ import numpy as np
 from vatt_tf.atomic import new_file, read_json, write_json
 from vatt_tf.errors import UserError
 from vatt_tf.search_index.folder import Clips, IndexFolder
+from vatt_tf.unit_length import l2_normalize
 
 # Number of clips from which on FAISS is used; below, an exact search takes a few milliseconds.
 APPROXIMATE_FROM = 10_000
@@ -119,8 +120,7 @@ def _set_effort(index: Any, vectors: np.ndarray, rng: np.random.Generator) -> No
     pairs = np.sort(rng.choice(len(vectors), (2, min(PROBES, len(vectors) // 2)), replace=False))
     first, second = vectors[pairs[0]], vectors[pairs[1]]
     # Points of the index, and points half-way between two of them.
-    middle = first + second
-    middle = middle / np.maximum(np.linalg.norm(middle, axis=1, keepdims=True), 1e-12)
+    middle = l2_normalize(first + second, dtype=None)
     queries = np.concatenate([first, middle]).astype(np.float32)
     exact = ExactSearch(vectors).search(queries, RECALL_AT)[1]
     while effort < most:

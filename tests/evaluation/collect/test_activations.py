@@ -11,9 +11,9 @@ import pytest
 from tests.evaluation.report.test_page import check
 from tests.models import tiny
 from vatt_tf.evaluation.collect import activations
-from vatt_tf.evaluation.metrics import retrieval as metrics
 from vatt_tf.evaluation.report import page as report
 from vatt_tf.models.vatt import build_vatt
+from vatt_tf.unit_length import l2_normalize
 
 VIEWS = 2
 
@@ -58,14 +58,14 @@ def test_features_are_those_of_the_towers(looked):
         views = [
             model.encode({modality: batch[modality][:3, v]})[modality].numpy() for v in range(VIEWS)
         ]
-        expected = metrics.l2_normalize(np.mean(views, axis=0))
+        expected = l2_normalize(np.mean(views, axis=0))
         expected[~found.clips.masks[modality]] = 0
         value = found.clips.spaces["features"][modality]
         np.testing.assert_allclose(value[:, : expected.shape[1]], expected, atol=1e-5)
         assert not value[:, expected.shape[1] :].any()
     text = model.encode({"text": batch["text"][:3, 0]})["text"].numpy()
     value = found.clips.spaces["features"]["text"][:, : text.shape[1]]
-    np.testing.assert_allclose(value, metrics.l2_normalize(text), atol=1e-5)
+    np.testing.assert_allclose(value, l2_normalize(text), atol=1e-5)
 
 
 def test_spaces_of_one_width_are_comparable(looked):
@@ -84,10 +84,10 @@ def test_tokens_are_means_of_the_patches_and_of_the_words_that_are_there(looked)
     words = model.tower("text").word_embedding(batch["text"][0, 0, :3])
     expected = keras.ops.gelu(model.tower("text").pre_projection(words), approximate=False)
     value = found.clips.spaces["tokens"]["text"][0]
-    wanted = metrics.l2_normalize(expected.numpy().mean(axis=0))
+    wanted = l2_normalize(expected.numpy().mean(axis=0))
     np.testing.assert_allclose(value[: len(wanted)], wanted, atol=1e-5)
     if not hasattr(tower, "pre_projection"):
-        wanted = metrics.l2_normalize(patches.mean(axis=1))
+        wanted = l2_normalize(patches.mean(axis=1))
         value = found.clips.spaces["tokens"]["video"][:, : wanted.shape[1]]
         np.testing.assert_allclose(value, wanted, atol=1e-5)
 

@@ -9,8 +9,8 @@ import pytest
 
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation.collect.embeddings import EmbeddingSet
-from vatt_tf.evaluation.metrics import retrieval as metrics
 from vatt_tf.evaluation.tasks import retrieval
+from vatt_tf.unit_length import l2_normalize
 
 
 def make_set(spaces, captions, labels=None, masks=None):
@@ -28,7 +28,7 @@ def make_set(spaces, captions, labels=None, masks=None):
 
 
 def unit(rows):
-    return metrics.l2_normalize(np.asarray(rows, np.float32))
+    return l2_normalize(np.asarray(rows, np.float32))
 
 
 def test_perfect_model_and_pools():

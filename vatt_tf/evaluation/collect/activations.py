@@ -17,7 +17,7 @@ from keras import ops
 from vatt_tf.encoders.text import word_mask
 from vatt_tf.evaluation.collect import batches
 from vatt_tf.evaluation.collect.embeddings import EmbeddingSet
-from vatt_tf.evaluation.metrics import retrieval as metrics
+from vatt_tf.unit_length import l2_normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _padded(parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Pads unit vectors with zeros to one width, which changes no length and no angle."""
     widest = max(value.shape[1] for value in parts.values())
     return {
-        modality: metrics.l2_normalize(np.pad(value, ((0, 0), (0, widest - value.shape[1]))))
+        modality: l2_normalize(np.pad(value, ((0, 0), (0, widest - value.shape[1]))))
         for modality, value in parts.items()
     }
 

@@ -16,7 +16,7 @@ import numpy as np
 from vatt_tf.data.schema import MODALITIES
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation.collect import batches
-from vatt_tf.evaluation.metrics import retrieval as metrics
+from vatt_tf.unit_length import l2_normalize
 
 
 @dataclasses.dataclass
@@ -93,7 +93,7 @@ def embed_batch(
     if "text" in batch:
         add(embed({"text": batch["text"]}), 1.0)
     return {
-        space: {m: metrics.l2_normalize(value) for m, value in parts.items()}
+        space: {m: l2_normalize(value) for m, value in parts.items()}
         for space, parts in total.items()
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.evaluation.metrics.retrieval import l2_normalize
+from vatt_tf.unit_length import l2_normalize
 
 # VATT, A.3.2.
 LOW_RANK_COMPONENTS = 128

@@ -51,13 +51,6 @@ def _miss_probability(right: np.ndarray, wrong: np.ndarray, draws: np.ndarray) -
     return miss
 
 
-def l2_normalize(x: np.ndarray, axis: int = -1, epsilon: float = 1e-12) -> np.ndarray:
-    """Scales vectors to length 1 (a zero vector stays zero); keeps the dtype."""
-    x = np.asarray(x)
-    norm = np.linalg.norm(x.astype(np.float64), axis=axis, keepdims=True)
-    return (x / np.maximum(norm, epsilon)).astype(x.dtype)
-
-
 def _check_matrix(name: str, value: np.ndarray) -> np.ndarray:
     value = np.asarray(value)
     if value.ndim != 2 or 0 in value.shape:

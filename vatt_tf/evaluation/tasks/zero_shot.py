@@ -14,6 +14,7 @@ from vatt_tf import paths
 from vatt_tf.errors import NO_TEXT_TOWER, NO_VOCABULARY, UserError
 from vatt_tf.evaluation.collect.embeddings import EmbeddingSet, embed_strings
 from vatt_tf.evaluation.metrics import retrieval as metrics
+from vatt_tf.unit_length import l2_normalize
 from vatt_tf.wording import count_of, percent, shortened, wrapped
 
 # Put around a class name that comes without a prompt; the text tower was trained on narrations, not
@@ -149,9 +150,7 @@ def class_embeddings(
     flat = [prompt for group in prompts.values() for prompt in group]
     owner = np.repeat(np.arange(len(prompts)), [len(group) for group in prompts.values()])
     value = embed_strings(model, tokenizer, flat)[space]
-    return metrics.l2_normalize(
-        np.stack([value[owner == c].mean(axis=0) for c in range(len(prompts))])
-    )
+    return l2_normalize(np.stack([value[owner == c].mean(axis=0) for c in range(len(prompts))]))
 
 
 def zero_shot_metrics(
