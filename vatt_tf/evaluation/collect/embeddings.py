@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from vatt_tf.data.schema import MODALITIES
-from vatt_tf.errors import UserError
 from vatt_tf.evaluation.collect import batches
 from vatt_tf.evaluation.metrics import retrieval as metrics
 
@@ -153,17 +152,9 @@ def embed_dataset(
     masks = {modality: np.concatenate(parts) for modality, parts in present.items()}
     spaces: dict[str, dict[str, np.ndarray]] = {}
     for (space, modality), values in rows.items():
-        value = np.concatenate(values)
-        mask = masks[modality]
-        bad = mask & ~np.isfinite(value).all(axis=1)
-        if bad.any():
-            first = int(np.flatnonzero(bad)[0])
-            raise UserError(
-                f"{modality} embeddings of {int(bad.sum())} of {len(mask)} clips are NaN or "
-                f"infinite (first: {filename[first]}): the weights are broken or the run "
-                "diverged; evaluate an earlier checkpoint"
-            )
-        spaces.setdefault(space, {})[modality] = np.where(mask[:, None], value, 0.0)
+        value = np.where(masks[modality][:, None], np.concatenate(values), 0.0)
+        batches.check_finite(value, filename, f"{modality} embeddings")
+        spaces.setdefault(space, {})[modality] = value
     return EmbeddingSet(
         spaces=spaces,
         masks=masks,
