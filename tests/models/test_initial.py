@@ -238,6 +238,15 @@ def test_options_that_are_not_bound_are_those_of_the_weights(at_rates):
     del description["clip"]["audio_resampling"]
     (before / "model.json").write_text(json.dumps(description))
     assert initial.clip_options(str(before), {})["audio_resampling"] == "strided"
+    # Its shards had the rate of its clips: no sample was left out.
+    data = {"train": [{"path": "x", "identity": {"settings": {"sample_rate": 16_000}}}]}
+    (before / "data.json").write_text(json.dumps(data))
+    best = shutil.copytree(before, before / "best", ignore=lambda *_: ["data.json", "best"])
+    for folder in (before, best):
+        assert io.read_description(str(folder))["clip"]["audio_resampling"] == "filtered"
+    data["train"].append({"path": "y", "identity": {"settings": {"sample_rate": 48_000}}})
+    (before / "data.json").write_text(json.dumps(data))
+    assert io.read_description(str(before))["clip"]["audio_resampling"] == "strided"
 
 
 def test_bound_options_that_differ_are_named(at_rates):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -60,10 +59,10 @@ def find_source(data: str, held_out: Sequence[str] = HELD_OUT) -> EvaluationSour
             f"--data={data}: no such folder; make one with "
             "`python -m vatt_tf.prepare --videos=DIR --out=SHARDS`"
         )
-    if (path / "manifest.json").is_file():
-        manifest = _read_manifest(path / "manifest.json")
-        splits = manifest.get("splits", {})
-        filled = [name for name, split in splits.items() if split.get("records", 1)]
+    from vatt_tf.data.shards.index import manifest_in
+
+    if (manifest := manifest_in(path)) is not None:
+        filled = [name for name, split in manifest["splits"].items() if split.get("records", 1)]
         for name in held_out:
             if name in filled:
                 return _from_manifest(path / name, name, manifest)
@@ -72,10 +71,9 @@ def find_source(data: str, held_out: Sequence[str] = HELD_OUT) -> EvaluationSour
             f"{', '.join(filled) or 'no records'}); name the split to evaluate on, e.g. "
             f"--data={path / (filled[0] if filled else 'val')}, or prepare with --val_fraction=0.2"
         )
-    if (path.parent / "manifest.json").is_file():
-        manifest = _read_manifest(path.parent / "manifest.json")
-        if path.name in manifest.get("splits", {}):
-            return _from_manifest(path, path.name, manifest)
+    manifest = manifest_in(path.parent)
+    if manifest is not None and path.name in manifest["splits"]:
+        return _from_manifest(path, path.name, manifest)
     return EvaluationSource(paths.as_text(path))
 
 
@@ -87,12 +85,3 @@ def _from_manifest(folder: pathlib.Path, split: str, manifest: dict) -> Evaluati
         labels=tuple(str(label) for label in manifest.get("labels", ())),
         held_out=str(manifest.get("held_out", "")) if split != "train" else "",
     )
-
-
-def _read_manifest(path: pathlib.Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: not a readable manifest ({error}); prepare the data again") from (
-            error
-        )

@@ -17,8 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from vatt_tf import paths
-from vatt_tf.atomic import new_file, new_folder, write_json
-from vatt_tf.data.schema import ClipSpec
+from vatt_tf.atomic import new_file, new_folder, read_json, write_json
+from vatt_tf.data.schema import OLDEST_CLIP, ClipSpec
 from vatt_tf.data.text.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
 from vatt_tf.heads.config import HEADS
@@ -150,7 +150,27 @@ def read_description(folder: str) -> dict[str, Any]:
         raise UserError(f"{path}: format {description.get('format')!r}, this version reads 1")
     if not isinstance(description.get(CALIBRATION, {}), dict):
         raise UserError(f"{path}: {CALIBRATION} is not an object; remove it, then evaluate again")
+    clip = description.get("clip")
+    if isinstance(clip, dict) and "audio_resampling" not in clip:
+        description["clip"] = {**clip, "audio_resampling": _earlier_resampling(folder, clip)}
     return description
+
+
+def _earlier_resampling(folder: str, clip: dict[str, Any]) -> str:
+    """How a model from before clips had ``audio_resampling`` was trained.
+
+    Every n-th stored sample was taken; that is every sample where the shards, by the run's
+    ``data.json``, have the rate of the clip. Nothing was lost then, and nothing must be now.
+    """
+    for place in (folder, os.path.dirname(folder)):  # the folder ``best`` lies in that of the run
+        content: Any = read_json(os.path.join(place, "data.json"))
+        try:
+            rates = {data["identity"]["settings"]["sample_rate"] for data in content["train"]}
+        except (KeyError, TypeError):
+            continue
+        if rates == {clip.get("sample_rate")}:
+            return "filtered"
+    return OLDEST_CLIP["audio_resampling"]
 
 
 def load_pretrained(path: str) -> tuple[VATT, ClipSpec, Any]:

@@ -91,7 +91,7 @@ def test_manifest_gives_rates_and_is_compared(folder, tmp_path):
     with pytest.raises(UserError, match="00001-of-00003.tfrecord has 2 records.* says 5"):
         sources.index_source(sources.DataSource(str(copy)))
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(UserError, match="manifest.json is not valid JSON"):
+    with pytest.raises(UserError, match="manifest.json: not a readable manifest"):
         sources.index_source(sources.DataSource(str(copy)))
 
 

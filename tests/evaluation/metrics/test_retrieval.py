@@ -44,7 +44,7 @@ def test_recall_equals_scikit_learn_top_k():
     for k in (1, 5, 10):
         expected = sk_metrics.top_k_accuracy_score(np.arange(len(a)), scores, k=k)
         assert ranks.hits(k).mean() == pytest.approx(expected)
-        assert metrics.top_k_accuracy(scores, np.arange(len(a)), k) == pytest.approx(expected)
+        assert metrics.top_k_hits(scores, np.arange(len(a)), k).mean() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("n", [1, 7, 50])
@@ -152,4 +152,4 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="has no right item"):
         metrics.relevance_ranks(a, b, np.arange(37), np.arange(37) + 1)
     with pytest.raises(ValueError, match=r"labels must lie in \[0, 3\)"):
-        metrics.top_k_accuracy(np.zeros((2, 3)), np.array([0, 3]))
+        metrics.top_k_hits(np.zeros((2, 3)), np.array([0, 3]))

@@ -214,14 +214,7 @@ class ClipReader:
         lost = announced - self.duration > max(HOLE_SECONDS, 2 * last.duration)
         if lost and not self._video.damaged_packets:
             lost = self._cut_off(announced)
-        why = self._video.broken or self._video.first_error
-        if self._video.broken or (lost and why):
-            self.problem = f"breaks at {self.duration:.2f} s of {announced:.2f} s: {why}"
-        elif lost:
-            self.problem = (
-                f"ends at {self.duration:.2f} s although its header says {announced:.2f} s "
-                "(cut off or damaged)"
-            )
+        self.problem = self._video.problem(self.duration, lost)
         while upcoming is not None and upcoming[1][0] < self.duration:
             index, (start, end) = upcoming
             active.append(_OpenClip(index, start, end, self.frame_rate))

@@ -180,13 +180,7 @@ class AudioReader(_Reader):
         track, announced = self._track, self.length
         estimated = track.container.format.name in _ESTIMATED
         lost = self.at_end and not estimated and announced - self.duration > HOLE_SECONDS
-        why = track.broken or track.first_error
-        if track.broken or (lost and why):
-            self.problem = f"breaks at {self.duration:.2f} s of {announced:.2f} s: {why}"
-        elif lost:
-            self.problem = (
-                f"ends at {self.duration:.2f} s although its header says {announced:.2f} s "
-                "(cut off or damaged)"
-            )
-        elif track.damaged_packets:
+        self.problem = track.problem(self.duration, lost)
+        if not self.problem and track.damaged_packets:
+            why = track.first_error
             self.warnings.append(f"{track.damaged_packets} damaged audio packets ({why})")

@@ -130,6 +130,23 @@ class Track:
             return float(self.stream.duration * self.stream.time_base)
         return (self.container.duration or 0) / av.time_base
 
+    def problem(self, duration: float, lost: bool) -> str:
+        """Why the track gave less than its header announces; "" where it did not.
+
+        Args:
+            duration: Seconds that were read.
+            lost: Whether what is missing is more than rounding.
+        """
+        why = self.broken or self.first_error
+        if self.broken or (lost and why):
+            return f"breaks at {duration:.2f} s of {self.length:.2f} s: {why}"
+        if lost:
+            return (
+                f"ends at {duration:.2f} s although its header says {self.length:.2f} s "
+                "(cut off or damaged)"
+            )
+        return ""
+
     def close(self) -> None:
         """Closes the file."""
         self.container.close()

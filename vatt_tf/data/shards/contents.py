@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
-from vatt_tf.data.shards.index import DataSource, list_shards, read_manifest
+from vatt_tf.data.shards.index import DataSource, manifests
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +34,11 @@ def contents(sources: Sequence[DataSource], splits: Sequence[str]) -> Contents |
     Returns:
         The counts; None where a source has no manifest that counts, as shards of other programs.
     """
-    folders = {
-        os.path.dirname(file) for source in sources for file in list_shards(source.path, splits)
-    }
+    found: dict[str, dict] = {}
+    for source in sources:
+        found |= manifests(source.path, splits)
     total = Contents(0, 0, 0)
-    for folder in sorted(folders):
-        manifest = read_manifest(os.path.join(folder, "shard")) or {}
+    for folder, manifest in found.items():
         split = manifest.get("splits", {}).get(os.path.basename(folder), {})
         names = [field.name for field in dataclasses.fields(Contents)]
         if not all(isinstance(split.get(name), int) for name in names):

@@ -287,18 +287,34 @@ def _cut_short(file: str, record: int, offset: int, end: int, size: int, header:
 def read_manifest(file: str) -> dict | None:
     """Reads the ``manifest.json`` beside a shard or one folder above it, if there is one."""
     folder = os.path.dirname(file)
-    for place in (folder, os.path.dirname(folder)):
-        manifest = os.path.join(place, "manifest.json")
-        if tf.io.gfile.exists(manifest):
-            try:
-                with tf.io.gfile.GFile(manifest, "r") as stream:
-                    content = json.load(stream)
-            except ValueError as error:
-                raise UserError(f"{manifest} is not valid JSON: {error}") from error
-            # Other programs write files of this name too; ours has a table of splits.
-            if isinstance(content, dict) and isinstance(content.get("splits"), dict):
-                return {**content, "path": manifest}
-    return None
+    return manifest_in(folder) or manifest_in(os.path.dirname(folder))
+
+
+def manifest_in(folder: str | os.PathLike) -> dict | None:
+    """Reads the ``manifest.json`` of a folder, and adds its ``path``; None without one.
+
+    Raises:
+        UserError: It is no JSON.
+    """
+    path = os.path.join(folder, "manifest.json")
+    if not tf.io.gfile.exists(path):
+        return None
+    try:
+        with tf.io.gfile.GFile(path, "r") as stream:
+            content = json.load(stream)
+    except (ValueError, tf.errors.OpError) as error:
+        raise UserError(f"{path}: not a readable manifest ({error}); prepare the data again") from (
+            error
+        )
+    # Other programs write files of this name too; ours has a table of splits.
+    ours = isinstance(content, dict) and isinstance(content.get("splits"), dict)
+    return {**content, "path": path} if ours else None
+
+
+def manifests(path: str | Sequence[str], splits: Sequence[str]) -> dict[str, dict]:
+    """The folders with the shards of a path, each with its manifest; {} where it has none."""
+    folders = dict.fromkeys(os.path.dirname(file) for file in list_shards(path, splits))
+    return {folder: read_manifest(os.path.join(folder, "shard")) or {} for folder in folders}
 
 
 def index_source(

@@ -89,17 +89,12 @@ def labels_of(source: Sources, splits: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UserError: The shards do not name their classes.
     """
-    from vatt_tf.data.shards.index import (
-        as_sources,
-        list_shards,
-        read_manifest,
-    )  # TensorFlow: only where it is needed
+    from vatt_tf.data.shards.index import as_sources, manifests  # brings TensorFlow
 
     names: dict[str, None] = {}
     for each in as_sources(source):
-        folders = {os.path.dirname(file): file for file in list_shards(each.path, splits)}
-        for file in folders.values():
-            names |= dict.fromkeys((read_manifest(file) or {}).get("labels") or ())
+        for manifest in manifests(each.path, splits).values():
+            names |= dict.fromkeys(manifest.get("labels") or ())
     if not names:
         raise UserError(
             f"the shards at {source} do not say which classes there are (no manifest.json with "

@@ -14,7 +14,7 @@ from typing import Any
 
 from vatt_tf.atomic import read_json, write_json
 from vatt_tf.data.shards.identity import DataIdentity
-from vatt_tf.data.shards.index import list_shards, read_manifest
+from vatt_tf.data.shards.index import manifests
 
 FILE = "data.json"
 FORMAT = 1
@@ -51,8 +51,7 @@ class DataSet:
 def data_sets(path: str | Sequence[str], splits: Sequence[str]) -> list[DataSet]:
     """The prepared data sets of a path; several only where it names shards of several."""
     found: dict[str, DataSet] = {}
-    for folder in dict.fromkeys(os.path.dirname(file) for file in list_shards(path, splits)):
-        manifest = read_manifest(os.path.join(folder, "shard")) or {}
+    for folder, manifest in manifests(path, splits).items():
         place = os.path.dirname(manifest["path"]) if manifest else folder
         found.setdefault(place, DataSet(place, DataIdentity.from_dict(manifest.get("identity"))))
     return list(found.values())

@@ -16,7 +16,7 @@ from keras import ops
 
 from vatt_tf.encoders.text import word_mask
 from vatt_tf.evaluation.collect import batches
-from vatt_tf.evaluation.collect.embeddings import EmbeddingSet
+from vatt_tf.evaluation.collect.embeddings import EmbeddingSet, add_clips, clip_columns
 from vatt_tf.unit_length import l2_normalize
 
 
@@ -80,9 +80,7 @@ def collect_activations(
                 units[m] = units.get(m, 0.0) + value[masks[m][-1]].sum(axis=0, dtype=np.float64)
             else:
                 rows.setdefault((space, m), []).append(value)
-        if "caption" in batch:
-            batch = {**batch, "caption": batch["caption"][:, 0]}
-        table.add(batch, valid, ("filename", "start", "label", "label_text", "caption"))
+        add_clips(table, batch, valid)
     merged = {m: np.concatenate(parts) for m, parts in masks.items()}
     clips = EmbeddingSet(
         spaces={
@@ -96,11 +94,7 @@ def collect_activations(
             for space in ("tokens", "features")
         },
         masks=merged,
-        filename=table.strings("filename"),
-        start=table.column("start").astype(np.float32),
-        label=table.column("label").astype(np.int32),
-        label_text=table.strings("label_text"),
-        caption=table.strings("caption"),
+        **clip_columns(table),
     )
     counts = {m: max(int(mask.sum()), 1) for m, mask in merged.items()}
     unit_means = {m: (v / counts[m]).astype(np.float32) for m, v in units.items()}

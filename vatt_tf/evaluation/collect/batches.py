@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -69,6 +70,80 @@ def real_clips(
             break
     if not done:
         raise UserError("the data set to evaluate on holds no clip")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What a model gives for the clips of a data set; row i of everything is clip i.
+
+    Attributes:
+        values: float32 ``[n, ...]``.
+        clips: ``filename``, ``start`` and ``end`` in seconds, ``labels`` ``[n, C]``, and
+            ``left_out``, the number of clips that have none of the modalities and no row.
+        strips: Frame strips, see :class:`ClipTable`.
+    """
+
+    values: np.ndarray
+    clips: dict[str, Any]
+    strips: list[bytes]
+
+
+def collect_outputs(
+    dataset: Iterable[dict[str, Any]],
+    modalities: Sequence[str],
+    run: Callable[[Batch], np.ndarray],
+    name: str,
+    *,
+    limit: int | None = None,
+    progress: Callable[[int], None] | None = None,
+    strip_frames: int = 0,
+) -> Outputs:
+    """Runs a function over every clip that has one of the modalities.
+
+    Args:
+        dataset: Batches of ``data.pipeline.evaluation_dataset(label_names=...)``.
+        modalities: Those that the function reads.
+        run: A batch -> float32 ``[b, ...]``.
+        name: Of the outputs, for messages.
+        limit: Stop after that many clips.
+        progress: Called with the number of clips done after each batch.
+        strip_frames: Frames per clip kept as a small JPEG, 0 for none.
+
+    Raises:
+        UserError: If no clip has one of the modalities, or an output is not finite.
+    """
+    table, found, left_out = ClipTable(strip_frames), [], 0
+    for batch, rows in real_clips(dataset, limit, progress):
+        present = np.any([has_modality(batch, m) for m in modalities], axis=0)
+        usable = rows[present[rows]]
+        left_out += len(rows) - len(usable)
+        if usable.size:
+            found.append(run(batch)[usable])
+            table.add(batch, usable, ("filename", "start", "end", "labels"))
+    if not found:
+        raise UserError(
+            f"none of the {left_out} clips has {' or '.join(modalities)}, which the model reads; "
+            "evaluate it on data that have it"
+        )
+    values, names = np.concatenate(found), table.strings("filename")
+    check_finite(values, names, name)
+    clips = {n: table.column(n).astype(np.float32) for n in ("start", "end", "labels")}
+    return Outputs(values, {**clips, "filename": names, "left_out": left_out}, table.strips)
+
+
+def check_finite(values: np.ndarray, names: Sequence[str], what: str) -> None:
+    """Refuses outputs ``[n, ...]`` that are not finite.
+
+    Raises:
+        UserError: Names the first of the n clips.
+    """
+    bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+    if bad.size:
+        raise UserError(
+            f"{what} of {bad.size} of {len(names)} clips are NaN or infinite (first: "
+            f"{names[bad[0]]}): the weights are broken or the run diverged; evaluate an earlier "
+            "checkpoint"
+        )
 
 
 def has_modality(batch: Batch, modality: str) -> np.ndarray:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from vatt_tf.data.schema import MODALITIES
-from vatt_tf.errors import UserError
 from vatt_tf.evaluation.collect import batches
 from vatt_tf.unit_length import l2_normalize
 
@@ -147,34 +146,31 @@ def embed_dataset(
             if modality in inputs:
                 mask = batches.has_modality(batch, modality)
                 present.setdefault(modality, []).append(mask[valid])
-        first_caption = {**batch, "caption": batch["caption"][:, 0]}
-        table.add(first_caption, valid, ("filename", "start", "label", "label_text", "caption"))
+        add_clips(table, batch, valid)
     filename = table.strings("filename")
     masks = {modality: np.concatenate(parts) for modality, parts in present.items()}
     spaces: dict[str, dict[str, np.ndarray]] = {}
     for (space, modality), values in rows.items():
-        value = np.concatenate(values)
-        mask = masks[modality]
-        bad = mask & ~np.isfinite(value).all(axis=1)
-        if bad.any():
-            first = int(np.flatnonzero(bad)[0])
-            raise UserError(
-                f"{modality} embeddings of {int(bad.sum())} of {len(mask)} clips are NaN or "
-                f"infinite (first: {filename[first]}): the weights are broken or the run "
-                "diverged; evaluate an earlier checkpoint"
-            )
-        spaces.setdefault(space, {})[modality] = np.where(mask[:, None], value, 0.0)
-    return EmbeddingSet(
-        spaces=spaces,
-        masks=masks,
-        filename=filename,
-        start=table.column("start").astype(np.float32),
-        label=table.column("label").astype(np.int32),
-        label_text=table.strings("label_text"),
-        caption=table.strings("caption"),
-        strips=table.strips,
-        windows=windows,
-    )
+        value = np.where(masks[modality][:, None], np.concatenate(values), 0.0)
+        batches.check_finite(value, filename, f"{modality} embeddings")
+        spaces.setdefault(space, {})[modality] = value
+    return EmbeddingSet(spaces, masks, **clip_columns(table), windows=windows)
+
+
+def add_clips(table: batches.ClipTable, batch: batches.Batch, rows: np.ndarray) -> None:
+    """Takes what an :class:`EmbeddingSet` says of the clips in some rows of a batch."""
+    first_caption = {**batch, "caption": batch["caption"][:, 0]}
+    table.add(first_caption, rows, ("filename", "start", "label", "label_text", "caption"))
+
+
+def clip_columns(table: batches.ClipTable) -> dict[str, Any]:
+    """The clips of :func:`add_clips` as fields of an :class:`EmbeddingSet`."""
+    return {
+        "start": table.column("start").astype(np.float32),
+        "label": table.column("label").astype(np.int32),
+        **{name: table.strings(name) for name in ("filename", "label_text", "caption")},
+        "strips": table.strips,
+    }
 
 
 def embed_strings(

@@ -12,8 +12,6 @@ from vatt_tf.errors import UserError
 from vatt_tf.evaluation.collect import batches
 from vatt_tf.models.features import pooled_features
 
-_COLUMNS = ("filename", "start", "end", "labels")
-
 
 @dataclasses.dataclass
 class FeatureSet:
@@ -92,42 +90,23 @@ def extract_features(
         UserError: If no clip has the modality, or a feature is not finite; names the clip.
     """
     function = function or features_function(model, modality)
-    table = batches.ClipTable()
-    found: list[np.ndarray] = []
-    left_out = 0
-    for batch, rows in batches.real_clips(dataset, limit, progress):
-        usable = rows[batches.has_modality(batch, modality)[rows]]
-        left_out += len(rows) - len(usable)
-        if not usable.size:
-            continue
+
+    def views_of(batch: batches.Batch) -> np.ndarray:
         views: list[np.ndarray] = [np.zeros(0)] * batches.view_count(batch, (modality,))
         for inputs, numbers in batches.numbered_views(batch, (modality,)):
-            value = np.asarray(function(inputs), np.float32)[usable]
+            value = np.asarray(function(inputs), np.float32)
             for v in numbers:
                 views[v] = value
         stacked = np.stack(views, axis=1)
-        found.append(stacked if by_view else stacked.mean(axis=1, keepdims=True))
-        table.add(batch, usable, _COLUMNS)
-    if not found:
-        raise UserError(
-            f"none of the {left_out} clips has {modality}: choose another --modality or other data"
-        )
-    features, names = np.concatenate(found), table.strings("filename")
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=(1, 2)))
-    if bad.size:
-        raise UserError(
-            f"{modality} features of {bad.size} of {len(names)} clips are NaN or infinite (first: "
-            f"{names[bad[0]]}): the weights are broken or the run diverged; take an earlier "
-            "checkpoint"
-        )
+        return stacked if by_view else stacked.mean(axis=1, keepdims=True)
+
+    found = batches.collect_outputs(
+        dataset, (modality,), views_of, f"{modality} features", limit=limit, progress=progress
+    )
     return FeatureSet(
-        features=features.mean(axis=1),
-        by_view=features if by_view else None,
-        labels=table.column("labels").astype(np.float32),
+        features=found.values.mean(axis=1),
+        by_view=found.values if by_view else None,
         label_names=tuple(label_names),
         modality=modality,
-        filename=names,
-        start=table.column("start").astype(np.float32),
-        end=table.column("end").astype(np.float32),
-        left_out=left_out,
+        **found.clips,
     )

@@ -12,10 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.errors import UserError
 from vatt_tf.evaluation.collect import batches
-
-_COLUMNS = ("filename", "start", "end", "labels")
 
 
 @dataclasses.dataclass
@@ -85,46 +82,32 @@ def predict(
     """
     config = classifier.config
     function = function or logits_function(classifier)
-    table = batches.ClipTable(strip_frames)
-    scores: list[np.ndarray] = []
-    left_out, views = 0, 1
-    for batch, rows in batches.real_clips(dataset, limit, progress):
-        present = np.any([batches.has_modality(batch, m) for m in config.modalities], axis=0)
-        usable = rows[present[rows]]
-        left_out += len(rows) - len(usable)
-        if not usable.size:
-            continue
+    views = 1
+
+    def mean_logits(batch: batches.Batch) -> np.ndarray:
+        nonlocal views
         views = batches.view_count(batch, config.modalities)
         mean = sum(
             share * np.asarray(function(inputs), np.float32)
             for inputs, share in batches.view_inputs(batch, config.modalities)
         )
-        scores.append(np.asarray(mean)[usable])
-        table.add(batch, usable, _COLUMNS)
-    if not scores:
-        raise UserError(
-            f"none of the {left_out} clips has {' or '.join(config.modalities)}, which the "
-            "classifier reads; evaluate it on data that have it"
-        )
-    found = np.concatenate(scores)
-    names = table.strings("filename")
-    bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
-    if bad.size:
-        raise UserError(
-            f"the scores of {bad.size} of {len(found)} clips are NaN or infinite (first: "
-            f"{names[bad[0]]}): the weights are broken or the run diverged; evaluate an earlier "
-            "checkpoint"
-        )
+        return np.asarray(mean)
+
+    found = batches.collect_outputs(
+        dataset,
+        config.modalities,
+        mean_logits,
+        "the scores",
+        limit=limit,
+        progress=progress,
+        strip_frames=strip_frames,
+    )
     return Predictions(
-        scores=found,
-        labels=table.column("labels").astype(np.float32),
+        scores=found.values,
         label_names=tuple(label_names),
         multi_label=config.multi_label,
         modalities=tuple(config.modalities),
-        filename=names,
-        start=table.column("start").astype(np.float32),
-        end=table.column("end").astype(np.float32),
-        left_out=left_out,
         views=views,
-        strips=table.strips,
+        strips=found.strips,
+        **found.clips,
     )

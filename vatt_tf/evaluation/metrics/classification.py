@@ -110,11 +110,6 @@ def eleven_point_precision(scores: np.ndarray, positive: np.ndarray) -> float:
     return float(np.mean(best))
 
 
-def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """ROC-AUC of one class; NaN without positives or without negatives."""
-    return float(Ranking.of(scores, positive).auc()[0])
-
-
 def d_prime(auc: float, resolution: float = 0.0) -> float:
     """sqrt(2) * inverse normal distribution of the AUC (.958 -> 2.444, .5 -> 0).
 

@@ -273,10 +273,3 @@ def top_k_hits(
     best = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
     above, same = _count(scores, best, None, tolerance)
     return Ranks(above, same - 1, np.ones_like(same)).hits(k)
-
-
-def top_k_accuracy(
-    scores: np.ndarray, labels: np.ndarray, k: int = 1, tolerance: float = 0.0
-) -> float:
-    """Mean of :func:`top_k_hits`: top-k accuracy as a fraction."""
-    return float(top_k_hits(scores, labels, k, tolerance).mean())
