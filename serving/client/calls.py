@@ -1,4 +1,4 @@
-"""What the clients ask a server, apart from how it is sent: plain or asyncio, the same steps.
+"""Calls of the clients, independent of the transport (blocking or asyncio).
 
 Every call is a generator that yields requests, is sent the replies (or thrown the errors) and
 returns the result. ``Client`` and ``AsyncClient`` only differ in how they carry the requests.
@@ -25,18 +25,18 @@ T = TypeVar("T")
 Steps = Generator[Request, Reply, T]
 
 INPUT_NAMES = {"video": "frames", "audio": "waveform", "text": "text"}
-# A served model may be replaced in the middle of a call, which then starts again.
+# Restarts of a call whose model is replaced by another version meanwhile.
 ATTEMPTS = 3
-# A string is a thousandth of the work of a clip.
+# Strings per clip in a batch: a string is a thousandth of the work of a clip.
 TEXTS_PER_WINDOW = 8
 
 
 class RequestError(UserError):
-    """An answer of the server that is an error, or no answer.
+    """Raised for an error of the server, or for no reply.
 
     Attributes:
         code: Name of the gRPC status code, e.g. ``"NOT_FOUND"``.
-        details: The server's own words.
+        details: Message of the server.
     """
 
     def __init__(self, message: str, code: str, details: str = ""):
@@ -46,17 +46,17 @@ class RequestError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a served model says of itself (its signature ``describe``).
+    """Description of a served model, from its signature ``describe``.
 
     Attributes:
-        version: Version that is served.
+        version: Served version.
         modality: ``"video"``, ``"audio"`` or ``"text"``.
         clip: Shape of the clips that it was trained on.
         outputs: Output name -> ``{"space", "dim", "partners"}`` of the embeddings.
         labels: Names of the classes of a classifier, else empty.
         model_hash: Fingerprint of the weights.
-        score_calibration: What an evaluation measured of cosines (see
-            ``vatt_tf.evaluation.calibration``); None where none did.
+        score_calibration: Calibration of the cosines (see ``vatt_tf.evaluation.calibration``); None
+            without one.
     """
 
     version: int
@@ -69,7 +69,7 @@ class Description:
 
     @property
     def spaces(self) -> dict[str, str]:
-        """Space -> name of the output that lies in it."""
+        """Space -> name of its output."""
         return {value["space"]: name for name, value in self.outputs.items() if value.get("space")}
 
 
@@ -88,7 +88,7 @@ class Classification:
     labels: tuple[str, ...]
 
     def top(self, count: int = 5) -> Any:
-        """The most probable classes of an input as (label, probability); a list per input."""
+        """Most probable classes of an input as (label, probability); a list per input."""
         if self.probabilities.ndim == 2:
             return [Classification(p, p, self.labels).top(count) for p in self.probabilities]
         best = np.argsort(-self.probabilities, kind="stable")[:count]
@@ -97,7 +97,7 @@ class Classification:
 
 
 class Calls:
-    """The calls of a client and what it has learnt about the server's models.
+    """Calls of a client, with a cache of the descriptions of the server's models.
 
     Args:
         batch_size: Windows of video or sound in a request (strings: eight times as many).
@@ -109,10 +109,10 @@ class Calls:
             raise UserError(f"batch_size must be at least 1, found {batch_size}")
         self._batch_size, self._max_bytes = batch_size, max_message_bytes
         self._known: dict[str, Description] = {}
-        self._limits: dict[str, int] = {}  # rows that the server takes at once
+        self._limits: dict[str, int] = {}  # largest batch that the server has accepted
 
     def describe(self, model: str) -> Steps[Description]:
-        """Asks a model what it is; the answer is kept until another version replies."""
+        """Requests the description of a model; it is cached until another version replies."""
         if model not in self._known:
             try:
                 reply = yield Request(model, "describe", {"query": np.array([b""], object)})
@@ -167,7 +167,7 @@ class Calls:
         return results if space == "all" else next(iter(results.values()))
 
     def split_known(self, text: str) -> Steps[tuple[list[str], list[str]] | None]:
-        """Words that the served text model knows, and others; None of an earlier export."""
+        """Splits words by the vocabulary of the served text model; None for an earlier export."""
         words = split_words(text)
         if not words:
             return [], []
@@ -213,7 +213,7 @@ class Calls:
         make: Callable[[ClipSpec], Inputs],
         outputs: Callable[[Description], list[str]],
     ) -> Steps[tuple[Description, Inputs, dict[str, np.ndarray]]]:
-        """Sends all windows; means of the outputs, all of one version of the model."""
+        """Sends all windows; returns means of the outputs, all of one version of the model."""
         for _ in range(ATTEMPTS):
             description = yield from self.describe(model)
             wanted = outputs(description)
@@ -221,7 +221,7 @@ class Calls:
             try:
                 means = yield from self._stream(model, description, inputs, wanted)
             except RequestError as error:
-                # Perhaps the request did not fit because another model took the place.
+                # Another version may have replaced the model, with other shapes.
                 self._known.pop(model, None)
                 if error.code not in ("INVALID_ARGUMENT", "FAILED_PRECONDITION"):
                     raise
@@ -236,7 +236,7 @@ class Calls:
     def _stream(
         self, model: str, description: Description, inputs: Inputs, wanted: list[str]
     ) -> Steps[dict[str, np.ndarray] | None]:
-        """Means of the outputs per input; None when another version took over meanwhile."""
+        """Computes means of the outputs per input; None if another version replied meanwhile."""
         sums: dict[str, np.ndarray] = {}
         windows = np.zeros(inputs.count, np.int64)
         input_name = INPUT_NAMES[description.modality]
@@ -260,7 +260,7 @@ class Calls:
     def _batches(
         self, modality: str, inputs: Inputs
     ) -> Generator[tuple[list[int], list[np.ndarray]], None, None]:
-        """Windows of all inputs in groups that fit a request, with the number of their input."""
+        """Groups the windows of all inputs into requests, with the index of their input."""
         size = self._batch_size * (TEXTS_PER_WINDOW if modality == "text" else 1)
         owners: list[int] = []
         rows: list[np.ndarray] = []
@@ -284,7 +284,7 @@ class Calls:
         rows: list[np.ndarray],
         signature: str = "serving_default",
     ) -> Steps[list[tuple[int, Reply]]]:
-        """Sends rows, in smaller pieces when the server says that they are too many."""
+        """Sends rows, in smaller batches where the server refuses their number."""
         replies = []
         begin = 0
         while begin < len(rows):
@@ -305,7 +305,7 @@ class Calls:
 def advance(
     steps: Steps[T], reply: Reply | None = None, error: RequestError | None = None
 ) -> tuple[Request | None, T | None]:
-    """Takes a call one step further: the next request, or None and the result."""
+    """Advances a call by one step: the next request, or None and the result."""
     try:
         if error is not None:
             return steps.throw(error), None
@@ -315,7 +315,7 @@ def advance(
 
 
 def choose_spaces(modality: str, description: Description, space: str | None) -> dict[str, str]:
-    """Space -> output name of the spaces meant by ``space`` (see ``VattEmbedder``).
+    """Returns space -> output name for the selection ``space`` (see ``VattEmbedder``).
 
     Raises:
         UserError: If there is no such space.
@@ -363,7 +363,7 @@ def _description(model: str, reply: Reply) -> Description:
 
 
 def _smaller(error: RequestError, rows: int) -> int | None:
-    """Rows to try after a refusal, None when the number of rows is not the reason."""
+    """Smaller number of rows after a refusal; None where the number is not the reason."""
     found = re.search(r"larger than maximum input batch size (\d+)", error.details)
     if found:
         limit = int(found.group(1))

@@ -10,7 +10,7 @@ CORES = os.cpu_count() or 1
 
 @dataclasses.dataclass(frozen=True)
 class BatchingOptions:
-    """How requests are put together into batches.
+    """Options of dynamic batching.
 
     Attributes:
         max_batch_size: Rows of the largest batch; a request with more is refused.

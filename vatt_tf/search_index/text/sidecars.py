@@ -17,8 +17,8 @@ from vatt_tf.data.transcripts.store import name_in_folder, read_transcript
 from vatt_tf.errors import UserError
 from vatt_tf.search_index.text.words import fold
 
-# Most characters indexed per clip. A transcript without times belongs to every clip: without a limit
-# the index would grow with clips x length of the transcript.
+# Most characters indexed per clip: a transcript without times belongs to every clip, and the index
+# would grow with clips x length of the transcript.
 CHARACTERS = 20_000
 # Version of the rules by which clips get words; a change makes all videos be indexed again.
 RULES = 2
