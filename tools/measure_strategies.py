@@ -93,7 +93,7 @@ def _losses(run_dir: str) -> list[float]:
 
 
 def _largest_difference(first: str, other: str) -> float:
-    """Over all weights of the models, moving averages of BatchNorm too."""
+    """Largest difference over all weights, moving averages of BatchNorm included."""
     import numpy as np
     import tensorflow as tf
 
