@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def collect() -> collections.Counter[str]:
-    """Asks pytest for all cases of the checkout: function -> number of cases."""
+    """Collects all cases of the checkout by pytest: function -> number of cases."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", "tests"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if found.returncode:

@@ -195,7 +195,7 @@ def _evaluate(job: Job, report: bool) -> Evaluation:
 
 
 def _calibrate(job: Job, found: Evaluation) -> str:
-    """Puts the calibration of cosines, if the task has one, beside the weights; returns a line."""
+    """Stores the calibration of cosines, if the task has one; returns a line about it."""
     if found.calibration is None:
         return ""
     from vatt_tf.evaluation import calibration

@@ -102,7 +102,7 @@ class GrpcServer:
         self._server.start()
 
     def stop(self, grace: float) -> None:
-        """Takes no more calls, waits up to ``grace`` seconds for those under way, then ends."""
+        """Refuses new calls, waits up to ``grace`` seconds for running ones, then ends."""
         if self._health is not None:
             self._health.enter_graceful_shutdown()
         self._server.stop(grace).wait()

@@ -62,7 +62,7 @@ def _are_counted() -> bool:
 
 
 def machine_bytes() -> int | None:
-    """Memory of the machine (or of the GPU where TensorFlow tells); None if unknown."""
+    """Memory of the machine, or of the GPU where TensorFlow reports it; None if unknown."""
     meminfo = pathlib.Path("/proc/meminfo")
     if _gpu() is not None or not meminfo.exists():
         return None

@@ -96,7 +96,7 @@ class Subject:
 
 
 def serve(parts: Mapping[str, Callable[[], Part]], others: Mapping[str, Callable[..., Any]]) -> int:
-    """Answers requests from standard input until it is closed.
+    """Serves requests from standard input until it is closed.
 
     Args:
         parts: Functions that build what can be measured, by name.

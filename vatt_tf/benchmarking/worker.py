@@ -73,7 +73,7 @@ class Worker:
         }
 
     def _peak(self) -> Part:
-        """One product of large matrices."""
+        """Builds a product of large matrices."""
         import tensorflow as tf
 
         kind = tf.bfloat16 if self.config.precision == "mixed_bfloat16" else tf.float32
@@ -101,7 +101,7 @@ class Worker:
         return lambda: {"value": float(forward())}
 
     def _export(self, modality: str) -> Part:
-        """One clip through the exported tower."""
+        """Builds a run of one clip through the exported tower."""
         import tensorflow as tf
 
         from vatt_tf.export import export_models

@@ -21,7 +21,7 @@ def predict(
     *,
     as_content: bool = False,
 ) -> predict_pb2.PredictResponse:
-    """Answers a Predict request.
+    """Handles a Predict request.
 
     Shapes are not checked here: only ops in the graph object to them. Neither are dtypes: the
     runtime refuses a wrong one.
@@ -47,7 +47,7 @@ def predict(
 
 
 def find_signature(model: LoadedModel, name: str) -> tuple[str, meta_graph_pb2.SignatureDef]:
-    """Looks a signature up; an empty name stands for ``serving_default``."""
+    """Finds a signature; an empty name stands for ``serving_default``."""
     name = name or DEFAULT_SIGNATURE
     signature = model.signatures.get(name)
     if signature is None:

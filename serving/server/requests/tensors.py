@@ -121,7 +121,7 @@ def _typed_values(proto: tensor_pb2.TensorProto, field: str, dtype: np.dtype) ->
 
 
 def _spread(values: np.ndarray, count: int, dtype: np.dtype) -> np.ndarray:
-    """Brings the values of a typed field to ``count`` elements."""
+    """Extends the values of a typed field to ``count`` elements."""
     if len(values) >= count:
         return values[:count]
     blank: Any = b"" if dtype.kind == "O" else 0

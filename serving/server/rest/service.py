@@ -87,7 +87,7 @@ class RestServer:
             raise
 
     def stop(self) -> None:
-        """Takes no more calls, waits for those under way, then ends."""
+        """Refuses new calls, waits for running ones, then ends."""
         self._call(self._runner.cleanup())
         self._end()
 
@@ -132,7 +132,7 @@ class _RestApi:
         self._timeout = timeout
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, str]:
-        """Answers one call; never raises."""
+        """Handles a call; never raises."""
         try:
             return 200, json.dumps(self._dispatch(method, path, body)) + "\n"
         except Exception as error:  # No exception of a request may end the server.
