@@ -1,7 +1,7 @@
 """Signatures' inputs and their preprocessing inside of the graph.
 
 TensorFlow Serving checks neither shapes nor values, so the graph does: a request that cannot work
-ends with INVALID_ARGUMENT and a message that says what was found and what was expected.
+ends with INVALID_ARGUMENT and a message with the found and the expected value.
 """
 
 from __future__ import annotations
@@ -245,9 +245,9 @@ def _not_empty(name: str, shape: tf.Tensor) -> Any:
 def _fits(name: str, size: tf.Tensor, clip: ClipSpec, tower: Any) -> list[Any]:
     """Checks int32 [3] frames, height and width of clips."""
     if not tower.any_size:
-        wanted = [clip.frames, clip.height, clip.width]
-        message = f"{name}: clips of {{}} (frames, height, width), expected {wanted}"
-        return [_require(tf.reduce_all(size == wanted), message, size)]
+        expected = [clip.frames, clip.height, clip.width]
+        message = f"{name}: clips of {{}} (frames, height, width), expected {expected}"
+        return [_require(tf.reduce_all(size == expected), message, size)]
     patch, most = list(tower.patch), patch_limit(tower)
     patches = tf.reduce_prod(tf.cast(size // patch, tf.int64))
     found = f"{name}: clips of {{}} (frames, height, width)"

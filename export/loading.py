@@ -235,6 +235,6 @@ def _short(error: Exception) -> str:
     message = getattr(error, "message", None) or str(error)
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     # The message stands before "[[{{node ...}}]]".
-    said = [line for line in lines if not line.startswith("[[")] or [type(error).__name__]
-    stated = re.fullmatch(r"assertion failed: \[(.*)\]", said[-1])
-    return stated.group(1) if stated else said[-1]
+    kept = [line for line in lines if not line.startswith("[[")] or [type(error).__name__]
+    stated = re.fullmatch(r"assertion failed: \[(.*)\]", kept[-1])
+    return stated.group(1) if stated else kept[-1]

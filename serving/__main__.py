@@ -63,7 +63,7 @@ _FLAGS: dict[str, tuple[Any, str]] = {
     "host": (str, "address to listen on"),
     "file_system_poll_wait_seconds": (
         _seconds,
-        "seconds between two looks at the model folders; 0: only at start and after a reload",
+        "seconds between two scans of the model folders; 0: only at start and after a reload",
     ),
     "max_num_load_retries": (cli.whole, "attempts after the first, before a version is given up"),
     "load_retry_interval_micros": (cli.whole, "pause between two attempts"),
@@ -120,7 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=_seconds,
         metavar="SECONDS",
         default=0.0,
-        help="seconds between two looks at the model_config_file; 0: only at start",
+        help="seconds between two reads of the model_config_file; 0: only at start",
     )
     how = parser.add_argument_group("how")
     how.add_argument(

@@ -44,7 +44,7 @@ class HourSet:
         build: Writes the folder from the folder of real data. Returns the caption of each video,
             by file name; nothing where there is none.
         queries: Makes the word queries from those captions.
-        by_example: Whether it has several videos that are told apart by example.
+        by_example: Whether it has several videos for a search by example.
     """
 
     name: str

@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--vocabulary",
         type=cli.path,
-        help="the words that it was trained with, one a line or `index word` lines",
+        help="the words that it was trained with, one per line or `index word` lines",
     )
     add(
         "--word_vectors",
@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="word2vec pickle or text of that vocabulary: checked against the word table",
     )
     cli.add_quiet_flag(parser)
-    add("--labels", type=cli.path, help="names of a classifier's classes, one a line")
+    add("--labels", type=cli.path, help="names of a classifier's classes, one per line")
     return parser
 
 

@@ -76,7 +76,7 @@ class Subject:
         if not answer:
             code = self._process.wait()
             why = f"ended with {code}" + (" (out of memory?)" if code == -9 else "")
-            raise UserError(f"{self._name} {why} while it was asked for {request}")
+            raise UserError(f"{self._name} {why} during the request {request}")
         found = json.loads(answer.removeprefix(_ANSWER))
         if "error" in found:
             raise UserError(found["error"])

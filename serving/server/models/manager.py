@@ -90,7 +90,7 @@ class ModelManager:
 
         Args:
             load: Loads (name, version, path), or raises.
-            poll_wait_seconds: Seconds between two looks at the folders; 0: look only once.
+            poll_wait_seconds: Seconds between two scans of the folders; 0: scan only once.
             max_load_retries: Attempts after the first, before a version is given up.
             load_retry_seconds: Pause between two attempts.
             allow_labels_for_unavailable: New labels may point to versions that are not loaded.

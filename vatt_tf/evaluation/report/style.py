@@ -151,7 +151,7 @@ td.best strong { color: var(--right); }
 .key.round { display: inline-block; margin-right: 6px; border-radius: 50%; }
 tr.group th { padding-top: 18px; color: var(--soft); font-weight: 600; white-space: normal; }
 .compared td { vertical-align: top; }
-.compared td.said { font-size: 13px; min-width: 130px; }
+.compared td.text { font-size: 13px; min-width: 130px; }
 .warning { color: var(--audio); }
 footer { color: var(--faint); font-size: 12.5px; }
 @media (max-width: 640px) {
