@@ -93,7 +93,7 @@ def _models(runs: Sequence[RunInfo]) -> str:
         ("seed", [str(run.settings.get("SEED", "")) for run in runs]),
     ):
         if any(values):
-            cells = "".join(f'<td class="text">{html.escape(value)}</td>' for value in values)
+            cells = "".join(f'<td class="words">{html.escape(value)}</td>' for value in values)
             rows.append(f"<tr><th>{name}</th>{cells}</tr>")
     group = f'<tr class="group"><th colspan="{len(runs) + 1}">Runs</th></tr>'
     return group + "".join(rows) if rows else ""
