@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from vatt_tf.serving.conformance.cases.malformed import Target
 
 MODELS = ("video", "audio", "text")
-# Wrong answers that are printed in full.
+# Most wrong replies that are printed in full.
 SHOWN = 10
 
 
@@ -180,7 +180,7 @@ def _send(server: Server, call: Any, seed: int, index: int, targets: list[Target
 
 
 def _print_replies(replies: list[Answer]) -> int:
-    """Prints the table of kinds; returns the number of wrong answers."""
+    """Prints the table of kinds; returns the number of wrong replies."""
     kinds = collections.defaultdict(list)
     for answer in replies:
         kinds[answer.kind].append(answer)

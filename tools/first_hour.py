@@ -4,7 +4,7 @@
     python tools/first_hour.py --data=../shared/data --sets=a,d --steps=5 --size=0.3
 
 Makes each folder of videos below ``--out``, runs the quickstart on it from the checkout, and checks
-that it ends with a report and a search that answers. Then it searches the index that is there:
+that it ends with a report and a working search. Then it searches the index:
 
 * by example: pieces are cut out of the indexed videos one second after a clip begins, encoded anew
   at half the size, and have to find their video first;

@@ -58,9 +58,9 @@ class Embedder:
     """Embeds videos, sounds and strings, and compares them: a loaded model, or exported ones.
 
     A model has one or more common spaces. With the paper's FAC head these are ``vt`` (video and
-    text) and ``va`` (video and audio), so a video has one embedding in each. ``space`` says which
-    is meant, best by the modality to compare with: ``embed_video(x, space="audio")`` is comparable
-    with ``embed_audio(y)``. Defaults: video -> the space shared with text, audio and text -> the
+    text) and ``va`` (video and audio), so a video has one embedding in each. ``space`` selects
+    one, best by the modality to compare with: ``embed_video(x, space="audio")`` is comparable with
+    ``embed_audio(y)``. Defaults: video -> the space shared with text, audio and text -> the
     space shared with video. The exact space name ("va") works too, and ``space="all"`` gives a
     dict of all.
 

@@ -39,7 +39,7 @@ _CHANNEL_OPTIONS = (
 _REFUSING_THREADS = 2
 _EXHAUSTED = ServingError(Code.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
 
-# Service -> method -> (its request, the method of Handlers that answers it).
+# Service -> method -> (its request, the method of Handlers).
 _SERVICES: dict[str, dict[str, tuple[type, str]]] = {
     "tensorflow.serving.PredictionService": {
         "Predict": (predict_pb2.PredictRequest, "predict"),
@@ -145,7 +145,7 @@ def _parsed(request: Any) -> Any:
 
 
 class _Health(health.HealthServicer):
-    """Health service with the answer of a model server for a name that it does not know."""
+    """Health service that replies to unknown names as TensorFlow Serving does."""
 
     def Check(self, request: Any, context: grpc.ServicerContext) -> Any:
         if request.service not in _HEALTH_SERVICES:

@@ -1,6 +1,6 @@
 """Protocol of the measuring processes, which run one at a time on request.
 
-A process holds one variant (a precision, or the reference) and answers requests one at a time: a
+A process holds one variant (a precision, or the reference) and serves requests one at a time: a
 line of JSON in, a line of JSON out. While one measures, the others wait, so that variants can be
 timed alternately in one run and the peak memory of one does not mix with that of another.
 """

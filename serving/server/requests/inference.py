@@ -79,7 +79,7 @@ def multi_inference(
 
 
 def multi_inference_spec(request: inference_pb2.MultiInferenceRequest) -> model_pb2.ModelSpec:
-    """The model that all tasks of a MultiInference request share.
+    """Returns the model of all tasks of a MultiInference request.
 
     Raises:
         ServingError: If there are no tasks or they name several models.
