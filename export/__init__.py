@@ -1,4 +1,4 @@
-"""From trained weights to versioned SavedModels, and back into Python (``vatt_tf.export``).
+"""Exports trained weights as versioned SavedModels, and loads them in Python (``vatt_tf.export``).
 
 Example::
 

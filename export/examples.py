@@ -1,4 +1,4 @@
-"""Small inputs for the check at export time and for warm-up: moving patterns, tones, captions."""
+"""Synthetic inputs for the parity check of an export and for warm-up requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CAPTIONS = ("a red circle moves left", "someone plays the piano")
 
 
 def frames(count: int, size: Sequence[int]) -> np.ndarray:
-    """Coloured waves that move, uint8 [count, frames, height, width, 3]."""
+    """Frames of moving coloured waves, uint8 [count, frames, height, width, 3]."""
     time, height, width = (np.linspace(0.0, 1.0, n, endpoint=False) for n in size)
     phase = np.arange(3) / 3 + np.arange(count)[:, None] / 7
     waves = (
@@ -35,14 +35,14 @@ def sound(count: int, samples: int) -> np.ndarray:
 
 
 def encode_frames(clips: np.ndarray) -> np.ndarray:
-    """JPEG of each frame: uint8 [b, t, h, w, 3] to bytes [b, t] (dtype object)."""
+    """Encodes each frame as JPEG: uint8 [b, t, h, w, 3] to bytes [b, t] (dtype object)."""
     return np.array(
         [[tf.io.encode_jpeg(frame).numpy() for frame in clip] for clip in clips], dtype=object
     )
 
 
 def encode_sounds(sounds: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Stereo WAV of each sound, the channels unlike: [b, samples] to bytes [b] (dtype object)."""
+    """Encodes samples as stereo WAV with different channels: [b, samples] to bytes [b]."""
     return np.array(
         [
             tf.audio.encode_wav(np.stack([row, row[::-1]], axis=1), sample_rate).numpy()
@@ -53,15 +53,15 @@ def encode_sounds(sounds: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def captions(count: int) -> np.ndarray:
-    """UTF-8 strings [count] (dtype object)."""
+    """Captions as UTF-8 strings [count] (dtype object)."""
     return np.array([CAPTIONS[i % len(CAPTIONS)].encode() for i in range(count)], dtype=object)
 
 
 def request(name: str, clip: ClipSpec, count: int) -> np.ndarray:
-    """An example of an input by its name, of the size that the model was trained with.
+    """Returns an example of an input, of the size of the training clips.
 
-    The encoded ones have other sizes, as real ones do: frames larger and of another aspect ratio,
-    sound half as long as a clip.
+    Encoded inputs have other sizes, as in practice: frames are larger and of another aspect ratio,
+    audio is half as long as a clip.
 
     Args:
         name: ``frames``, ``frames_bytes``, ``waveform``, ``audio_bytes``, ``text`` or ``query``.

@@ -1,7 +1,7 @@
-"""What clients send, and how the graph turns it into what the towers read.
+"""Signatures' inputs and their preprocessing inside of the graph.
 
 TensorFlow Serving checks neither shapes nor values, so the graph does: a request that cannot work
-ends with INVALID_ARGUMENT and a message that says what was found and what was expected.
+ends with INVALID_ARGUMENT and a message with the found and the expected value.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from vatt_tf.data.input import audio_ops, video_ops
 from vatt_tf.data.schema import ClipSpec
 
 DEFAULT = "serving_default"
-# A tower that takes clips of any size takes up to this many times the patches that it was trained
-# with (or that many patches, where it was trained with few): attention needs their square.
+# Largest clip of a tower that accepts any size, as multiple of its training patches (or this many
+# patches, where it was trained with few): the memory of attention grows with their square.
 PATCH_FACTOR, PATCH_FLOOR = 4, 2048
-# Pixels of an encoded frame, a little more than 7680 x 4320: a few bytes can announce gigabytes.
+# Most pixels of an encoded frame, a little over 7680 x 4320: a header of a few bytes can announce
+# gigabytes.
 MOST_PIXELS = 1 << 25
-# Resampling and lossy decoding overshoot 1.0 a little; integers sent as floats by far.
+# Largest sample: resampling and lossy decoding overshoot 1.0 a little, integers as floats by far.
 LARGEST_SAMPLE = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """One way to send a modality.
+    """Form in which clients send a modality.
 
     Attributes:
         name: Name of the signature.
@@ -44,7 +45,7 @@ class Signature:
 def signatures(
     towers: Mapping[str, Any], clip: ClipSpec, tokenizer: Callable[[tf.Tensor], tf.Tensor] | None
 ) -> dict[str, dict[str, Signature]]:
-    """How a model that reads one or several modalities is called.
+    """Signatures of a model of one or several modalities.
 
     Args:
         towers: Modality -> tower.
@@ -72,7 +73,7 @@ def signatures(
 
 
 def with_equal_rows(names: Sequence[str], values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """The inputs of a signature, checked to have as many rows each."""
+    """Returns the inputs of a signature, with a check that all have as many rows."""
     if len(values) == 1:
         return list(values)
     rows = tf.stack([tf.shape(value)[0] for value in values])
@@ -163,7 +164,7 @@ def text_signatures(tokenizer: Callable[[tf.Tensor], tf.Tensor]) -> tuple[Signat
 
 
 def patch_limit(tower: Any) -> int:
-    """Patches that a clip may have."""
+    """Largest number of patches of a clip."""
     return max(PATCH_FACTOR * math.prod(tower.configured_grid), PATCH_FLOOR)
 
 
@@ -174,13 +175,13 @@ def sample_limits(clip: ClipSpec, tower: Any) -> tuple[int, int]:
     if clip.audio == "waveform":
         return tower.patch[0], tower.patch[0] * patch_limit(tower)
     steps, bands = tower.patch
-    # The last STFT window may run into zeros, so one sample more makes one time step more.
+    # The last STFT window may be zero-padded, so that one more sample gives one more time step.
     most = patch_limit(tower) // (clip.mel_bins // bands)
     return (steps - 1) * clip.stft_step + 1, most * steps * clip.stft_step
 
 
 def decode_frames(frames: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
-    """JPEG [b, t] to uint8 [b, t, height, width, 3]: centre crop and resize as in evaluation."""
+    """Decodes JPEG [b, t] to uint8 [b, t, height, width, 3], centre-cropped as in evaluation."""
     target = (clip.height, clip.width)
 
     def one(encoded: tf.Tensor) -> tf.Tensor:
@@ -200,7 +201,7 @@ def decode_frames(frames: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
 
 
 def decode_sounds(sounds: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
-    """WAV [b] to float32 [b, samples]: mono, cut or repeated from the start to a clip."""
+    """Decodes WAV [b] to float32 [b, samples]: mono, cut or repeated from the start to a clip."""
 
     def one(encoded: tf.Tensor) -> tf.Tensor:
         sound, rate = tf.audio.decode_wav(encoded)
@@ -217,7 +218,7 @@ def decode_sounds(sounds: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
 
 
 def tower_audio(waveform: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
-    """What the audio tower reads: [b, samples, 1] or log-mel [b, mel_frames, mel_bins, 1]."""
+    """Audio frontend: [b, samples, 1] or log-mel [b, mel_frames, mel_bins, 1]."""
     return audio_ops.audio_frontend(waveform, clip)[..., tf.newaxis]
 
 
@@ -226,13 +227,13 @@ def _signature(name: str, key: str, shape: list, dtype: tf.DType, prepare: Calla
 
 
 def _require(condition: tf.Tensor, message: str, *values: tf.Tensor) -> Any:
-    """Operation that ends the request with the message, its ``{}`` filled, unless it holds."""
+    """Assertion whose failure ends the request with the message, its ``{}`` filled."""
     text = tf.strings.format(message, values) if values else message
     return tf.debugging.Assert(condition, [text])
 
 
 def _after(value: tf.Tensor, *checks: Any) -> tf.Tensor:
-    """The value, read only when the checks have passed (else another error might come first)."""
+    """Adds a control dependency of the value on the checks, so that their error comes first."""
     with tf.control_dependencies(checks):
         return tf.identity(value)
 
@@ -244,9 +245,9 @@ def _not_empty(name: str, shape: tf.Tensor) -> Any:
 def _fits(name: str, size: tf.Tensor, clip: ClipSpec, tower: Any) -> list[Any]:
     """Checks int32 [3] frames, height and width of clips."""
     if not tower.any_size:
-        wanted = [clip.frames, clip.height, clip.width]
-        message = f"{name}: clips of {{}} (frames, height, width), expected {wanted}"
-        return [_require(tf.reduce_all(size == wanted), message, size)]
+        expected = [clip.frames, clip.height, clip.width]
+        message = f"{name}: clips of {{}} (frames, height, width), expected {expected}"
+        return [_require(tf.reduce_all(size == expected), message, size)]
     patch, most = list(tower.patch), patch_limit(tower)
     patches = tf.reduce_prod(tf.cast(size // patch, tf.int64))
     found = f"{name}: clips of {{}} (frames, height, width)"
@@ -261,7 +262,7 @@ def _fits(name: str, size: tf.Tensor, clip: ClipSpec, tower: Any) -> list[Any]:
 
 
 def _is_jpeg(frames: tf.Tensor) -> Any:
-    """Checks the first bytes; a damaged image is found by its decoder."""
+    """Checks the first bytes; the decoder finds other damage."""
     good = tf.strings.substr(frames, 0, 3) == b"\xff\xd8\xff"
     return _require(
         tf.reduce_all(good),

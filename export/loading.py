@@ -25,7 +25,7 @@ _INPUTS = {"video": "frames", "audio": "waveform", "text": "text"}
 
 
 class ExportedModel:
-    """One exported model.
+    """Exported model, loaded.
 
     Example::
 
@@ -41,7 +41,7 @@ class ExportedModel:
         path: Version folder, absolute.
         version: Its number.
         signatures: Signature -> inputs and outputs with their dtypes and shapes.
-        description: What the model says of itself: modality, clip, outputs, labels, ...
+        description: Result of its signature ``describe``: modality, clip, outputs, labels, ...
         clip: Shape of the clips that it was trained with.
 
     Raises:
@@ -49,7 +49,7 @@ class ExportedModel:
     """
 
     def __init__(self, path: str | os.PathLike):
-        # The tokenizers' ops must be known before a graph that has them is read.
+        # Registers the tokenizers' ops before a graph that has them is loaded.
         import tensorflow_text  # noqa: F401
 
         self.path = pathlib.Path(paths.expand(path)).resolve()
@@ -105,10 +105,10 @@ class ExportedModel:
         """The signature as a frozen ``keras.layers.TFSMLayer`` (it loads the model once more)."""
         import keras
 
-        # Trainable, its variables have names that no Keras optimizer takes.
+        # Frozen: names of its variables are invalid for Keras optimizers.
         with paths.readable_by_tensorflow(self.path) as readable:
             layer = keras.layers.TFSMLayer(readable, call_endpoint=signature, trainable=False)
-        layer.filepath = str(self.path)  # what its configuration names
+        layer.filepath = str(self.path)  # as in its configuration
         return layer
 
 
@@ -218,10 +218,10 @@ def load(path: str | os.PathLike, *, batch_size: int = 8) -> ExportedModels:
 
 
 def _short(error: Exception) -> str:
-    """The part of an error that is for its reader, without the graph's node names."""
+    """Shortens an error of TensorFlow to its message, without the graph's node names."""
     message = getattr(error, "message", None) or str(error)
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    # "[[{{node ...}}]]" says where; the line before says what.
-    said = [line for line in lines if not line.startswith("[[")] or [type(error).__name__]
-    stated = re.fullmatch(r"assertion failed: \[(.*)\]", said[-1])
-    return stated.group(1) if stated else said[-1]
+    # The message stands before "[[{{node ...}}]]".
+    kept = [line for line in lines if not line.startswith("[[")] or [type(error).__name__]
+    stated = re.fullmatch(r"assertion failed: \[(.*)\]", kept[-1])
+    return stated.group(1) if stated else kept[-1]

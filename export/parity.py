@@ -1,8 +1,8 @@
-"""Compares what was written with the model that was trained, before it gets its name.
+"""Parity check: compares a written SavedModel with the trained model before it is published.
 
-The inputs of the reference are made without the export's graph: frames one clip at a time with
-the functions of the evaluation, sound from the samples behind the WAV, other clip sizes by the
-position tables that NumPy interpolates.
+The inputs of the reference do not come from the export's graph: frames are prepared clip by clip
+with the functions of the evaluation, audio is the samples behind the WAV, and other clip sizes use
+position tables interpolated in NumPy.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ def check(servable: Servable, folder: str | os.PathLike) -> float:
 
     Args:
         servable: The model that was written.
-        folder: Where its SavedModel is.
+        folder: Folder of its SavedModel.
 
     Returns:
         The largest difference found.
 
     Raises:
-        UserError: If it is more than ``TOLERANCE`` (from the trained model as a graph; as it is
-            called in Python ``ROUNDING``), or a signature does not run.
+        UserError: If it is more than ``TOLERANCE`` (from the trained model as a graph; from the
+            model called eagerly ``ROUNDING``), or a signature does not run.
     """
     cases = list(_cases(servable))
     with _loaded(folder) as run:
@@ -77,7 +77,7 @@ def check(servable: Servable, folder: str | os.PathLike) -> float:
 
 
 def _largest_difference(servable: Servable, signature: str, read: Arrays, found: Arrays) -> float:
-    """Of the outputs of one signature; raises the errors of :func:`check`."""
+    """Largest difference of the outputs of a signature; raises the errors of :func:`check`."""
     inputs = tf.nest.map_structure(tf.constant, read)
     expected = _as_arrays(servable.forward(inputs))
     if set(found) != set(expected):
@@ -89,7 +89,7 @@ def _largest_difference(servable: Servable, signature: str, read: Arrays, found:
     if TOLERANCE < error <= ROUNDING:
         forward = tf.function(servable.forward, autograph=False)
         name, error = _worst(_as_arrays(forward(inputs)), found)
-    # A NaN is no number below the tolerance.
+    # Written so that NaN fails too.
     if not error <= TOLERANCE:
         raise UserError(
             f"the written {servable.name} model differs from the trained one by {error:.2g} in "
@@ -99,10 +99,10 @@ def _largest_difference(servable: Servable, signature: str, read: Arrays, found:
 
 
 def _worst(expected: Arrays, found: Arrays) -> tuple[str, float]:
-    """The output that differs most, and by how much."""
+    """Returns the output that differs most, and the difference."""
     names = sorted(expected)
     errors = [_difference(name, expected[name], found[name]) for name in names]
-    worst = int(np.argmax(errors))  # A NaN is the largest.
+    worst = int(np.argmax(errors))  # NaN counts as the largest.
     return names[worst], errors[worst]
 
 
@@ -110,11 +110,10 @@ def _worst(expected: Arrays, found: Arrays) -> tuple[str, float]:
 def _loaded(folder: str | os.PathLike) -> Iterator[Callable[..., dict[str, np.ndarray]]]:
     """Runs signatures in a session, as TensorFlow Serving does.
 
-    A session has its own resources: those of the process, which may have equal names, stay as
-    they are.
+    A session has its own resources, apart from those of the process, which may have equal names.
     """
     level = tf.get_logger().level
-    tf.get_logger().setLevel("ERROR")  # The loader calls itself deprecated.
+    tf.get_logger().setLevel("ERROR")  # Hides the deprecation warning of the loader.
     try:
         with tf.Graph().as_default(), tf.compat.v1.Session() as session:
             with paths.readable_by_tensorflow(folder) as readable:
@@ -142,7 +141,7 @@ def _difference(name: str, expected: np.ndarray, found: np.ndarray) -> float:
 
 
 def _cases(servable: Servable) -> Iterator[tuple[str, Arrays, Arrays]]:
-    """Signature, its inputs by name, and what the trained model reads for them by modality."""
+    """Yields signature, its inputs by name, and the trained model's inputs by modality."""
     for signature, parts in servable.signatures.items():
         sent = {
             modality: examples.request(part.input.name, servable.clip, ROWS)
@@ -168,7 +167,7 @@ def _case(servable: Servable, signature: str, sent: Arrays) -> tuple[str, Arrays
 
 
 def _example_of_other_size(clip: ClipSpec, modality: str) -> np.ndarray:
-    """A longer clip than the model was trained with, frames also wider: one row."""
+    """Example longer than the training clips, frames also wider: one row."""
     if modality == "video":
         return examples.frames(1, (clip.frames + clip.frames // 2, clip.height, 2 * clip.width))
     return examples.sound(1, clip.samples + clip.samples // 2)

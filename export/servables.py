@@ -1,4 +1,4 @@
-"""A trained model taken apart into the models that are served: one per tower, or a classifier."""
+"""Servable models of a trained model: one per tower, or a classifier."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Outputs = Mapping[str, tf.Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class Servable:
-    """A model to be written.
+    """Model to export.
 
     Attributes:
         name: Folder name: ``video``, ``audio``, ``text`` or ``classifier``.
-        description: What the signature ``describe`` answers.
+        description: Result of the signature ``describe``.
         clip: Shape of the clips that it was trained with.
-        signatures: How it is called: signature -> modality -> its input.
-        forward: Maps what the model reads (the results of ``Signature.prepare`` by modality) to its
+        signatures: Signature -> modality -> its input.
+        forward: Maps the model's inputs (the results of ``Signature.prepare`` by modality) to its
             outputs.
         any_size: Modalities of which clips of other sizes than ``clip`` may be sent.
         tokenizer: Of a model that reads text, else None.
@@ -103,10 +103,10 @@ def read_servables(
 
     Args:
         path: Run directory (its newest checkpoint) or weights folder.
-        models: Names of the models wanted; None for all that there are.
+        models: Names of the models; None for all of the folder.
 
     Raises:
-        UserError: If the folder holds no model or not the ones wanted.
+        UserError: If the folder holds no model or not the named ones.
     """
     path = os.fspath(path)
     kind = io.read_description(path).get("kind", "vatt")
@@ -127,7 +127,7 @@ def read_servables(
 
 
 def _why_no_text(path: str) -> str:
-    """Why a run directory or weights folder has no text model."""
+    """Reason why a run directory or weights folder has no text model."""
     model = io.read_description(path)["model"]
     if "text" in (model.get("modalities") or MODALITIES):
         return "text needs a tokenizer, which it has not"
@@ -135,7 +135,7 @@ def _why_no_text(path: str) -> str:
 
 
 def missing_text(path: str | os.PathLike) -> str:
-    """Why the towers of a folder are exported without one for text; "" where there is one."""
+    """Reason why the export has no text model; "" where it has one."""
     description = io.read_description(os.fspath(path))
     if description.get("kind", "vatt") in io.CLASSIFIER_KINDS or description["tokenizer"]:
         return ""
@@ -143,7 +143,7 @@ def missing_text(path: str | os.PathLike) -> str:
 
 
 def uncalibrated(path: str | os.PathLike) -> str:
-    """A line about towers whose searches cannot read their scores; "" where they can."""
+    """Line about towers without a calibration of scores; "" where all have one."""
     path = os.fspath(path)
     description = io.read_description(path)
     if description.get("kind", "vatt") in io.CLASSIFIER_KINDS:
@@ -156,7 +156,7 @@ def uncalibrated(path: str | os.PathLike) -> str:
 
 
 def embedding_outputs(model: Any, clip: ClipSpec, modality: str) -> dict[str, dict[str, Any]]:
-    """Output name -> space, dimension and the other modalities in it, read off the head.
+    """Returns output name -> space, dimension and partner modalities, from the head.
 
     The only embedding of a tower is called ``embedding``, one of several ``embedding_<space>``.
     """
@@ -249,7 +249,7 @@ def _servable(
 
 
 def _unit(embedding: tf.Tensor) -> tf.Tensor:
-    """Float32 of length 1 (a zero vector stays zero)."""
+    """L2-normalises to float32 (a zero vector stays zero)."""
     return l2_normalize(embedding, epsilon=1e-24)
 
 

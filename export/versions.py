@@ -1,4 +1,4 @@
-"""Version folders and what a SavedModel says of itself, read without loading it."""
+"""Version folders, and the signatures of a SavedModel without loading it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INIT = "__saved_model_init_op"
 
 @dataclasses.dataclass(frozen=True)
 class TensorInfo:
-    """An input or output of a signature.
+    """Input or output of a signature.
 
     Attributes:
         dtype: Name of the dtype.
@@ -48,10 +48,10 @@ def versions_of(folder: pathlib.Path) -> dict[int, pathlib.Path]:
 
 
 def is_model_folder(folder: pathlib.Path) -> bool:
-    """Whether a folder is free for versions: not there, without files, or with SavedModels in it.
+    """Whether a folder may get versions: it is missing, empty, or has SavedModels in it.
 
-    Beside SavedModels other files may lie; a numbered folder with something else in it may not,
-    since a server would take it for a version.
+    Other files beside SavedModels are allowed, but no numbered folder with another content, which
+    a server would take for a version.
     """
     if not folder.is_dir():
         return not folder.exists()
@@ -89,7 +89,7 @@ def read_signatures(folder: pathlib.Path) -> dict[str, SignatureInfo]:
 
 
 def signature_table(folder: pathlib.Path) -> str:
-    """Signatures of a SavedModel as text: a line for each input and output."""
+    """Formats the signatures of a SavedModel: a line for each input and output."""
     lines = []
     for name, signature in read_signatures(folder).items():
         lines.append(f"  {name}")

@@ -1,4 +1,4 @@
-"""The warm-up file: requests that a server replays before a version becomes available.
+"""Warm-up file: requests that a server replays before a version becomes available.
 
 A missing op or a wrong input name then fails the load, and the old version keeps serving, instead
 of failing the first request.

@@ -1,4 +1,4 @@
-"""Writes servable models as MODELS/<name>/<version>/, all of them or none."""
+"""Writes servable models as MODELS/<name>/<version>/, atomically for all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vatt_tf.export import parity, warmup
 from vatt_tf.export.servables import Servable, read_servables
 from vatt_tf.export.versions import is_model_folder, versions_of
 
-# Tells a folder that an export is filling from somebody's folder of the same name.
+# Marks a temporary folder of an export, else a user's folder of this name might be removed.
 _MARK = ".vatt_tf_export"
 
 
@@ -92,7 +92,7 @@ def export_models(
 
 
 def _take(folder: pathlib.Path) -> None:
-    """Makes the temporary folder."""
+    """Creates the temporary folder."""
     try:
         folder.mkdir(parents=True)
         (folder / _MARK).touch()
@@ -114,7 +114,7 @@ def _runs(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's process
+    except OSError:  # a process of another user
         return True
     return True
 

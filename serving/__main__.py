@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vatt_tf.serving.server.embedded import Server
     from vatt_tf.serving.server.models.model_config import ModelServerConfig
 
-# What tensorflow_model_server exits with when it cannot start.
+# Exit code of tensorflow_model_server when it cannot start.
 EXIT_NOT_STARTED = 255
 
 
@@ -63,7 +63,7 @@ _FLAGS: dict[str, tuple[Any, str]] = {
     "host": (str, "address to listen on"),
     "file_system_poll_wait_seconds": (
         _seconds,
-        "seconds between two looks at the model folders; 0: only at start and after a reload",
+        "seconds between two scans of the model folders; 0: only at start and after a reload",
     ),
     "max_num_load_retries": (cli.whole, "attempts after the first, before a version is given up"),
     "load_retry_interval_micros": (cli.whole, "pause between two attempts"),
@@ -120,7 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=_seconds,
         metavar="SECONDS",
         default=0.0,
-        help="seconds between two looks at the model_config_file; 0: only at start",
+        help="seconds between two reads of the model_config_file; 0: only at start",
     )
     how = parser.add_argument_group("how")
     how.add_argument(
@@ -159,7 +159,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _options(args: argparse.Namespace) -> ServerOptions:
-    """The server's options; reads the files that flags name."""
+    """Options of the server; reads the files that flags name."""
     from vatt_tf.serving.server.models import config_files
 
     options = ServerOptions(
@@ -183,7 +183,7 @@ def _options(args: argparse.Namespace) -> ServerOptions:
 
 
 def _models(args: argparse.Namespace) -> str | ModelServerConfig:
-    """What is to be served."""
+    """Models to serve."""
     from vatt_tf.serving.server.models import config_files, model_config
 
     given = [
@@ -206,7 +206,7 @@ def _models(args: argparse.Namespace) -> str | ModelServerConfig:
 
 
 class _Terminated(BaseException):
-    """SIGTERM or SIGINT came: end in an orderly way, whatever is being done."""
+    """Raised by the handler of SIGTERM and SIGINT, to shut down from any point."""
 
 
 def _terminate(number: int, frame: object) -> None:

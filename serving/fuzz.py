@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from vatt_tf.serving.conformance.cases.malformed import Target
 
 MODELS = ("video", "audio", "text")
-# Wrong answers that are printed in full.
+# Most wrong replies that are printed in full.
 SHOWN = 10
 
 
@@ -51,7 +51,7 @@ class Answer:
 
 
 class Bystander:
-    """The second client; ``latencies`` splits its answers by the times of the phases."""
+    """Second client; ``latencies`` splits its replies by the times of the phases."""
 
     def __init__(self, process: subprocess.Popen):
         self._process = process
@@ -63,7 +63,7 @@ class Bystander:
             raise UserError("the second client ended at its start; its messages are above")
 
     def finish(self) -> None:
-        """Ends the client and fetches its answers."""
+        """Ends the client and fetches its replies."""
         printed, _ = self._process.communicate()
         self.answers = [tuple(answer) for answer in json.loads(printed)]
 
@@ -108,7 +108,7 @@ def fuzz(
 
     Args:
         server: The server.
-        targets: What can be called; see :func:`malformed.find_targets`.
+        targets: Signatures to call; see :func:`malformed.find_targets`.
         requests: Number of malformed requests.
         seed: Another seed, other requests.
         first: Number of the first request.
@@ -180,7 +180,7 @@ def _send(server: Server, call: Any, seed: int, index: int, targets: list[Target
 
 
 def _print_replies(replies: list[Answer]) -> int:
-    """Prints the table of kinds; returns the number of wrong answers."""
+    """Prints the table of kinds; returns the number of wrong replies."""
     kinds = collections.defaultdict(list)
     for answer in replies:
         kinds[answer.kind].append(answer)
@@ -201,7 +201,7 @@ def _print_replies(replies: list[Answer]) -> int:
 
 
 def _print_bystander(bystander: Bystander, times: list[float], max_slowdown: float) -> bool:
-    """Prints the second client's latencies; returns whether it was left in peace."""
+    """Prints the second client's latencies; returns whether they were unaffected."""
     medians = []
     names = ("alone", "beside good requests", "beside malformed requests")
     print("\ngood requests of the second client")

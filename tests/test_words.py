@@ -1,4 +1,4 @@
-"""Names are the field's: those of ``words.txt`` are not used."""
+"""The field's words in names, and first lines of docstrings that state what is returned or done."""
 
 import ast
 import pathlib
@@ -13,6 +13,17 @@ PATTERNS = [
 ]
 REFUSED = re.compile("|".join(PATTERNS))
 FOLDERS = ("vatt_tf", "export", "serving", "tools", "examples")
+# Rooms whose docstrings state in the first line what is returned or done; the list grows.
+ROOMS = (
+    *(f"vatt_tf/{room}" for room in ("benchmarking", "evaluation", "pretrained", "search_index")),
+    *("vatt_tf/training", "export", "serving", "tools"),
+)
+# The docstring of a conformance case is its promise, a sentence that the suite prints.
+PROMISES = CHECKOUT / "serving" / "conformance" / "cases"
+OPENINGS = re.compile(
+    r"(What|Which|Who|Whose|When|Where|Why|How|Wants|Says|Tells|Knows|Lets|Asks) "
+)
+NOT_SAID = re.compile(r"\b(says|tells|wants|knows|sick|guess|two-pass)\b")
 
 
 def names(path):
@@ -35,3 +46,25 @@ def test_refused_names():
     ]
     assert not found
     assert REFUSED.fullmatch("of_kernel") and not REFUSED.fullmatch("offset")
+
+
+def first_lines(path):
+    """(line, first line of the docstring) of a module, its classes and functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if text := ast.get_docstring(node):
+                yield node.body[0].lineno, text.splitlines()[0]
+
+
+def test_first_lines_of_docstrings():
+    paths = [*(CHECKOUT / "vatt_tf").glob("*.py")]
+    paths += [path for room in ROOMS for path in (CHECKOUT / room).rglob("*.py")]
+    found = [
+        f"{path.relative_to(CHECKOUT)}:{line}: {text}"
+        for path in sorted(paths)
+        if PROMISES not in path.parents
+        for line, text in first_lines(path)
+        if OPENINGS.match(text) or NOT_SAID.search(text)
+    ]
+    assert not found, "\n".join(found)
+    assert OPENINGS.match("What a run costs.") and NOT_SAID.search("A folder says what it is.")

@@ -1,11 +1,11 @@
-"""How time and memory of a training step grow with frames, pixels, tokens, batch and model.
+"""Fits time and memory of a training step to frames, pixels, tokens, batch and model.
 
     python tools/cost_model.py --out=runs/cost_model
 
 Measures steps of several configurations (``vatt_tf.benchmark``, each in a process of its own), fits
-time and memory to what is known beforehand (FLOPs, activations, weights), and checks the fit on
-configurations that it has not seen. Prints a table and writes ``cost_model.json``. Needs a quiet
-machine. What replicas add is computed by ``tools/scaling_table.py``.
+time and memory to predictors (FLOPs, activations, weights), and checks the fit on held-out
+configurations. Prints a table and writes ``cost_model.json``. Needs a quiet
+machine. ``tools/scaling_table.py`` computes the cost of replicas.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ UNSEEN = {
 
 
 def known(bindings: Sequence[str]) -> dict[str, float]:
-    """What a configuration tells of its cost, in TFLOP, GB and billions."""
+    """Predictors of a configuration's cost, in TFLOP, GB and billions."""
     from vatt_tf import config as gin_config
     from vatt_tf.benchmarking.batches import read_config
     from vatt_tf.models.flops import step_flops
@@ -79,7 +79,7 @@ def known(bindings: Sequence[str]) -> dict[str, float]:
 
 
 def measured(bindings: Sequence[str], out: pathlib.Path, rounds: int) -> tuple[float, float]:
-    """Seconds and peak GB of a step."""
+    """Measures seconds and peak GB of a step."""
     command = [
         sys.executable, "-m", "vatt_tf.benchmark", "--gin_file=bbs.gin", "--parts=step",
         f"--rounds={rounds}", f"--out={out}",
@@ -91,7 +91,7 @@ def measured(bindings: Sequence[str], out: pathlib.Path, rounds: int) -> tuple[f
 
 
 def main() -> None:
-    """Measures, fits, checks."""
+    """Measures, fits and checks."""
     parser = cli.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="runs/cost_model", help="folder of the figures")
     parser.add_argument("--rounds", type=int, default=3, help="measured steps")
@@ -109,7 +109,7 @@ def main() -> None:
     def fit(target: str, features: Sequence[str]) -> list[float]:
         rows = [[1.0, *(point[feature] for feature in features)] for point in seen]
         goal = np.array([point[target] for point in seen])
-        # Relative errors count: a small step is to be told as well as a large one.
+        # Relative errors: the fit should predict small steps as well as large ones.
         factors, *_ = np.linalg.lstsq(
             np.array(rows) / goal[:, None], np.ones(len(goal)), rcond=None
         )

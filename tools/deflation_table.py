@@ -1,4 +1,4 @@
-"""Deflation on real hands: a network of videos that names still images, as it is and deflated.
+"""Table of deflation on real hands: video networks classify images, inflated and deflated.
 
     python tools/deflation_table.py --manifest=sign_digits/manifest.csv --out=runs/deflation
 
@@ -25,7 +25,7 @@ from lanes import Lanes
 from vatt_tf import cli
 
 MMV, VATT = "mmv_narrated_digits.gin", "narrated_digits.gin"
-# Four frames, as the examples have them (MMV's has TSM), or eight of the same second and a third.
+# Four frames, as in the examples (that of MMV uses TSM), or eight of the same 1.33 s.
 EIGHT = "train.frame_rate=6.0"
 NETWORKS = {
     "TSM, 4 frames": (MMV,),
@@ -33,13 +33,13 @@ NETWORKS = {
     "S3D-G, 8 frames": (MMV, "vatt.video=@s3d_tower()", "s3d_tower.frames=8", EIGHT),
     "Transformer, 8 frames": (VATT, "video_tower.frames=8", EIGHT),
 }
-# Images at a time when the speed is measured: 16 as small as these are two milliseconds of work.
+# Batch size of the timing: 16 images of this size take only two milliseconds.
 TIMED = 64
 PROMPTS = "examples/prompts/narrated_digits.txt"
 
 
 def training_images(manifest: str, folder: pathlib.Path) -> str:
-    """A folder of links to the images of the training split."""
+    """Makes a folder of links to the images of the training split."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(manifest, encoding="utf-8", newline="") as file:
         paths = [row["clip"] for row in csv.DictReader(file) if row["split"] == "train"]
@@ -53,7 +53,7 @@ def training_images(manifest: str, folder: pathlib.Path) -> str:
 def measured(
     lanes: Lanes, images: str, network: str, steps: int, folder: pathlib.Path, seed: int
 ) -> experiments.Row:
-    """Top-1 of the three networks, distances and times."""
+    """Measures top-1 of the three networks, distances and times."""
     gin_file, *bindings = NETWORKS[network]
     bindings.append(f"STEPS={steps}")
     experiments.train(lanes, folder, gin_file, bindings, seed)
@@ -75,7 +75,7 @@ def measured(
 
 
 def main() -> None:
-    """Measures what is missing and prints the table."""
+    """Measures missing rows and prints the table."""
     parser = cli.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--manifest", required=True, help="images to fit with, and their split")
     parser.add_argument("--out", default="runs/deflation", help="folder of the runs")

@@ -1,8 +1,8 @@
-"""The design table: spaces and towers of MMV beside VATT, on the small data sets, over some seeds.
+"""Design table: spaces and towers of MMV beside VATT, on the small data sets, over seeds.
 
     python tools/design_table.py --data=narrated_digits --out=runs/design
 
-Trains and evaluates every design with the commands that one types, two at a time, each on a
+Trains and evaluates every design by the public commands, two at a time, each on a
 processor of its own. VATT is trained twice: with as many parameters as the TSM networks for as many
 steps, and for as long as they took. Prints a table of means and standard deviations over the seeds.
 The rows are kept in ``rows.json`` of the folder, and none is measured twice.
@@ -42,7 +42,7 @@ METRICS: dict[str, dict[str, tuple[str, ...]]] = {
 
 
 def designs(data: str) -> Iterator[tuple[str, list[str]]]:
-    """Names and flags of the rows that are trained for the configured number of steps."""
+    """Names and flags of the designs that are trained for the configured number of steps."""
     for tower, video in TOWERS.items():
         for space, kind in SPACES.items():
             bindings = [video, f"common_space.kind='{kind}'"]
@@ -79,7 +79,7 @@ def parameters(run: pathlib.Path) -> int:
 
 
 def main() -> None:
-    """Trains what is missing and prints the table."""
+    """Trains missing rows and prints the table."""
     parser = cli.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, choices=METRICS, help="data set, in shards/")
     parser.add_argument("--out", default="runs/design", help="folder of the runs")
@@ -110,7 +110,7 @@ def main() -> None:
     steps = flags.steps or {"narrated_digits": 2500, "grid_lips": 1400}[flags.data]
     longest = max(value for name, value in seconds.items() if name.startswith("MMV TSM"))
     longer = round(steps * longest / seconds["VATT, equal parameters"])
-    # The name has the steps: with other times, rows of other steps are other rows.
+    # The name includes the steps: another number of steps is another row.
     rows |= rows_of([(f"VATT, equal time, {longer} steps", narrow)], longer)
 
     names = list(METRICS[flags.data])

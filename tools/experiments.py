@@ -1,4 +1,4 @@
-"""What the tables of docs/results.md share: runs that are trained and evaluated once, and kept."""
+"""Cached training and evaluation runs for the tables of docs/results.md."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vatt_tf.output_folder import OutputFolder
 
 Row = dict[str, float]
 
-# Of the narrated digits: the share of clips whose first hit shows the same digit.
+# Narrated digits: fraction of clips whose first hit shows the same digit.
 BY_CLASS: dict[str, tuple[str, ...]] = {
     "audio to video, class": ("by_class", "audio_to_video", "precision@1"),
     "video to audio, class": ("by_class", "video_to_audio", "precision@1"),
@@ -35,10 +35,10 @@ def measured(
     """Rows of each design, one for each seed.
 
     Args:
-        designs: What measures each, given a folder of its own and a seed.
-        out: Where the folders are, and ``rows.json``: the rows so far, not measured again.
+        designs: Function that measures each, given its folder and a seed.
+        out: Folder of the runs and of ``rows.json``, whose rows are not measured again.
         seeds: Number of seeds, from 0.
-        together: How many are measured at a time.
+        together: Number of concurrent measurements.
     """
     file = out / "rows.json"
     rows: dict[str, dict[str, Row]] = json.loads(file.read_text()) if file.exists() else {}
@@ -49,9 +49,9 @@ def measured(
     def row_of(name: str, seed: int) -> Row:
         if str(seed) not in rows[name]:
             folder = out / f"{name.lower().replace(', ', '_').replace(' ', '_')}_{seed}"
-            with lock:  # a folder of this name that the tool did not make is somebody's
+            with lock:  # a folder of this name without the tool's files belongs to somebody else
                 OutputFolder(out, "experiments").claim([f"{folder.name}/", file.name])
-            # What was interrupted begins anew: its seconds count, too.
+            # An interrupted run starts anew, since its time is measured, too.
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             row = designs[name](folder, seed)
@@ -79,14 +79,14 @@ def train(
 def evaluate(
     lanes: Lanes, folder: pathlib.Path, run: pathlib.Path, task: str, *flags: str
 ) -> dict[str, Any]:
-    """Results of ``vatt_tf.evaluate``."""
+    """Returns the results of ``vatt_tf.evaluate``."""
     arguments = [f"--run_dir={run}", f"--task={task}", *flags]
     lanes.run("evaluate", arguments, folder / "log.txt")
     return json.loads((run / "results.json").read_text())[task]
 
 
 def percent(results: Mapping[str, Any], path: Sequence[str]) -> float:
-    """The share that lies in nested results under these keys."""
+    """Returns the fraction under these keys of nested results, in percent."""
     value: Any = results
     for key in path:
         value = value[key]
@@ -94,7 +94,7 @@ def percent(results: Mapping[str, Any], path: Sequence[str]) -> float:
 
 
 def over_seeds(rows: Sequence[Mapping[str, float]], name: str, digits: int = 1) -> str:
-    """Mean and standard deviation, for a cell of a table."""
+    """Formats mean and standard deviation for a table cell."""
     values = [row[name] for row in rows]
     mean, deviation = statistics.mean(values), statistics.pstdev(values)
     return f"{mean:.{digits}f} ± {deviation:.{digits}f}"

@@ -1,10 +1,10 @@
-"""A stranger's first hour: times ``make quickstart`` on six folders, and searches what it made.
+"""First hour of a new user: times ``make quickstart`` on six folders and searches the indexes.
 
     python tools/first_hour.py --data=../shared/data
     python tools/first_hour.py --data=../shared/data --sets=a,d --steps=5 --size=0.3
 
 Makes each folder of videos below ``--out``, runs the quickstart on it from the checkout, and checks
-that it ends with a report and a search that answers. Then it searches the index that is there:
+that it ends with a report and a working search. Then it searches the index:
 
 * by example: pieces are cut out of the indexed videos one second after a clip begins, encoded anew
   at half the size, and have to find their video first;
@@ -46,7 +46,7 @@ COLUMNS = "set,videos,minutes,report,search,by example,words,embeddings alone".s
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line of the table; the fields are its columns."""
+    """Row of the table; the fields are its columns."""
 
     name: str
     videos: int
@@ -75,12 +75,12 @@ class Row:
 def run_quickstart(
     videos: pathlib.Path, run: pathlib.Path, log: pathlib.Path, variables: Sequence[str] = ()
 ) -> float:
-    """Types ``make quickstart`` in the checkout; returns the minutes.
+    """Runs ``make quickstart`` in the checkout; returns the minutes.
 
     Args:
         videos: Folder of videos.
         run: Run directory to make.
-        log: File that takes all that is printed.
+        log: File of the output.
         variables: Of the Makefile, ``NAME=value``.
     """
     places = [f"VIDEOS={videos}", f"DATA={run}_data", f"RUN={run}"]
@@ -98,7 +98,7 @@ def run_quickstart(
 
 @contextlib.contextmanager
 def model_kept() -> Iterator[None]:
-    """Lets searches in this process share the model and the index, which each would load anew."""
+    """Makes searches in this process share model and index, which each would load anew."""
     from vatt_tf.search_index import folder, models
 
     with (
@@ -169,7 +169,7 @@ def cut_piece(video: pathlib.Path, start: float, end: float, path: pathlib.Path)
 
 
 def by_example(index: pathlib.Path, run: pathlib.Path, scratch: pathlib.Path) -> tuple[int, int]:
-    """Pieces that find their video first, of how many."""
+    """Number of pieces that find their video first, and of all pieces."""
     from vatt_tf.search import search
     from vatt_tf.search_index.folder import open_index
 
@@ -188,7 +188,7 @@ def by_example(index: pathlib.Path, run: pathlib.Path, scratch: pathlib.Path) ->
 def by_words(
     index: pathlib.Path, run: pathlib.Path, captions: dict[str, str], queries: Sequence[str]
 ) -> int:
-    """Queries whose clips all come before any other."""
+    """Number of queries whose clips all come before any other, and of all queries."""
     from vatt_tf.search import search
 
     right = 0
@@ -203,7 +203,7 @@ def by_words(
 
 
 def holding(captions: dict[str, str], query: str) -> set[str]:
-    """The videos whose caption holds all words of the query."""
+    """Videos whose caption holds all words of the query."""
     words = query.split()
     return {
         file
@@ -215,7 +215,7 @@ def holding(captions: dict[str, str], query: str) -> set[str]:
 def by_embedding(
     index: pathlib.Path, run: pathlib.Path, captions: dict[str, str], queries: Sequence[str]
 ) -> tuple[float, float]:
-    """The fraction of right clips among the first ones by cosine with the words, and chance's."""
+    """Fraction of right clips among the first ones by cosine with the words, and chance."""
     from vatt_tf.search_index import models
     from vatt_tf.search_index.folder import open_index
     from vatt_tf.search_index.spaces import choose_space
@@ -229,7 +229,7 @@ def by_embedding(
     found, chance = [], []
     for query, row in zip(queries, cosines, strict=True):
         expected = holding(captions, query)
-        # A video comes where its best clip does.
+        # A video ranks by its best clip.
         best = list(dict.fromkeys(files[np.argsort(-row, kind="stable")].tolist()))
         found.append(len(expected & set(best[: len(expected)])) / len(expected))
         chance.append(len(expected) / len(best))
@@ -239,7 +239,7 @@ def by_embedding(
 def measure(
     letter: str, out: pathlib.Path, data: pathlib.Path, size: float, variables: Sequence[str]
 ) -> Row:
-    """Makes the folder of a set, runs the quickstart on it, and searches what there is then."""
+    """Makes the folder of a set, runs the quickstart on it, and searches its index."""
     chosen = SETS[letter]
     place = out / letter
     videos, run = place / "videos", place / "run"
@@ -259,7 +259,7 @@ def check(letter: str, run: pathlib.Path, minutes: float, captions: dict[str, st
     Args:
         letter: Of the set.
         run: The run directory, with the report and the index.
-        minutes: How long the quickstart took.
+        minutes: Minutes of the quickstart.
         captions: Of each video, by file name.
     """
     chosen, index = SETS[letter], run / "index"
@@ -290,13 +290,13 @@ def check(letter: str, run: pathlib.Path, minutes: float, captions: dict[str, st
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """The table."""
+    """Formats the table as Markdown."""
     lines = [COLUMNS, ["---"] * len(COLUMNS), *(row.cells() for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """The table for a terminal."""
+    """Formats the table for a terminal."""
     lines: list[Any] = [COLUMNS, *(row.cells() for row in rows)]
     widths = [max(len(line[k]) for line in lines) for k in range(len(COLUMNS))]
     return "\n".join(
@@ -306,7 +306,7 @@ def as_text(rows: Sequence[Row]) -> str:
 
 
 def write_document(rows: Sequence[Row], path: pathlib.Path) -> None:
-    """Puts the table in the place of the one in a document."""
+    """Replaces the table of a document."""
     text = path.read_text(encoding="utf-8")
     before, _, rest = text.partition("| set |")
     after = rest.partition("\n\n")[2]

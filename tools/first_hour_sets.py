@@ -1,4 +1,4 @@
-"""The six folders of ``first_hour.py``, made from real clips with sound; NumPy and PyAV only."""
+"""Builds the six folders of ``first_hour.py`` from real clips; NumPy and PyAV only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vatt_tf.data import media
 from vatt_tf.data.prepare.sample_videos import SAMPLE_RATE, write_video
 
 CLIPS, SECONDS, PHONE_VIDEOS = 40, 600.0, 24
-# A word for each choice of the sentence's first, second, third and fifth word.
+# A Japanese word for each choice of the first, second, third and fifth word of a sentence.
 PLACES = {"bin": "東京", "lay": "大阪", "place": "公園", "set": "学校"}
 ANIMALS = {"blue": "犬", "green": "猫", "red": "鳥", "white": "馬"}
 SKIES = {"at": "雨", "by": "雪", "in": "朝日", "with": "夕焼け"}
@@ -27,7 +27,7 @@ DIGITS = dict(zip(NUMBERS, "零一二三四五六七八九", strict=True))
 
 @dataclasses.dataclass(frozen=True)
 class Sentence:
-    """A clip of GRID and what is said in it."""
+    """Clip of GRID and its sentence."""
 
     path: pathlib.Path
     caption: str
@@ -37,14 +37,14 @@ class Sentence:
 
 @dataclasses.dataclass(frozen=True)
 class HourSet:
-    """A folder of videos as a stranger may bring it.
+    """Test folder of videos like those of new users.
 
     Attributes:
-        name: What the table calls it.
+        name: Name in the table.
         build: Writes the folder from the folder of real data. Returns the caption of each video,
             by file name; nothing where there is none.
         queries: Makes the word queries from those captions.
-        by_example: Whether it has several videos that are told apart by example.
+        by_example: Whether it has several videos for a search by example.
     """
 
     name: str
@@ -54,7 +54,7 @@ class HourSet:
 
 
 def sentences(data: pathlib.Path) -> list[Sentence]:
-    """The clips of GRID, in an order that mixes the sentences.
+    """Lists the clips of GRID in an order that mixes the sentences.
 
     Raises:
         SystemExit: If they are not there.
@@ -83,25 +83,25 @@ def write_srt(path: pathlib.Path, start: float, end: float, text: str) -> None:
 
 
 def portion(count: int, size: float) -> int:
-    """A number of clips at a size of 1.0 or less: never fewer than two."""
+    """Scales a number of clips by the size, at least two."""
     return max(2, round(count * size))
 
 
 def build_captionless(data: pathlib.Path, out: pathlib.Path, size: float) -> dict[str, str]:
-    """40 clips without captions."""
+    """Builds 40 clips without captions."""
     for sentence in sentences(data)[: portion(CLIPS, size)]:
         shutil.copy(sentence.path, out)
     return {}
 
 
 def japanese(caption: str) -> str:
-    """A Japanese caption that varies as the sentence does: 東京で犬が三匹、雪."""
+    """Japanese caption that varies with the sentence: 東京で犬が三匹、雪."""
     command, colour, preposition, _, digit, _ = caption.split()
     return f"{PLACES[command]}で{ANIMALS[colour]}が{DIGITS[digit]}匹、{SKIES[preposition]}の日"
 
 
 def build_japanese(data: pathlib.Path, out: pathlib.Path, size: float) -> dict[str, str]:
-    """40 clips with Japanese captions beside them."""
+    """Builds 40 clips with Japanese captions beside them."""
     captions = {}
     for sentence in sentences(data)[: portion(CLIPS, size)]:
         name = sentence.path.name
@@ -112,13 +112,13 @@ def build_japanese(data: pathlib.Path, out: pathlib.Path, size: float) -> dict[s
 
 
 def japanese_queries(captions: dict[str, str]) -> list[str]:
-    """The words of one and two characters that some caption holds."""
+    """Words of one and two characters that some caption holds."""
     words = [*PLACES.values(), *ANIMALS.values(), *DIGITS.values(), *SKIES.values()]
     return [w for w in words if len(w) <= 2 and any(w in text for text in captions.values())]
 
 
 def build_phone(data: pathlib.Path, out: pathlib.Path, size: float) -> dict[str, str]:
-    """Portrait videos: half of them lie on their side and say so, as phones write them."""
+    """Builds portrait videos, half of them stored on their side with a rotation, as by phones."""
     found = sentences(data)[: portion(PHONE_VIDEOS, size)]
     for number, sentence in enumerate(found):
         clip = media.read_clip(sentence.path, frame_rate=25.0, sample_rate=SAMPLE_RATE)
@@ -138,7 +138,7 @@ def build_phone(data: pathlib.Path, out: pathlib.Path, size: float) -> dict[str,
 
 
 def build_long(data: pathlib.Path, out: pathlib.Path, size: float) -> dict[str, str]:
-    """One file of 10 minutes."""
+    """Builds one file of 10 minutes."""
     parts = [sentence.path for sentence in sentences(data)]
     lengths = itertools.accumulate(media.probe(path).duration for path in parts)
     wanted = SECONDS * size
@@ -167,7 +167,7 @@ def join(parts: Sequence[pathlib.Path], path: pathlib.Path, rotation: int = 0) -
                             streams[stream.type].set_display_rotation(rotation)
                 end = begin
                 for packet in source.demux():
-                    # Nor what primes an audio decoder: the part before it ends there.
+                    # Skips flush packets, and priming packets of audio: the part before ends there.
                     if packet.dts is None or packet.pts is None or packet.pts < 0:
                         continue
                     base = packet.time_base
@@ -180,7 +180,7 @@ def join(parts: Sequence[pathlib.Path], path: pathlib.Path, rotation: int = 0) -
 
 
 def build_test_files(data: pathlib.Path, out: pathlib.Path, size: float) -> dict[str, str]:
-    """Media files of public test suites: many codecs and sizes, some of them broken."""
+    """Builds a folder of public test files: many codecs and sizes, some corrupt."""
     folder = data / "clips" / "files"
     if not folder.is_dir():
         raise SystemExit(f"error: {folder} is missing; give the folder of real data with --data")
@@ -190,7 +190,7 @@ def build_test_files(data: pathlib.Path, out: pathlib.Path, size: float) -> dict
 
 
 def build_grid(data: pathlib.Path, out: pathlib.Path, size: float) -> dict[str, str]:
-    """GRID with its captions beside the files."""
+    """Builds GRID with its captions beside the files."""
     found = sentences(data)
     for sentence in found[: portion(len(found), size)]:
         target = out / sentence.path.name
@@ -200,7 +200,7 @@ def build_grid(data: pathlib.Path, out: pathlib.Path, size: float) -> dict[str, 
 
 
 def three_words(captions: dict[str, str]) -> list[str]:
-    """Every query of three words out of a sentence's six, each once."""
+    """All distinct queries of three of the six words of a sentence."""
     triples = (
         " ".join(triple)
         for caption in captions.values()

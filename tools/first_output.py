@@ -1,9 +1,9 @@
-"""How long every command takes to answer: its help, a wrong flag, the first line of a small job.
+"""Measures the response time of every command: help, wrong flag, first line of a small job.
 
     python tools/first_output.py --run_dir=runs/quickstart --data=data/sample
 
 Needs a trained run and the sample set (``make quickstart`` makes both) and a quiet machine. Prints
-a table; the first line of a job is what a person sees first, be it a progress bar.
+a table; the first line of a job may be a progress bar.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def seconds_of(command: list[str], code: int | None = 0) -> tuple[float, float]:
 
 
 def write_images(folder: pathlib.Path) -> None:
-    """Some images of noise."""
+    """Writes some images of noise."""
     folder.mkdir()
     generator = np.random.default_rng(0)
     for number in range(VIDEOS):
@@ -70,7 +70,7 @@ def write_images(folder: pathlib.Path) -> None:
 
 
 def write_checkpoint(path: pathlib.Path) -> None:
-    """A narrow network in a file of the form of MMV's release, as the tests make it."""
+    """Writes a narrow network in the format of MMV's release, as the tests do."""
     tests = pathlib.Path(__file__).parents[1] / "tests"
     maker = runpy.run_path(str(tests / "pretrained" / "mmv_file.py"))
     maker["write"](str(path), maker["values_of"](maker["small"](path.stem)))
@@ -93,7 +93,7 @@ def main() -> None:
         for name, arguments in jobs(flags.run_dir, flags.data, str(videos), out):
             module = [sys.executable, "-m", f"vatt_tf.{name}"]
             row = [seconds_of([*module, "--help"])[1], seconds_of([*module, "--no_such=1"], 2)[1]]
-            # A server would serve for ever.
+            # Killed, because a server never ends.
             row += seconds_of([*module, *arguments], None if name == "serving" else 0)
             cells = " | ".join(f"{seconds:.2f} s" for seconds in row)
             print(f"| `vatt_tf.{name}` | {cells} |", flush=True)

@@ -2,7 +2,7 @@
 
 The names and defaults come from what the modules register with gin, the meanings from their
 docstrings (sections Args and Attributes), the macros from the gin files with the comment beside
-or above them. ``tests/test_docs.py`` compares the file with what this prints today.
+or above them. ``tests/test_docs.py`` compares the file with the output.
 
     python tools/generate_config_docs.py            # or: make docs
 """
@@ -83,7 +83,7 @@ def _configurable_section(name: str, target: Callable[..., Any]) -> list[str]:
 
 
 def undocumented() -> list[str]:
-    """``configurable.parameter`` of every parameter whose docstring says nothing about it."""
+    """``configurable.parameter`` of every parameter without a description in a docstring."""
     from vatt_tf import config
 
     found = []
@@ -194,7 +194,7 @@ def _macros(text: str) -> Iterator[tuple[str, str, str]]:
     from gin import config_parser
 
     class Written(config_parser.ParserDelegate):
-        """Keeps references and macros inside a value as they are written."""
+        """Parser delegate that keeps references and macros inside a value as written."""
 
         def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> _Name:
             return _Name(f"@{scoped_configurable_name}{'()' if evaluate else ''}")

@@ -1,4 +1,4 @@
-"""Runs commands of the package side by side, each on a processor of its own."""
+"""Runs commands of the package in parallel, each on its own processor."""
 
 from __future__ import annotations
 

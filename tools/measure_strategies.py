@@ -5,8 +5,8 @@
 
 Runs the ordinary command four times, ten steps of 64 clips each, without dropout and DropToken
 (whose masks differ by replica on purpose), and prints how far losses and weights are from those of
-one device. Start from weights that tell clips apart: at a random start BatchNorm magnifies rounding
-errors until a ReLU opens or closes, see docs/scaling.md.
+one device. Start from trained weights, which separate clips: at a random start BatchNorm magnifies
+rounding errors until a ReLU opens or closes, see docs/scaling.md.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _losses(run_dir: str) -> list[float]:
 
 
 def _largest_difference(first: str, other: str) -> float:
-    """Over all weights of the models, moving averages of BatchNorm too."""
+    """Largest difference over all weights, moving averages of BatchNorm included."""
     import numpy as np
     import tensorflow as tf
 

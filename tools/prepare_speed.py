@@ -1,4 +1,4 @@
-"""How many seconds of video `vatt_tf.prepare` reads and writes in a second of one core.
+"""Measures the seconds of video that `vatt_tf.prepare` processes per second of a core.
 
     python tools/prepare_speed.py [--minutes=10 | --video=FILE]
 
@@ -28,7 +28,7 @@ HEIGHT, WIDTH = 240, 320
 
 
 def write_moving_picture(path: pathlib.Path, seed: int) -> None:
-    """A landscape of smooth noise that drifts by, with a grain of its own in every frame."""
+    """Writes a video of drifting smooth noise with new grain in every frame."""
     generator = np.random.default_rng(seed)
     count = SECONDS * FRAME_RATE
     coarse = generator.integers(0, 256, (8, (WIDTH + count) // 16 + 1, 3))

@@ -1,4 +1,4 @@
-"""What the guards, the checkpoints and the start of a run cost, and whether its memory grows.
+"""Measures the cost of health checks, checkpoints and start of a run, and memory growth.
 
     python tools/run_costs.py --out=runs/costs
 
@@ -37,7 +37,7 @@ train.checkpoint_every = 100
 
 @contextmanager
 def without_guards() -> Iterator[None]:
-    """Switches off what guards compute, on the device and on the host."""
+    """Disables the health checks, on the device and on the host."""
     from vatt_tf.training.gradients import contrastive as step
     from vatt_tf.training.monitoring import guards
 
@@ -89,7 +89,7 @@ def train(shards: pathlib.Path, out: pathlib.Path, steps: int) -> tuple[list[flo
 
 
 def memory(shards: pathlib.Path, out: pathlib.Path, steps: int) -> list[float]:
-    """MB of the process at every hundredth step of a run of small batches."""
+    """Measures MB of the process at every hundredth step of a run with small batches."""
     bindings = [f"TRAIN_DATA='{shards}/train'", "EVAL_DATA=None", f"STEPS={steps}", "BATCH_SIZE=4"]
     bindings += ["train.evaluate_every=0", "train.checkpoint_every=500", "train.log_every=100"]
     flags = [f"--gin_bindings={binding}" for binding in bindings]
@@ -108,7 +108,7 @@ def memory(shards: pathlib.Path, out: pathlib.Path, steps: int) -> list[float]:
 
 
 def first_step(shards: pathlib.Path, out: pathlib.Path) -> float:
-    """Seconds of a run of one step, its save and the end of the process included."""
+    """Measures seconds of a run of one step, with its save and the end of the process."""
     bindings = [f"TRAIN_DATA='{shards}/train'", "EVAL_DATA=None", "train.evaluate_every=0"]
     flags = [f"--gin_bindings={binding}" for binding in bindings]
     begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a pre-training step costs on 1 to 256 replicas: network, memory, clips per second.
+"""Table of the cost of a pre-training step on 1 to 256 replicas: network, memory, clips/s.
 
     python tools/scaling_table.py --gin_file=bbs.gin --step_seconds=0.5 --gbit=100
 
@@ -16,14 +16,14 @@ from vatt_tf import cli
 from vatt_tf.wording import count_of, percent
 
 REPLICAS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-# The trainer sums gradients to look at them and to clip them, Keras once more in apply().
+# The trainer all-reduces gradients to check and clip them, Keras again in apply().
 GRADIENT_SUMS = 2
 FLOAT = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Payload:
-    """What replicas exchange in a step.
+    """Bytes that replicas exchange in a step.
 
     Attributes:
         gradients: Bytes of all gradients.
@@ -36,7 +36,7 @@ class Payload:
     statistics: int
 
     def bytes_per_replica(self, replicas: int, batch: int) -> float:
-        """What one replica sends (and receives) in a step of ``batch`` clips.
+        """Bytes that a replica sends (and receives) in a step of ``batch`` clips.
 
         A ring needs ``(N - 1) / N`` of the data for a gather and twice that for a sum. Embeddings
         are gathered, and their gradients summed; statistics are summed in both directions.
@@ -105,7 +105,7 @@ def _print(flags) -> int:
 
 
 def _embedding_values(run) -> int:
-    """Numbers of one clip that the replicas gather: embeddings in each space, and masks."""
+    """Number of gathered values of a clip: embeddings in each space, and masks."""
     head, texts = run.model.head, run.clip.texts
     if head.vat_dim:
         embeddings = head.vat_dim * (2 + texts)

@@ -1,4 +1,4 @@
-"""Every design of the design table exported, served and loaded in a Keras app, by the commands.
+"""Parity table: every design exported, served, and loaded in a Keras app.
 
     python tools/served_table.py runs/design/narrated_digits/*_steps/*_0/run
 
@@ -27,7 +27,7 @@ Embeddings = dict[str, dict[str, np.ndarray]]
 
 
 def embeddings(embedder: Any, inputs: Mapping[str, Any], sample_rate: int) -> Embeddings:
-    """By modality and space, of a trained model or of a client."""
+    """Embeddings by modality and space, of a trained model or of a client."""
     found = {}
     for name, values in inputs.items():
         options = {"sample_rate": sample_rate} if name == "audio" else {}
@@ -36,7 +36,7 @@ def embeddings(embedder: Any, inputs: Mapping[str, Any], sample_rate: int) -> Em
 
 
 def in_keras(models: pathlib.Path, inputs: Mapping[str, Any], spaces: Embeddings) -> Embeddings:
-    """The same from Keras layers of the SavedModels."""
+    """Embeddings from Keras layers of the SavedModels."""
     import keras
     import tensorflow as tf
 
@@ -66,7 +66,7 @@ def difference(first: Embeddings, second: Embeddings) -> float:
 
 
 def measured(run: str, models: pathlib.Path) -> dict[str, float]:
-    """Seconds of the export and differences from the trained model."""
+    """Measures seconds of the export and differences from the trained model."""
     import vatt_tf
     from vatt_tf.export import examples
     from vatt_tf.serving.benchmarks.tools import ServerProcess

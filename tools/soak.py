@@ -1,4 +1,4 @@
-"""Kills runs with SIGKILL at random moments, starts them again, and compares what they leave.
+"""Soak test: kills runs with SIGKILL at random times, restarts them, and compares the results.
 
     python tools/soak.py --kills=100 --out=runs/soak
 
@@ -43,18 +43,18 @@ text_tower.num_layers = 1
 
 
 class Command:
-    """One command line, run to its end or killed on the way."""
+    """Command line that is run to its end or killed."""
 
     def __init__(self, name: str, *arguments: str) -> None:
         self.name, self._arguments = name, [sys.executable, "-m", *arguments]
 
     def start(self) -> subprocess.Popen:
-        """Starts it in a process group of its own."""
+        """Starts it in its own process group."""
         return subprocess.Popen(
             self._arguments,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # prepare has children: all of them are killed
+            start_new_session=True,  # kills the worker processes of prepare too
         )
 
     def finish(self) -> float:
@@ -82,13 +82,13 @@ def kill_at(process: subprocess.Popen, moment: Callable[[], bool]) -> bool:
 
 
 def after(seconds: float) -> Callable[[], bool]:
-    """True so many seconds from now."""
+    """Returns a condition that becomes true so many seconds from now."""
     end = time.monotonic() + seconds
     return lambda: time.monotonic() > end
 
 
 def in_a_save(run_dir: pathlib.Path, delay: float) -> Callable[[], bool]:
-    """True ``delay`` seconds after a checkpoint has begun to be written."""
+    """Returns a condition that becomes true ``delay`` seconds after a save has begun."""
     seen = {path.name for path in (run_dir / "checkpoints").glob("*")}
     begun: list[float] = []
 
@@ -102,7 +102,7 @@ def in_a_save(run_dir: pathlib.Path, delay: float) -> Callable[[], bool]:
 
 
 def weights(run_dir: pathlib.Path) -> str:
-    """Checksum of all that the last checkpoint holds."""
+    """Checksum of the last checkpoint."""
     import tensorflow as tf
 
     from vatt_tf.models.io import newest_checkpoint
@@ -123,7 +123,7 @@ def losses(run_dir: pathlib.Path) -> list[tuple[int, float]]:
 
 
 def shards(folder: pathlib.Path) -> dict[str, str]:
-    """Checksum of every shard and inventory: no record lost, none doubled."""
+    """Checksums of all shards and dataset indexes: no record is lost or doubled."""
     files = sorted(p for p in folder.rglob("*") if p.suffix in (".tfrecord", ".csv"))
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
@@ -139,10 +139,10 @@ def soak(
 
     Args:
         command: From the folder of its output to the command.
-        out: Folder of the victims.
-        look: What is compared: from a folder to anything with ``==``.
-        kills: How many.
-        moment: From the folder and the seconds of a whole run to when to kill.
+        out: Folder of the killed runs.
+        look: From a folder to the compared value.
+        kills: Number of kills.
+        moment: From the folder and the seconds of a whole run to the condition of the kill.
     """
     reference = out / "whole"
     seconds = command(reference).finish()
@@ -152,7 +152,7 @@ def soak(
         victim = out / f"victim_{finished}"
         while done < kills:
             if not kill_at(command(victim).start(), moment(victim, seconds)):
-                seconds *= 0.9  # faster than when it was timed: the other kinds have ended
+                seconds *= 0.9  # faster than when it was timed, because other load has ended
                 break
             done += 1
             print(f"{out.name}: {done} of {kills} kills", file=sys.stderr, flush=True)
@@ -168,7 +168,7 @@ def soak(
 
 
 def main() -> int:
-    """Entry point; 0 if every run that was killed left what an uninterrupted one leaves."""
+    """Entry point; returns 0 if all killed runs equal an uninterrupted one."""
     flags = cli.ArgumentParser(description=__doc__)
     flags.add_argument("--kills", type=int, default=100, help="over all three kinds")
     flags.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/soak"))

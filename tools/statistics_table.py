@@ -1,4 +1,4 @@
-"""Statistical regularisation: what it does to the places of the modalities, and to retrieval.
+"""Table of statistical regularisation: silhouette by modality, and retrieval.
 
     python tools/statistics_table.py --out=runs/statistics
 
@@ -31,7 +31,7 @@ SILHOUETTES = {"features": "features", "video-audio space": "va", "video-text sp
 def measured(
     lanes: Lanes, weights: tuple, steps: int, folder: pathlib.Path, seed: int
 ) -> experiments.Row:
-    """Silhouettes and retrieval of one run."""
+    """Measures silhouettes and retrieval of one run."""
     bindings = [f"STEPS={steps}"]
     if weights:
         kind, weight = weights
@@ -47,7 +47,7 @@ def measured(
 
 
 def main() -> None:
-    """Trains what is missing and prints the table."""
+    """Trains missing rows and prints the table."""
     parser = cli.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="runs/statistics", help="folder of the runs")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each row")

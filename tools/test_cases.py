@@ -1,4 +1,4 @@
-"""The list of test cases, to see that a change of the tests loses none.
+"""Lists the test cases, to check that a change of the tests loses none.
 
     python tools/test_cases.py > before.txt
     python tools/test_cases.py --compare=before.txt
@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def collect() -> collections.Counter[str]:
-    """Asks pytest for all cases of the checkout: function -> number of cases."""
+    """Collects all cases of the checkout by pytest: function -> number of cases."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", "tests"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if found.returncode:
@@ -40,7 +40,7 @@ def read(path: pathlib.Path) -> collections.Counter[str]:
 
 
 def lost(before: collections.Counter[str], now: collections.Counter[str]) -> list[str]:
-    """What was there before and is not now, a line for each function."""
+    """Lines about functions that are missing or have fewer cases than before."""
     return [
         f"{name}: {now[name]} cases, {count} before"
         for name, count in sorted(before.items())

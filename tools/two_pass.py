@@ -1,12 +1,11 @@
-"""What a large batch costs a clip: the two-pass step beside the plain step of one micro-batch.
+"""Measures gradient caching: time per clip of a large batch, against a step of one micro-batch.
 
     python tools/two_pass.py [--gin_file=bbs.gin] [--batch_size=64] [--micro_batch_size=2]
 
-Each is a process of its own (``vatt_tf.benchmarking``). Plain steps are timed before and after
-every step in two passes, because a machine is not equally fast for all of the many minutes that
-such a step may take. Their mean counts: the long step lives through the slow moments as well,
-which a median of short ones would leave out. Prints the ratios of times and memory. Needs a quiet
-machine.
+Each is its own process (``vatt_tf.benchmarking``). Plain steps are timed before and after every
+step with gradient caching, because the speed of a machine varies over the minutes of such a step.
+Their mean is reported: a median of short steps would leave out slow moments, which the long step
+includes. Prints the ratios of times and memory. Needs a quiet machine.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ WORKER = "vatt_tf.benchmarking.worker"
 
 
 def subject(gin_file: str, batch_size: int, micro_batch_size: int) -> Subject:
-    """A process that measures steps of a batch."""
+    """Starts a process that measures steps of a batch."""
     bindings = (f"BATCH_SIZE={batch_size}", f"MICRO_BATCH_SIZE={micro_batch_size}")
     flags = [f"--gin_file={gin_file}", *(f"--gin_bindings={one}" for one in bindings)]
     return Subject(WORKER, [*flags, "--precision=float32"])
@@ -30,9 +29,11 @@ def main() -> None:
     """Entry point."""
     parser = cli.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gin_file", default="bbs.gin", help="run file of the model")
-    parser.add_argument("--batch_size", type=int, default=64, help="clips of the two-pass step")
+    parser.add_argument(
+        "--batch_size", type=int, default=64, help="clips of a step with gradient caching"
+    )
     parser.add_argument("--micro_batch_size", type=int, default=2, help="clips at a time")
-    parser.add_argument("--rounds", type=int, default=1, help="steps in two passes")
+    parser.add_argument("--rounds", type=int, default=1, help="steps with gradient caching")
     parser.add_argument("--beside", type=int, default=10, help="plain steps before and after each")
     flags = parser.parse_args()
     micro, batch = flags.micro_batch_size, flags.batch_size

@@ -29,7 +29,7 @@ COMMANDS = {
 
 
 def listing() -> str:
-    """All commands, a line each."""
+    """Lists all commands, one per line."""
     width = max(map(len, COMMANDS))
     lines = [f"  python -m vatt_tf.{name:{width}}  {text}" for name, text in COMMANDS.items()]
     return "\n".join(

@@ -19,8 +19,8 @@ def new_file(
 ) -> Iterator[pathlib.Path]:
     """Yields a temporary name whose file replaces ``path`` when the block ends.
 
-    An earlier file of the name is replaced. If the block fails, the temporary
-    file is removed and the earlier one stays.
+    An earlier file of the name is replaced. If the block fails, the temporary file is removed and
+    the earlier one stays.
 
     Args:
         path: The file; its folder is made if it is not there.
@@ -48,7 +48,7 @@ def new_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Yields a temporary name whose folder becomes ``path``, which must not exist yet.
 
     Raises:
-        UserError: If it is.
+        UserError: If it exists.
     """
     path = pathlib.Path(path)
     if os.path.lexists(path):

@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--vocabulary",
         type=cli.path,
-        help="the words that it was trained with, one a line or `index word` lines",
+        help="the words that it was trained with, one per line or `index word` lines",
     )
     add(
         "--word_vectors",
@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     cli.add_module_flag(parser)
     cli.add_quiet_flag(parser)
-    add("--labels", type=cli.path, help="names of a classifier's classes, one a line")
+    add("--labels", type=cli.path, help="names of a classifier's classes, one per line")
     return parser
 
 

@@ -35,8 +35,8 @@ def value_text(value: Any) -> str:
 class UserError(ValueError):
     """Raised for a mistake in the user's input, not in the program.
 
-    The message names the file, field or value, says what was found and what was expected, and
-    tells what to do. Entry points print it as ``error: ...`` and exit with ``exit_code``.
+    The message names the file, field or value, what was found, what was expected and what to
+    do. Entry points print it as ``error: ...`` and exit with ``exit_code``.
     """
 
     exit_code = 2

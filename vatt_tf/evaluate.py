@@ -65,12 +65,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--prompts",
         type=cli.path,
         help="zero_shot: JSON {label: [prompt, ...]}, or lines `label<TAB>prompt`, or one class "
-        "name a line (default: the label names of the data)",
+        "name per line (default: the label names of the data)",
     )
     add(
         "--labels",
         type=cli.path,
-        help="classify, probe: file with a class a line, where weights or data name none",
+        help="classify, probe: file with one class per line, where weights or data name none",
     )
     add(
         "--train_data",
@@ -196,7 +196,7 @@ def _evaluate(job: Job, report: bool) -> Evaluation:
 
 
 def _calibrate(job: Job, found: Evaluation) -> str:
-    """Puts the calibration of cosines, if the task has one, beside the weights; returns a line."""
+    """Stores the calibration of cosines, if the task has one; returns a line about it."""
     if found.calibration is None:
         return ""
     from vatt_tf.evaluation import calibration

@@ -143,7 +143,7 @@ def readable_by_tensorflow(path: str | os.PathLike) -> Iterator[str]:
     """Yields a path under which TensorFlow reads a checkpoint or SavedModel of any name.
 
     TensorFlow takes the prefix of a checkpoint (and so the folder of a SavedModel) for a pattern
-    and knows no escape that all its readers understand: from ``runs/a[1]`` it reads nothing, or
+    and has no escape that all its readers support: from ``runs/a[1]`` it reads nothing, or
     what lies in ``runs/a1``. Such names are read through links with plain names, which exist
     as long as the context.
 

@@ -209,7 +209,7 @@ def _flags() -> argparse.ArgumentParser:
         help="its official files (default: in the videos folder)",
     )
     add("--fold", type=int, metavar="N", help="its fold or official split number (1)")
-    add("--list_datasets", action="store_true", help="what --dataset knows, then end")
+    add("--list_datasets", action="store_true", help="list the values of --dataset, then end")
     add("--media", choices=MEDIA_SUFFIXES, help="video (default), audio or image files")
     add(
         "--captions_dir",

@@ -1,4 +1,4 @@
-"""Measures the embedded server; what is compared is measured side by side, in one run.
+"""Benchmarks of the embedded server; the sides of a comparison take turns in one run.
 
 Usage::
 
@@ -152,7 +152,7 @@ def _compare(
             response = stub.Predict(tools.predict_request(model, alias, value), timeout=600)
             return {name: tensors.to_array(output) for name, output in response.outputs.items()}
 
-        # Warm both up; they must agree before their speed matters.
+        # Warms both up and checks that they agree.
         expected, answer = in_process(), served()
         difference = max(float(np.abs(expected[k] - answer[k]).max()) for k in expected)
         for _ in range(5):

@@ -17,7 +17,7 @@ from vatt_tf.serving.benchmarks import tools
 
 # Versions that stay on disk; the server serves the newest.
 _KEPT_VERSIONS = 2
-# Share of the run that counts as warm-up: the allocators have their size then.
+# Fraction of the run that counts as warm-up, until the allocators have their size.
 _WARM_UP = 0.2
 
 
@@ -111,7 +111,7 @@ def _sample(
     started: float,
     stop: threading.Event,
 ) -> None:
-    """Each second: memory, and the latencies of the calls since the last sample."""
+    """Samples every second: memory, and the latencies of the calls since the last sample."""
     seen = 0
     while not stop.wait(1.0):
         recent = calls.seconds[seen:]
@@ -128,7 +128,7 @@ def _sample(
 
 
 def _memory(samples: list[dict[str, float]]) -> dict[str, float]:
-    """Growth from the first tenth after warm-up to the last tenth, by medians."""
+    """Memory growth from the first tenth after warm-up to the last tenth, by medians."""
     rss = [sample["rss_mb"] for sample in samples]
     tenth = max(1, len(rss) // 10)
     begin = int(len(rss) * _WARM_UP)
@@ -144,7 +144,7 @@ def _memory(samples: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _plot(path: pathlib.Path, samples: list[dict[str, float]]) -> None:
-    """Memory and latency over time."""
+    """Plots memory and latency over time."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a server in its own process, clients that cost little, figures."""
+"""Helpers of the benchmarks: a server process, lightweight clients, statistics."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def predict_request(model: str, alias: str, value: np.ndarray) -> predict_pb2.Pr
 
 @dataclasses.dataclass
 class Calls:
-    """What a group of clients saw: start and duration of each call in seconds, and failures."""
+    """Measurements of a group of clients: start and duration of each call in seconds, failures."""
 
     starts: list[float] = dataclasses.field(default_factory=list)
     seconds: list[float] = dataclasses.field(default_factory=list)
@@ -140,7 +140,7 @@ async def call_for(
             clients' work slows the server.
         clients: Number of clients, each with its own connection.
         running: Clients stop when it returns False.
-        calls: Receives what they see.
+        calls: Receives the measurements.
         deadline: Seconds allowed to a call.
     """
 
@@ -161,5 +161,5 @@ async def call_for(
 
 
 def percentile(values: Sequence[float], q: float) -> float:
-    """A percentile; nan without values."""
+    """Percentile of values; nan without values."""
     return float(np.percentile(values, q)) if len(values) else float("nan")

@@ -1,4 +1,4 @@
-"""Addresses that are no gRPC targets: URLs, and ports where REST answers."""
+"""Checks of addresses: URLs and REST ports are no gRPC targets."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import socket
 
 from vatt_tf.errors import UserError
 
-SECONDS = 2.0  # for an answer of a port that a gRPC call did not get through to
+SECONDS = 2.0  # timeout for the probe of a port after a failed gRPC call
 
 
 def check_target(target: str) -> None:
-    """Refuses a URL in the place of ``host:port``.
+    """Checks that an address is ``host:port`` and no URL.
 
     Raises:
         UserError: With the address that may be meant.
@@ -26,7 +26,7 @@ def check_target(target: str) -> None:
 
 
 def is_http_error(details: str) -> bool:
-    """Whether gRPC says that an HTTP/1 server answered."""
+    """Whether an error of gRPC means that an HTTP/1 server answered."""
     return "http1" in details.lower()
 
 

@@ -1,4 +1,4 @@
-"""What the clients ask a server, apart from how it is sent: plain or asyncio, the same steps.
+"""Calls of the clients, independent of the transport (blocking or asyncio).
 
 Every call is a generator that yields requests, is sent the replies (or thrown the errors) and
 returns the result. ``Client`` and ``AsyncClient`` only differ in how they carry the requests.
@@ -26,18 +26,18 @@ T = TypeVar("T")
 Steps = Generator[Request, Reply, T]
 
 INPUT_NAMES = {"video": "frames", "audio": "waveform", "text": "text"}
-# A served model may be replaced in the middle of a call, which then starts again.
+# Restarts of a call whose model is replaced by another version meanwhile.
 ATTEMPTS = 3
-# A string is a thousandth of the work of a clip.
+# Strings per clip in a batch: a string is a thousandth of the work of a clip.
 TEXTS_PER_WINDOW = 8
 
 
 class RequestError(UserError):
-    """An answer of the server that is an error, or no answer.
+    """Raised for an error of the server, or for no reply.
 
     Attributes:
         code: Name of the gRPC status code, e.g. ``"NOT_FOUND"``.
-        details: The server's own words.
+        details: Message of the server.
     """
 
     def __init__(self, message: str, code: str, details: str = ""):
@@ -47,17 +47,17 @@ class RequestError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a served model says of itself (its signature ``describe``).
+    """Description of a served model, from its signature ``describe``.
 
     Attributes:
-        version: Version that is served.
+        version: Served version.
         modality: ``"video"``, ``"audio"`` or ``"text"``.
         clip: Shape of the clips that it was trained on.
         outputs: Output name -> ``{"space", "dim", "partners"}`` of the embeddings.
         labels: Names of the classes of a classifier, else empty.
         model_hash: Fingerprint of the weights.
-        score_calibration: What an evaluation measured of cosines (see
-            ``vatt_tf.evaluation.calibration``); None where none did.
+        score_calibration: Calibration of the cosines (see ``vatt_tf.evaluation.calibration``); None
+            without one.
     """
 
     version: int
@@ -84,7 +84,7 @@ class Classification:
     labels: tuple[str, ...]
 
     def top(self, count: int = 5) -> Any:
-        """The most probable classes of an input as (label, probability); a list per input."""
+        """Most probable classes of an input as (label, probability); a list per input."""
         if self.probabilities.ndim == 2:
             return [Classification(p, p, self.labels).top(count) for p in self.probabilities]
         best = np.argsort(-self.probabilities, kind="stable")[:count]
@@ -93,7 +93,7 @@ class Classification:
 
 
 class Calls:
-    """The calls of a client and what it has learnt about the server's models.
+    """Calls of a client, with a cache of the descriptions of the server's models.
 
     Args:
         batch_size: Windows of video or sound in a request (strings: eight times as many).
@@ -105,10 +105,10 @@ class Calls:
             raise UserError(f"batch_size must be at least 1, found {batch_size}")
         self._batch_size, self._max_bytes = batch_size, max_message_bytes
         self._known: dict[str, Description] = {}
-        self._limits: dict[str, int] = {}  # rows that the server takes at once
+        self._limits: dict[str, int] = {}  # largest batch that the server has accepted
 
     def describe(self, model: str) -> Steps[Description]:
-        """Asks a model what it is; the answer is kept until another version replies."""
+        """Requests the description of a model; it is cached until another version replies."""
         if model not in self._known:
             try:
                 reply = yield Request(model, "describe", {"query": np.array([b""], object)})
@@ -164,7 +164,7 @@ class Calls:
         return sums.embeddings(modality, space)
 
     def split_known(self, text: str) -> Steps[tuple[list[str], list[str]] | None]:
-        """Words that the served text model knows, and others; None of an earlier export."""
+        """Splits words by the vocabulary of the served text model; None for an earlier export."""
         words = split_words(text)
         if not words:
             return [], []
@@ -220,7 +220,7 @@ class Calls:
             try:
                 sums = yield from self._stream(model, description, inputs, wanted)
             except RequestError as error:
-                # Perhaps the request did not fit because another model took the place.
+                # Another version may have replaced the model, with other shapes.
                 self._known.pop(model, None)
                 if error.code not in ("INVALID_ARGUMENT", "FAILED_PRECONDITION"):
                     raise
@@ -259,7 +259,7 @@ class Calls:
         rows: np.ndarray,
         signature: str = "serving_default",
     ) -> Steps[list[tuple[int, Reply]]]:
-        """Sends rows, in smaller pieces when the server says that they are too many."""
+        """Sends rows, in smaller batches where the server refuses their number."""
         replies = []
         begin = 0
         while begin < len(rows):
@@ -280,7 +280,7 @@ class Calls:
 def advance(
     steps: Steps[T], reply: Reply | None = None, error: RequestError | None = None
 ) -> tuple[Request | None, T | None]:
-    """Takes a call one step further: the next request, or None and the result."""
+    """Advances a call by one step: the next request, or None and the result."""
     try:
         if error is not None:
             return steps.throw(error), None
@@ -309,7 +309,7 @@ def _description(model: str, reply: Reply) -> Description:
 
 
 def _smaller(error: RequestError, rows: int) -> int | None:
-    """Rows to try after a refusal, None when the number of rows is not the reason."""
+    """Smaller number of rows after a refusal; None where the number is not the reason."""
     found = re.search(r"larger than maximum input batch size (\d+)", error.details)
     if found:
         limit = int(found.group(1))

@@ -44,7 +44,7 @@ from vatt_tf.serving.client.calls import (
 from vatt_tf.serving.client.protocol import PREDICT, Reply, Request
 
 DEFAULT_TARGET = "localhost:8500"
-# The largest request that is made; servers take up to 2 GiB, but what lies in between may not.
+# Largest request: servers take up to 2 GiB, proxies may not.
 MAX_MESSAGE_BYTES = 64 * 2**20
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0  # seconds between attempts, doubled each time
 
@@ -52,7 +52,7 @@ _CHANNEL_OPTIONS = [
     # A reply of a large batch exceeds gRPC's default of 4 MiB.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # Come back quickly after a server was restarted.
+    # Reconnects quickly after a restart of the server.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2000),
 ]
@@ -80,7 +80,7 @@ class _Base(Embedder[Result]):
         self._credentials = credentials
 
     def _open(self, library: Any) -> Any:
-        """A channel of ``grpc`` or ``grpc.aio``; it connects with the first request."""
+        """Opens a channel of ``grpc`` or ``grpc.aio``; it connects with the first request."""
         if self._credentials is None:
             return library.insecure_channel(self.target, options=_CHANNEL_OPTIONS)
         return library.secure_channel(self.target, self._credentials, options=_CHANNEL_OPTIONS)
@@ -88,12 +88,12 @@ class _Base(Embedder[Result]):
     def _pause(
         self, code: grpc.StatusCode, attempt: int, left: float, details: str | None = None
     ) -> float | None:
-        """Seconds to wait before the next attempt; None when there is to be none."""
+        """Seconds before the next attempt; None for no further one."""
         if code is not grpc.StatusCode.UNAVAILABLE or attempt >= self._retries:
             return None
         if is_http_error(details or ""):  # it will not become a gRPC port
             return None
-        # Random, so that many clients do not come back at the same moment.
+        # Jitter, so that many clients do not retry at the same moment.
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.8, 1.2)
         return pause if pause < left else None
 
@@ -171,7 +171,7 @@ class Client(_Base[Embeddings]):
         return self._run(self._calls.classify(model, source, Span(start, end, windows), rate))
 
     def describe(self, model: str) -> Description:
-        """What a served model says of itself: clip shape, spaces, labels, fingerprint."""
+        """Description of a served model: clip shape, spaces, labels, fingerprint."""
         return self._run(self._calls.describe(model))
 
     @property
@@ -227,8 +227,8 @@ class Client(_Base[Embeddings]):
 class AsyncClient(_Base[Awaitable[Embeddings]]):
     """``Client`` for asyncio: the same settings; what the methods give is to be awaited.
 
-    Files are decoded in worker threads, so that the event loop goes on. Make it where its event
-    loop runs.
+    Files are decoded in worker threads, so that they do not block the event loop. Create it where
+    its event loop runs.
     """
 
     def __init__(self, target: str = DEFAULT_TARGET, **settings: Any):
@@ -297,7 +297,7 @@ class AsyncClient(_Base[Awaitable[Embeddings]]):
                     error.code(), attempt, deadline - time.monotonic(), error.details()
                 )
                 if pause is None:
-                    # It may look who answers there, which the event loop must not wait for.
+                    # In a thread: it may probe the port, which would block the event loop.
                     raise await asyncio.to_thread(self._error, request, error) from error
             await asyncio.sleep(pause)
             attempt += 1

@@ -1,4 +1,4 @@
-"""The command line of the client: ``python -m vatt_tf.serving.client text "..."`` and the like."""
+"""Command line of the client: ``python -m vatt_tf.serving.client text "..."`` and the like."""
 
 from __future__ import annotations
 

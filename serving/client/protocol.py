@@ -1,4 +1,4 @@
-"""The part of TensorFlow Serving's protocol that a client needs, without TensorFlow.
+"""Client side of TensorFlow Serving's protocol, without TensorFlow.
 
 The published stubs import TensorFlow, which takes seconds and 700 MB before the first request. The
 messages here have the same field numbers, so that they are the same bytes on the wire; they live in
@@ -87,7 +87,7 @@ _MESSAGES = _message_classes()
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A Predict call.
+    """Predict request.
 
     Attributes:
         model: Name of the served model.
@@ -100,7 +100,7 @@ class Request:
     inputs: Mapping[str, np.ndarray]
 
     def serialize(self) -> bytes:
-        """The request's bytes."""
+        """Serializes the request."""
         message = _MESSAGES["PredictRequest"]()
         message.model_spec.name = self.model
         message.model_spec.signature_name = self.signature
@@ -112,7 +112,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """The answer to a Predict call.
+    """Reply to a Predict request.
 
     Attributes:
         version: Version of the model that answered.
@@ -124,7 +124,7 @@ class Reply:
 
     @classmethod
     def parse(cls, data: bytes) -> Reply:
-        """Reads a reply's bytes."""
+        """Parses a reply."""
         message = _MESSAGES["PredictResponse"].FromString(data)
         outputs = {entry.key: _array(entry.value) for entry in message.outputs}
         return cls(message.model_spec.version.value, outputs)
@@ -151,6 +151,6 @@ def _array(tensor: Any) -> np.ndarray:
         return np.frombuffer(tensor.tensor_content, dtype).reshape(shape)
     values = np.array(getattr(tensor, field), dtype)
     count = math.prod(shape)
-    if 0 < len(values) < count:  # a run of equal values at the end is sent once
+    if 0 < len(values) < count:  # equal values at the end are sent once
         values = np.concatenate([values, np.repeat(values[-1:], count - len(values))])
     return values.reshape(shape)

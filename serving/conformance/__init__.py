@@ -1,1 +1,1 @@
-"""A black-box suite that says whether a server keeps the promises of TensorFlow Serving 2.20."""
+"""Black-box conformance suite of TensorFlow Serving 2.20."""

@@ -1,4 +1,4 @@
-"""Says whether a server keeps the promises of TensorFlow Serving 2.20; knows no particular one.
+"""Tests the conformance of any server with TensorFlow Serving 2.20.
 
 Usage::
 

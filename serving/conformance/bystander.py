@@ -1,4 +1,4 @@
-"""A second client, in a process of its own: sends good requests and notes how long each takes.
+"""Second client in its own process: sends good requests and records their latencies.
 
 Started by :mod:`vatt_tf.serving.fuzz`. The request comes serialised from a file, so that neither
 TensorFlow nor its messages are loaded. It prints "ready" after the first answer, and all answers

@@ -1,4 +1,4 @@
-"""Runs the cases against a server and prints what came of them."""
+"""Runs the cases against a server and prints the results."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CASES = tuple(case for group in GROUPS for case in group.cases)
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of a case.
+    """Result of a case.
 
     Attributes:
         case: The case.

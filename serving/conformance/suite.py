@@ -1,4 +1,4 @@
-"""What a case is: a name, the promise it checks, what it needs, and the check itself."""
+"""Registry of the conformance cases: name, promise, requirements and check of each."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import grpc
 
 from vatt_tf.serving.conformance.cases.connection import Reply, Server
 
-# What a case may need: a REST address; the models folder, to change versions in it; a server with
+# Requirements of cases: a REST address; the models folder, to change versions in it; a server with
 # batching; a server without batching.
 NEEDS = ("rest", "models", "batching", "no batching")
 
 
 class Disagreement(Exception):
-    """The server did not answer as promised; the message says what was expected and found."""
+    """Raised when a server breaks a promise; the message has the expected and the found."""
 
 
 class NotApplicable(Exception):
-    """The server was started without what the case is about; the message says what."""
+    """Raised when the server was started without a requirement; the message names it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One promise.
+    """Case: one promise.
 
     Attributes:
         name: ``group/case``.

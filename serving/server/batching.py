@@ -1,4 +1,4 @@
-"""Dynamic batching: requests to one signature that wait together run together."""
+"""Dynamic batching: waiting requests of a signature run as one batch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass
 class _Task:
-    """One request in a queue."""
+    """Request in a queue."""
 
     feeds: Mapping[str, np.ndarray]
     rows: int
@@ -39,7 +39,7 @@ class _Task:
 
 @dataclasses.dataclass
 class _Batch:
-    """Tasks that will run together."""
+    """Tasks that run together."""
 
     started: float
     tasks: list[_Task] = dataclasses.field(default_factory=list)
@@ -51,10 +51,10 @@ class _Batch:
 
 
 class BatchThreads:
-    """The threads that run the batches of all models, the one that waits longest first."""
+    """Threads that run the batches of all models, the longest-waiting one first."""
 
     def __init__(self, count: int) -> None:
-        self.changed = threading.Condition()  # Guards the queues, too.
+        self.changed = threading.Condition()  # Also the lock of the queues.
         self._queues: list[_Queue] = []
         self._stopped = False
         self._threads = [
@@ -65,12 +65,12 @@ class BatchThreads:
             thread.start()
 
     def add(self, queue: _Queue) -> None:
-        """Serves one more queue."""
+        """Adds a queue."""
         with self.changed:
             self._queues.append(queue)
 
     def remove(self, queue: _Queue) -> None:
-        """Serves a queue no more; it must be empty."""
+        """Removes a queue, which must be empty."""
         with self.changed:
             self._queues.remove(queue)
 
@@ -93,18 +93,18 @@ class BatchThreads:
                     if ready:
                         queue = min(ready, key=lambda queue: queue.batches[0].started)
                         batch = queue.batches.popleft()
-                        # This thread stops watching the clock: let another one.
+                        # This thread no longer waits for a timeout: wake another one that does.
                         self.changed.notify()
                         break
                     next_ready = min((q.ready_at() for q in self._queues), default=np.inf)
                     self.changed.wait(None if next_ready == np.inf else next_ready - now)
             queue.run(batch)
-            # A waiting thread must not keep the last batch, and with it an unloaded model, alive.
+            # References in a waiting thread would keep the last batch and an unloaded model alive.
             del queue, batch, ready
 
 
 class _Queue:
-    """The waiting batches of one signature, oldest first; the last may still grow."""
+    """Waiting batches of a signature, oldest first; the last may still grow."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class _Queue:
         self._metrics = metrics
 
     def ready_at(self) -> float:
-        """When the oldest batch may run: at once if it cannot grow any more."""
+        """Time from which the oldest batch may run: at once if it is full."""
         if not self.batches:
             return np.inf
         oldest = self.batches[0]
@@ -144,7 +144,7 @@ class _Queue:
         self.batches[-1].add(task)
 
     def run(self, batch: _Batch) -> None:
-        """Runs a batch and hands out the results; never raises."""
+        """Runs a batch and distributes the results; never raises."""
         now = time.monotonic()
         tasks = []
         for task in batch.tasks:
@@ -160,13 +160,13 @@ class _Queue:
             return
         try:
             results = self._run_together(tasks)
-        except Exception as error:  # Of any kind: the tasks' threads wait for an answer.
+        except Exception as error:  # Any exception: the threads of the tasks wait for a reply.
             failure = from_exception(error)
             if len(tasks) == 1 or failure.code == Code.DEADLINE_EXCEEDED:
                 for task in tasks:
                     task.finish(None, failure)
                 return
-            # One bad request must not fail its neighbours.
+            # Retried one by one, so that a bad request does not fail the others.
             for task in tasks:
                 try:
                     task.finish(self._run_together([task])[0])
@@ -238,7 +238,7 @@ def _pad_to_same_length(arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 
 class BatchedModel:
-    """A loaded model whose runs are put together into batches; runs like the model itself."""
+    """Loaded model whose runs are batched, with the interface of the model itself."""
 
     def __init__(
         self, model: LoadedModel, threads: BatchThreads, options: BatchingOptions, metrics: Metrics
@@ -274,7 +274,7 @@ class BatchedModel:
             with self._threads.changed:
                 self._queue(signature, fetches).put(task)
                 self._threads.changed.notify()
-        # Without rows nothing ever completes a batch: a model server hangs to the deadline, too.
+        # A batch of 0 rows never fills: TensorFlow Serving waits for the deadline, too.
         waits_for = task.done if rows else self._closed
         waits_for.wait(timeout)
         if task.error is not None:

@@ -25,14 +25,14 @@ from vatt_tf.serving.server.requests.handlers import Handlers
 from vatt_tf.serving.server.requests.metrics import Metrics
 from vatt_tf.serving.server.rest.service import RestServer
 
-# Seconds that requests under way are given when the server stops.
+# Grace period of running requests when the server stops, in seconds.
 SHUTDOWN_GRACE = 10.0
 
 logger = logging.getLogger(__name__)
 
 
 class Server:
-    """A running server; also a context manager that stops it.
+    """Running server; also a context manager that stops it.
 
     Attributes:
         port: Port of gRPC.
@@ -96,7 +96,7 @@ class Server:
         return None if self._rest is None else self._rest.port
 
     def stop(self) -> None:
-        """Takes no new requests, gives those under way some seconds, then frees the models."""
+        """Refuses new requests, waits some seconds for running ones, then frees the models."""
         if self._grpc is not None:
             self._grpc.stop(SHUTDOWN_GRACE)
         if self._rest is not None:
@@ -112,7 +112,7 @@ class Server:
         self.stop()
 
     def _load(self, name: str, version: int, path: str) -> LoadedModel:
-        """Loads a version, puts batching around it and replays its warm-up requests."""
+        """Loads a version, wraps it in batching and replays its warm-up requests."""
         model = self._read(name, version, path)
         try:
             batching = self._batching(path)
@@ -143,7 +143,7 @@ class Server:
         return model
 
     def _batching(self, path: str) -> BatchingOptions | None:
-        """Batching of a version: its own file's, else the server's."""
+        """Batching options of a version: those of its own file, else the server's."""
         file = os.path.join(path, "batching_params.pbtxt")
         if not self._options.enable_per_model_batching_parameters or not os.path.exists(file):
             return self._options.batching
@@ -181,7 +181,7 @@ def start_server(
     options: ServerOptions | None = None,
     **changes: Any,
 ) -> Server:
-    """Starts a server in this process and returns when it answers.
+    """Starts a server in this process and returns once it serves.
 
     Args:
         models: Export folder (every model in it is served), name -> base path, or a config.

@@ -1,7 +1,7 @@
-"""The gRPC side of the server: PredictionService, ModelService and health.
+"""gRPC API of the server: PredictionService, ModelService and health.
 
-Every call has a thread of its own. An event loop that holds the calls waiting for a batch was
-tried: on two cores it answered as many calls as the threads do.
+Every call has its own thread. An event loop for the calls that wait for a batch has the same
+throughput on two cores.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from vatt_tf.serving.server.models.status import Code, ServingError, from_except
 from vatt_tf.serving.server.requests.handlers import Handlers
 
 _HEALTH_SERVICES = ("", "PredictionService", "ModelService")
-# A server takes messages as large as gRPC can carry; what a client takes is the client's choice.
+# Largest messages of gRPC; the limit of replies is the client's choice.
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", 2**31 - 1),
     ("grpc.max_send_message_length", -1),
-    # Two servers on one port would share its requests at random.
+    # Without SO_REUSEPORT: two servers on one port would share its requests at random.
     ("grpc.so_reuseport", 0),
 )
-# Threads that only refuse calls when all others are busy.
+# Further threads, which refuse calls while all others are busy.
 _REFUSING_THREADS = 2
 _EXHAUSTED = ServingError(Code.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
 
-# Service -> method -> (its request, the method of Handlers that answers it).
+# Service -> method -> (its request, the method of Handlers).
 _SERVICES: dict[str, dict[str, tuple[type, str]]] = {
     "tensorflow.serving.PredictionService": {
         "Predict": (predict_pb2.PredictRequest, "predict"),
@@ -59,7 +59,7 @@ Answer = Callable[[Any, float | None], Any]
 
 
 class GrpcServer:
-    """Listens, answers, and stops in an orderly way.
+    """gRPC server with graceful shutdown.
 
     Attributes:
         port: The port it listens on.
@@ -102,7 +102,7 @@ class GrpcServer:
         self._server.start()
 
     def stop(self, grace: float) -> None:
-        """Takes no more calls, waits up to ``grace`` seconds for those under way, then ends."""
+        """Refuses new calls, waits up to ``grace`` seconds for running ones, then ends."""
         if self._health is not None:
             self._health.enter_graceful_shutdown()
         self._server.stop(grace).wait()
@@ -110,7 +110,7 @@ class GrpcServer:
     @staticmethod
     def _handler(request: type, call: Callable) -> grpc.RpcMethodHandler:
         def parse(content: bytes) -> Any:
-            # A bad message is an answer like any other, not a traceback in the log.
+            # An invalid message gives an error reply, not a traceback in the log.
             try:
                 return request.FromString(content)  # type: ignore[attr-defined]
             except DecodeError:
@@ -121,7 +121,7 @@ class GrpcServer:
         )
 
     def _method(self, answer: Answer) -> Callable[[Any, Any], Any]:
-        """Makes a gRPC method of a method of :class:`Handlers`."""
+        """Wraps a method of :class:`Handlers` as gRPC method."""
 
         def call(request: Any, context: grpc.ServicerContext) -> Any:
             if not self._slots.acquire(blocking=False):
@@ -129,7 +129,7 @@ class GrpcServer:
             else:
                 try:
                     return answer(_parsed(request), context.time_remaining())
-                except Exception as error:  # A request must never take the server down.
+                except Exception as error:  # No exception of a request may end the server.
                     failure = from_exception(error)
                 finally:
                     self._slots.release()
@@ -145,7 +145,7 @@ def _parsed(request: Any) -> Any:
 
 
 class _Health(health.HealthServicer):
-    """Health service with the answer of a model server for a name that it does not know."""
+    """Health service that replies to unknown names as TensorFlow Serving does."""
 
     def Check(self, request: Any, context: grpc.ServicerContext) -> Any:
         if request.service not in _HEALTH_SERVICES:

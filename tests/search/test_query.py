@@ -287,7 +287,7 @@ def test_random_index_with_gone_rows(tmp_path):
 
 @pytest.mark.parametrize("text", ["", " ", "?!", '"*"'])
 def test_a_query_without_words(index, text):
-    with pytest.raises(UserError, match="holds no word to look for"):
+    with pytest.raises(UserError, match="holds no word to search for"):
         search(index, text, words_only=True)
 
 

@@ -1,1 +1,1 @@
-"""What a configuration costs on this machine, measured: see ``python -m vatt_tf.benchmark``."""
+"""Benchmarks of a configuration on this machine: see ``python -m vatt_tf.benchmark``."""

@@ -1,4 +1,4 @@
-"""The run that a configuration describes, without its folder: configuration and clips."""
+"""Configuration and batches of a run for its benchmark, without a run directory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOISE_CLIPS, _FRAME_RATE = 16, 25.0
 
 
 def read_config(gin_files: Sequence[str], bindings: Sequence[str]) -> RunConfig:
-    """The run of gin files.
+    """Reads the run of gin files.
 
     Raises:
         UserError: If they are wrong.
@@ -32,7 +32,7 @@ def read_config(gin_files: Sequence[str], bindings: Sequence[str]) -> RunConfig:
 
 
 def synthetic_batch(config: RunConfig, rows: int) -> dict[str, tf.Tensor]:
-    """Noise in the shape of ``rows`` clips, nothing missing."""
+    """Returns noise in the shape of ``rows`` clips with all modalities."""
     random, clip = np.random.default_rng(0), config.clip
     batch = {"record_id": tf.range(rows, dtype=tf.int64)}
     for modality, tower in config.model_config.towers.items():
@@ -53,14 +53,14 @@ def synthetic_batch(config: RunConfig, rows: int) -> dict[str, tf.Tensor]:
 
 
 def configured_batches(config: RunConfig, batch_size: int) -> tf.data.Dataset:
-    """The batches that the run reads."""
+    """Yields the batches of the run's data."""
     return make_task(config).dataset(
         batch_size=batch_size, seed=config.seed, shuffle_window=config.shuffle_window, prefetch=1
     )
 
 
 def noise_shard(config: RunConfig) -> str:
-    """A shard of clips of 320 x 240 JPEG noise, a second longer than the run's; goes at the end."""
+    """Yields a temporary shard of 320 x 240 JPEG noise, a second longer than the run's clips."""
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder)
     clip = config.clip
@@ -70,7 +70,7 @@ def noise_shard(config: RunConfig) -> str:
 
 
 def noise_batches(config: RunConfig, batch_size: int) -> tf.data.Dataset:
-    """Batches of noise from a shard, with everything that a run does to its clips.
+    """Yields batches of noise from a shard, through the whole input pipeline of the run.
 
     Texts and labels, which cost nothing to read, are those of :func:`synthetic_batch`.
     """

@@ -33,7 +33,7 @@ _WORKER = "vatt_tf.benchmarking.worker"
 
 
 def measure(flags: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
-    """Measures and returns everything that is reported.
+    """Runs the benchmark and returns its results.
 
     Args:
         flags: The command line of ``vatt_tf.benchmark``.
@@ -77,7 +77,7 @@ def measure(flags: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
         for precision in precisions:
             own = [*arguments, f"--precision={precision}", *(["--data"] if has_data else [])]
             if "peak" in names:
-                # In a process of its own: its matrices are no part of the others' memory.
+                # In its own process, so that its matrices do not count as memory of the others.
                 yardsticks[precision] = stack.enter_context(Subject(_WORKER, own))
                 yardsticks[precision].prepare("peak")
             with Subject(_WORKER, own) as subject:
@@ -92,7 +92,7 @@ def measure(flags: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
 
 
 def part_names(config: RunConfig, parts: Sequence[str]) -> Iterator[str]:
-    """The single parts behind those of the command line: one for each tower.
+    """Expands the parts of the command line to one for each tower.
 
     Raises:
         UserError: If the model has no such tower.
@@ -121,7 +121,7 @@ def _in_reference(name: str, has_data: bool) -> bool:
 def _rounds(
     config, subject, reference, yardsticks, names, precision, has_data, flags, bar
 ) -> list[Timing]:
-    """Ours, the reference's and the machine's peak, in turn, part by part."""
+    """Measures ours, the reference's and the machine's peak in turns, part by part."""
     timings: list[Timing] = []
     for name in names:
         bar.set_postfix_str(f"{name}, {precision}")
@@ -151,7 +151,7 @@ def _rounds(
 
 
 def _peak(yardstick: Subject, seconds: float) -> float:
-    """The machine's FLOP/s now: over as long as what it is compared with, two seconds at most."""
+    """Measures the machine's FLOP/s, over the time of the compared part, at most two seconds."""
     answer = yardstick.measure("peak", least_seconds=min(seconds, 2.0))
     return answer["flops"] / answer["seconds"]
 
@@ -187,7 +187,7 @@ def _same_outputs(subject: Subject, reference: Subject) -> float:
 
 
 def _add(results, timings, precision, config, price_per_hour) -> None:
-    """Adds the rows of one precision, the ratios and what follows for the whole run."""
+    """Adds the rows of one precision, the ratios and the estimate of the whole run."""
     by_part = {(timing.part, timing.variant): timing for timing in timings}
     peaks = [peak for timing in timings if timing.variant == precision for peak in timing.peaks]
     if peaks:

@@ -13,7 +13,7 @@ _CLEAR = pathlib.Path("/proc/self/clear_refs")
 
 
 def reset_peak() -> None:
-    """Forgets the peaks so far, those of the host and of the device that computes."""
+    """Resets the peaks of the host and of the device."""
     if "tensorflow" in sys.modules and _are_counted():
         import tensorflow as tf
 
@@ -34,7 +34,7 @@ def peak_bytes() -> int:
 
 
 def tensor_bytes() -> dict[str, int]:
-    """Tensors of the GPU or, if there is none, of the CPU: ``current``, and ``peak`` since reset.
+    """Bytes of tensors on the GPU, else on the CPU: ``current``, and ``peak`` since the reset.
 
     On a CPU that is less than the process holds: there are the program, too, and holes between
     tensors. Where TensorFlow does not count them it is what the process holds. Zeros where
@@ -62,7 +62,7 @@ def _are_counted() -> bool:
 
 
 def machine_bytes() -> int | None:
-    """Memory of the machine (or of the GPU where TensorFlow tells); None if unknown."""
+    """Memory of the machine, or of the GPU where TensorFlow reports it; None if unknown."""
     meminfo = pathlib.Path("/proc/meminfo")
     if _gpu() is not None or not meminfo.exists():
         return None

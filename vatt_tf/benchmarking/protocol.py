@@ -1,6 +1,6 @@
-"""What is timed runs in processes of its own, which measure in turn when they are asked to.
+"""Protocol of the measuring processes, which run one at a time on request.
 
-A process holds one variant (a precision, or the reference) and answers requests one at a time: a
+A process holds one variant (a precision, or the reference) and serves requests one at a time: a
 line of JSON in, a line of JSON out. While one measures, the others wait, so that variants can be
 timed alternately in one run and the peak memory of one does not mix with that of another.
 """
@@ -17,14 +17,14 @@ from typing import Any
 from vatt_tf.benchmarking.memory import peak_bytes, reset_peak, tensor_bytes
 from vatt_tf.errors import UserError
 
-# Something to be timed: a call does it once and returns what is to be reported besides the time.
+# Measured function: runs once per call and returns further values to report.
 Part = Callable[[], Mapping[str, Any] | None]
 
-# Begins every answer: libraries print to standard output too.
+# Prefix of replies: libraries print to standard output too.
 _ANSWER = "answer: "
-# A part that takes less is repeated until this much time has passed, and the mean counts.
+# Shortest measurement in seconds: a faster part is repeated and its mean reported.
 _LEAST_SECONDS = 0.5
-# A part that takes more has compiled everything in its first run.
+# A part that takes longer needs no second warm-up run.
 _LONG_SECONDS = 300.0
 
 
@@ -36,7 +36,7 @@ class Subject:
         arguments: Its command line.
 
     Raises:
-        UserError: From :meth:`ask`, when the process fails; its own message says why.
+        UserError: From :meth:`ask`, when the process fails; with its message.
     """
 
     def __init__(self, module: str, arguments: list[str]) -> None:
@@ -65,7 +65,7 @@ class Subject:
             self._process.wait()
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """Sends a request and waits for the answer."""
+        """Sends a request and waits for the reply."""
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
@@ -76,18 +76,18 @@ class Subject:
         if not answer:
             code = self._process.wait()
             why = f"ended with {code}" + (" (out of memory?)" if code == -9 else "")
-            raise UserError(f"{self._name} {why} while it was asked for {request}")
+            raise UserError(f"{self._name} {why} during the request {request}")
         found = json.loads(answer.removeprefix(_ANSWER))
         if "error" in found:
             raise UserError(found["error"])
         return found
 
     def prepare(self, part: str) -> dict[str, Any]:
-        """Builds a part and runs it once or twice, so that nothing is compiled when it counts."""
+        """Builds a part and warms it up by one or two runs, so that it is compiled."""
         return self.ask(do="prepare", part=part)
 
     def measure(self, part: str, least_seconds: float = _LEAST_SECONDS) -> dict[str, Any]:
-        """What one run of a part took, and what the part reports.
+        """Measures one run of a part; returns the measurements and values of the part.
 
         ``seconds``, ``peak_bytes``, and ``passing_bytes``: how much larger than before the run
         all tensors were at its peak.
@@ -96,7 +96,7 @@ class Subject:
 
 
 def serve(parts: Mapping[str, Callable[[], Part]], others: Mapping[str, Callable[..., Any]]) -> int:
-    """Answers requests from standard input until it is closed.
+    """Serves requests from standard input until it is closed.
 
     Args:
         parts: Functions that build what can be measured, by name.

@@ -1,4 +1,4 @@
-"""The text of a benchmark."""
+"""Text output of a benchmark."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vatt_tf.wording import count_of, wrapped
 
 
 def report(results: Mapping[str, Any]) -> str:
-    """Everything that was measured and what follows from it, for people."""
+    """Formats the results of a benchmark."""
     return "\n".join(_lines(results))
 
 

@@ -1,4 +1,4 @@
-"""The figures of a benchmark: what was measured, what follows from it, and how it is shown."""
+"""Results of a benchmark: timings, derived figures and their table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vatt_tf.wording import percent
 
 @dataclasses.dataclass
 class Timing:
-    """One part of one variant, measured several times.
+    """Timings of one part of one variant.
 
     Attributes:
         part: Its name.
@@ -23,7 +23,7 @@ class Timing:
         clips: Clips of one run.
         peak_bytes: Largest peak memory.
         passing_bytes: Largest size of the tensors above what was there before the run.
-        waiting: Share of the time spent waiting for input; None where there is no input.
+        waiting: Fraction of the time spent waiting for input; None where there is no input.
         peaks: The machine's FLOP/s right after every round.
     """
 
@@ -44,13 +44,13 @@ class Timing:
 
     @property
     def mfu(self) -> float | None:
-        """Share of the machine's peak, round by round, the median; None where it is not known."""
+        """Median fraction of the machine's peak over the rounds; None where it is unknown."""
         pairs = zip(self.seconds, self.peaks, strict=False)
         shares = [self.flops / seconds / peak for seconds, peak in pairs]
         return statistics.median(shares) if self.flops and shares else None
 
     def row(self) -> dict[str, Any]:
-        """What is printed and written."""
+        """Row of the table and of the JSON file."""
         rate = self.flops / self.median
         return {
             "part": self.part,
@@ -69,7 +69,7 @@ class Timing:
 
 
 def ratios(timing: Timing, reference: Timing) -> dict[str, float]:
-    """How many times faster, round by round of the same run."""
+    """Speed ratios, round by round of the same run."""
     pairs = [b / a for a, b in zip(timing.seconds, reference.seconds, strict=True)]
     return {"median": statistics.median(pairs), "least": min(pairs), "most": max(pairs)}
 
@@ -78,7 +78,7 @@ _TITLES = ("part", "variant", "time", "clips/s", "GFLOP/s", "MFU", "memory", "pa
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as text, one a line."""
+    """Formats the rows, one per line."""
     lines = [_TITLES, *(_cells(row) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(_TITLES))]
     shown = []

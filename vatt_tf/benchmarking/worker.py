@@ -19,7 +19,7 @@ _PEAK_SIZE = 4096
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line: that of ``vatt_tf.benchmark``, as far as it says what is measured."""
+    """Builds the parser: the flags of ``vatt_tf.benchmark`` that select the measurement."""
     flags = cli.ArgumentParser(prog="python -m vatt_tf.benchmarking.worker")
     cli.add_gin_flags(flags)
     flags.add_argument("--precision", required=True)
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Worker:
-    """The parts of a run that can be measured.
+    """Measurable parts of a run.
 
     Args:
         config: The run, with the precision that is measured.
@@ -51,7 +51,7 @@ class Worker:
 
     @property
     def model(self) -> Any:
-        """The model, built when it is first asked for."""
+        """Model, built at its first use."""
         if self._model_built is None:
             from vatt_tf.training.tasks.registry import build_model
 
@@ -60,7 +60,7 @@ class Worker:
         return self._model_built
 
     def parts(self) -> dict[str, Callable[[], Part]]:
-        """Everything that can be measured, by name."""
+        """Functions that build each measurable part, by name."""
         towers = self.config.model_config.towers
         return {
             "peak": self._peak,
@@ -73,7 +73,7 @@ class Worker:
         }
 
     def _peak(self) -> Part:
-        """One product of large matrices."""
+        """Builds a product of large matrices."""
         import tensorflow as tf
 
         kind = tf.bfloat16 if self.config.precision == "mixed_bfloat16" else tf.float32
@@ -101,7 +101,7 @@ class Worker:
         return lambda: {"value": float(forward())}
 
     def _export(self, modality: str) -> Part:
-        """One clip through the exported tower."""
+        """Builds a run of one clip through the exported tower."""
         import tensorflow as tf
 
         from vatt_tf.export import export_models
@@ -121,7 +121,7 @@ class Worker:
             answer = call(**{name: inputs})
             return {"value": float(tf.reduce_sum(answer["features"]))}
 
-        # The call holds its model weakly.
+        # A reference, because the call holds its model weakly.
         return functools.partial(lambda _: run(), saved)
 
     def _train(self, modality: str) -> Part:

@@ -77,7 +77,7 @@ def _quantiles(cosines: np.ndarray) -> dict[str, Any]:
 
 
 def store(folder: str, calibration: Mapping[str, Any], split: str | None) -> str:
-    """Puts a calibration into ``model.json``; returns a line about it for the user.
+    """Stores a calibration in ``model.json``; returns a line about it for the user.
 
     A calibration of --limit does not replace one of all clips.
 

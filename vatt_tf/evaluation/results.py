@@ -88,7 +88,7 @@ def read_results(path: pathlib.Path) -> dict[str, Any]:
 
 
 def merge_results(path: pathlib.Path, task: str, block: dict[str, Any]) -> bool:
-    """Puts ``block`` under ``task`` in results.json; the block it replaces moves to "history".
+    """Stores ``block`` under ``task`` in results.json; a replaced block moves to "history".
 
     A block of --limit does not replace a full one: it is put under "limited". The file is written
     to a temporary name and renamed. An unreadable results.json is an error: it may hold numbers

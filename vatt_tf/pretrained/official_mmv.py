@@ -88,7 +88,7 @@ def _assign(
         variables: Ours; need hold no values.
         keys: Path of our variable -> name in the file.
         source: The file.
-        wanted: Names that must have a place: in ``keys``, or a reason to be left out.
+        wanted: Names that need a mapping: in ``keys``, or a reason to be left out.
 
     Returns:
         Our variables with their names in the file; left-out name -> reason.

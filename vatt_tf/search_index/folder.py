@@ -154,6 +154,7 @@ class IndexFolder:
             with open(self.vectors_path(space), "ab") as file:
                 file.write(np.ascontiguousarray(vectors[space], np.float32).tobytes())
                 file.flush()
+                # Before the line: after a power cut no line may exist without its vectors.
                 os.fsync(file.fileno())
         self._append(dataclasses.asdict(entry))
         self.entries.pop(entry.file, None)

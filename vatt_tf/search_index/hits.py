@@ -47,7 +47,7 @@ class Found:
         clips: Clips in the index.
         videos: Folder of the videos.
         index: Folder of the index.
-        unknown: Words of the query that the model does not know.
+        unknown: Words of the query that are not in the model's vocabulary.
         notes: Notes for the user, one line each.
         calibration: Line about the calibration of the scores, or why there is none; "" where no
             model was used.

@@ -79,7 +79,7 @@ def format_score(hit: Hit) -> str:
 
 
 def reason(hit: Hit) -> str:
-    """Why a clip was found, in words."""
+    """Reason in words why a clip was found."""
     parts = [f"words: {' '.join(hit.words)}"] if hit.words else []
     if hit.found_by != "words":
         parts.append("embedding")

@@ -141,7 +141,7 @@ class _Query:
         if missing:
             self.notes.append(
                 f"videos are not where they were, in {paths.shown(self.root)}; --videos=DIR names "
-                "their folder of now"
+                "their new folder"
             )
         return Found(
             query=str(self.query),
@@ -165,7 +165,7 @@ class _Query:
 
         self.terms, cut = terms(str(self.query))
         if words_only and not self.terms:
-            raise UserError(f"'{self.query}' holds no word to look for")
+            raise UserError(f"'{self.query}' holds no word to search for")
         if cut:
             self.notes.append(f"only the first {MAX_TERMS} words are looked up in texts")
         again = "run vatt_tf.embed on it again: it adds them without embedding the videos once more"

@@ -72,7 +72,7 @@ def _first(pair: tuple[tuple, Candidate]) -> tuple:
 
 
 def ranks(scores: Sequence[float | None]) -> list[int | None]:
-    """Rank of each score, 1 for the highest; equal scores share the better one, None has none."""
+    """Rank of each score, 1 for the highest; equal scores get the better one, None gets none."""
     ordered = sorted(-score for score in scores if score is not None)
     return [None if s is None else 1 + bisect.bisect_left(ordered, -s) for s in scores]
 

@@ -18,7 +18,7 @@ _CGROUP = pathlib.Path("/sys/fs/cgroup")
 
 
 def check_patches(config: RunConfig) -> None:
-    """Refuses frames and pixels that no patch covers.
+    """Checks that patches cover all frames and pixels.
 
     The configuration of a tower allows them, since trained weights may have them; a new run would
     read them from disk and drop them silently.
@@ -48,7 +48,7 @@ def _check_multiple(name: str, sizes: tuple[int, ...], patch: tuple[int, ...]) -
 def check_memory(
     config: RunConfig, parameters: Mapping[str, int], replicas: int, free: float | None
 ) -> None:
-    """Refuses a step whose estimated memory exceeds what is free.
+    """Checks that the estimated memory of a step is free.
 
     Args:
         config: The run.

@@ -147,6 +147,7 @@ def _run(
         max_to_keep=config.keep_checkpoints,
     )
     evaluator = task.evaluator(model) if config.evaluate_every else None
+    # Of several workers none may leave an evaluation alone: the others would wait for it.
     if evaluator is not None and alone:
         evaluator = InterruptibleEvaluator(evaluator, preemption)
     watch = Watch(task, model, run_dir, batch_size, global_step, strategy, chief, quiet)
@@ -164,6 +165,7 @@ def _run(
         describe_record=lambda record: describe_record_id(record, config.data),
         on_step=watch.step,
         asked_to_stop=lambda: preemption.signal,
+        # The clock of the chief decides for all: they have to save after the same step.
         asked_to_save=lambda: chief and manager.due(),
         save=manager.save_now,
     )

@@ -1,1 +1,1 @@
-"""What a server must answer, case by case."""
+"""Cases of the conformance suite."""

@@ -1,4 +1,4 @@
-"""The server under test as the cases see it: gRPC calls, HTTP requests, the folder it serves."""
+"""Connection of the cases to the server under test: gRPC, HTTP, and its models folder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class HttpReply:
 
 
 class Server:
-    """A server somewhere; nothing here knows which program it is.
+    """Server under test, any implementation.
 
     Args:
         target: ``host:port`` of its gRPC service.
@@ -135,7 +135,7 @@ class Server:
         return {item.version: names(item.state) for item in self.versions(model)}
 
     def wait_for(self, condition: Callable[[], bool]) -> bool:
-        """Asks until the answer is yes or patience ends; returns the last answer."""
+        """Polls until the result is true or ``patience`` ends; returns the last result."""
         end = time.monotonic() + self.patience
         while not condition():
             if time.monotonic() > end:

@@ -1,4 +1,4 @@
-"""Requests that no client should send, each with the code that it must get.
+"""Malformed requests, each with its expected status codes.
 
 A kind takes a good request and breaks one thing. Request number ``i`` of a seed is always the same
 one, so that a single request can be sent again.
@@ -62,11 +62,11 @@ Break = Callable[[np.random.Generator, Target], Request | bytes]
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A way to break a request.
+    """Kind of malformed request.
 
     Attributes:
         name: Name in the report.
-        codes: Codes that are right answers.
+        codes: Expected codes.
         make: Breaks the good request of a target; bytes are sent as they are.
         fits: Whether the kind makes sense for a target.
         timeout: Deadline in seconds, None for the usual one.
@@ -108,7 +108,7 @@ def malformed(seed: int, index: int, targets: list[Target]) -> tuple[Kind, Targe
 
 
 def find_targets(server: Server, models: list[str]) -> list[Target]:
-    """Asks the served models what they read.
+    """Finds the signatures of the served models.
 
     Args:
         server: A server with exported models.

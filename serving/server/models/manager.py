@@ -1,7 +1,7 @@
 """Loads and unloads model versions while requests run: version policy, hot reload, retries.
 
-One thread does it all, one action after the other: it looks at the folders, loads what should be
-there and is not, then unloads what should not be there any more. A new version is loaded before
+One thread runs all actions in sequence: it scans the folders, loads missing versions, then unloads
+those that are no longer aspired. A new version is loaded before
 the old one is unloaded, and a version is unloaded only when its last request has ended.
 """
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class LoadedModel(Protocol):
-    """What a loader returns: a :class:`Servable` or something that runs like one."""
+    """Interface of a loaded model: a :class:`Servable` or a wrapper of one."""
 
     name: str
     version: int
@@ -56,7 +56,7 @@ class Version:
     Attributes:
         number: Version number.
         path: Its folder.
-        state: Where it stands.
+        state: State of its life cycle.
         error: Why it failed (state END), else None.
         aspired: It should be loaded.
         managed: The manager is in charge of it; False once it was unloaded or given up.
@@ -90,7 +90,7 @@ class ModelManager:
 
         Args:
             load: Loads (name, version, path), or raises.
-            poll_wait_seconds: Seconds between two looks at the folders; 0: look only once.
+            poll_wait_seconds: Seconds between two scans of the folders; 0: scan only once.
             max_load_retries: Attempts after the first, before a version is given up.
             load_retry_seconds: Pause between two attempts.
             allow_labels_for_unavailable: New labels may point to versions that are not loaded.
@@ -104,7 +104,7 @@ class ModelManager:
         self._config = model_config.ModelServerConfig()
         self._labels: dict[str, dict[str, int]] = {}
         self._models: dict[str, dict[int, Version]] = {}
-        self._changed = threading.Condition()  # Guards everything above and in the versions.
+        self._changed = threading.Condition()  # Lock of all fields above and of the versions.
         self._config_lock = threading.Lock()  # One config at a time.
         self._look_now = True
         self._stopping = threading.Event()
@@ -115,7 +115,7 @@ class ModelManager:
 
     @contextlib.contextmanager
     def use(self, spec: model_pb2.ModelSpec) -> Iterator[LoadedModel]:
-        """The version that a request asks for; it is not unloaded before the block is left.
+        """Yields the version of a request; it is not unloaded before the block ends.
 
         Raises:
             ServingError: If there is none: NOT_FOUND, or INVALID_ARGUMENT for an unknown label.
@@ -255,7 +255,7 @@ class ModelManager:
                 self._unload_version(name, version)
 
     def _look(self) -> None:
-        """Compares the folders with what is loaded; only marks, loads nothing."""
+        """Compares the folders with the loaded versions; only marks, loads nothing."""
         configured = {model.name: model for model in self._config.model_config_list.config}
         for name in sorted(configured.keys() | self._models.keys()):
             if name in configured:
@@ -268,8 +268,8 @@ class ModelManager:
             for version in versions.values():
                 version.aspired = version.managed and version.number in aspired
                 if not version.aspired and version.state in (State.START, State.END):
-                    # What failed or never began needs no unloading. Comes its folder back, it is
-                    # tried again.
+                    # A version that failed or was never loaded needs no unloading. If its folder
+                    # reappears, it is tried again.
                     version.managed = False
                     version.state = State.END
             for number, path in aspired.items():
@@ -280,7 +280,7 @@ class ModelManager:
         self._changed.notify_all()
 
     def _next_action(self) -> tuple[str, Version] | None:
-        """What to do next: unload what has a successor, else load the newest that is missing."""
+        """Next action: unload a version that has a successor, else load the newest missing one."""
         for name, versions in self._models.items():
             managed = [version for version in versions.values() if version.managed]
             aspired = [version for version in managed if version.aspired]
@@ -308,7 +308,9 @@ class ModelManager:
     def _try_to_load(self, name: str, version: Version) -> ServingError | None:
         try:
             loaded = self._load(name, version.number, version.path)
-        except Exception as error:  # Whatever a folder holds, the other models must go on.
+        except (
+            Exception
+        ) as error:  # Any exception: a corrupt folder must not stop the other models.
             return from_exception(error)
         with self._changed:
             version.loaded = loaded

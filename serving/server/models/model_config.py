@@ -1,4 +1,4 @@
-"""Which models a server holds: the ModelServerConfig, its checks, and the versions on disk."""
+"""Models of a server: the ModelServerConfig, its checks, and the versions on disk."""
 
 from __future__ import annotations
 

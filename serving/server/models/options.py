@@ -10,7 +10,7 @@ CORES = os.cpu_count() or 1
 
 @dataclasses.dataclass(frozen=True)
 class BatchingOptions:
-    """How requests are put together into batches.
+    """Options of dynamic batching.
 
     Attributes:
         max_batch_size: Rows of the largest batch; a request with more is refused.
@@ -40,7 +40,7 @@ class ServerOptions:
         port: Port of gRPC.
         rest_port: Port of REST and metrics; None: neither.
         host: Address to listen on.
-        file_system_poll_wait_seconds: Seconds between two looks at the model folders; 0: look at
+        file_system_poll_wait_seconds: Seconds between two scans of the model folders; 0: scan at
             start and after a reload of the config only.
         max_num_load_retries: Attempts after the first, before a version is given up.
         load_retry_interval_micros: Pause between two attempts.

@@ -1,4 +1,4 @@
-"""One loaded version of a model: a TensorFlow session and the signatures it answers to."""
+"""Loaded version of a model: a TensorFlow session and its signatures."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Servable:
             session_config: Thread counts and the like.
 
         Raises:
-            ServingError: If it cannot be loaded; the message says why.
+            ServingError: If it cannot be loaded; with the reason.
         """
         self.name = name
         self.version = version
@@ -72,7 +72,7 @@ class Servable:
         try:
             meta_graph = _load(self._session, path, tags)
             self.signatures = _copy(meta_graph.signature_def)
-            # Looked up once: by name, a lookup costs as much as a small model.
+            # Looked up once: a lookup by name costs as much as a run of a small model.
             self._tensors = {
                 info.name: graph.get_tensor_by_name(info.name)._as_tf_output()
                 for signature in self.signatures.values()
@@ -160,7 +160,7 @@ def _load(session: tf.compat.v1.Session, path: str, tags: Sequence[str]) -> Any:
 
 
 def _load_error(error: Exception) -> ServingError:
-    """The status of a load that failed."""
+    """Status of a failed load."""
     if isinstance(error, OSError) and not hasattr(error, "error_code"):
         return ServingError(Code.DATA_LOSS, f"Can't parse the SavedModel: {error}")
     if isinstance(error, RuntimeError) and "could not be found in SavedModel" in str(error):
@@ -198,7 +198,7 @@ def _signatures_without_op(
 def _copy(
     signatures: Mapping[str, meta_graph_pb2.SignatureDef],
 ) -> dict[str, meta_graph_pb2.SignatureDef]:
-    """Copies that do not keep the whole MetaGraphDef in memory."""
+    """Copies signatures, which else would keep the whole MetaGraphDef in memory."""
     copies = {}
     for name, signature in signatures.items():
         copies[name] = meta_graph_pb2.SignatureDef()

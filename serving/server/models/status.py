@@ -37,11 +37,11 @@ HTTP_STATUS = {
 
 
 class ServingError(Exception):
-    """A request, or the loading of a model version, that failed.
+    """Raised when a request or the loading of a version fails.
 
     Attributes:
         code: Status code.
-        message: What is wrong, without the code.
+        message: The message, without the code.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
@@ -71,7 +71,7 @@ def invalid(message: str) -> NoReturn:
 
 
 def from_exception(error: Exception) -> ServingError:
-    """Turns what TensorFlow raised into the status it stands for.
+    """Converts an exception of TensorFlow to its status.
 
     Args:
         error: A ``tf.errors.OpError`` (has the code of the kernel that failed) or any other

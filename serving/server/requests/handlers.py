@@ -1,4 +1,4 @@
-"""Answers the requests of all entry points: finds the version, keeps time, counts."""
+"""Request handlers of all entry points: find the version, measure and count requests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _UNSUPPORTED_CONFIG = (
 
 
 class Handlers:
-    """What a server answers, for gRPC and REST alike. Every method may be called by any thread.
+    """Request handlers, shared by gRPC and REST. All methods are thread-safe.
 
     All methods raise :class:`ServingError`; ``timeout`` is the time left in seconds, or None;
     ``entrypoint`` is ``GRPC`` or ``REST``.
@@ -43,11 +43,11 @@ class Handlers:
     def __init__(
         self, manager: ModelManager, metrics: Metrics, *, as_content: bool = False
     ) -> None:
-        """Creates the answering part of a server.
+        """Creates the handlers of a server.
 
         Args:
             manager: Holds the models.
-            metrics: Is told of every request.
+            metrics: Metrics of every request.
             as_content: Predict replies carry ``tensor_content``, not typed fields.
         """
         self.manager = manager
@@ -130,7 +130,7 @@ class Handlers:
     def model_status(
         self, request: get_model_status_pb2.GetModelStatusRequest, timeout: float | None = None
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        """ModelService.GetModelStatus; a version label in the request is not looked at."""
+        """ModelService.GetModelStatus; ignores a version label of the request."""
         del timeout  # Nothing is run.
         _require_spec(request)
         name = request.model_spec.name
@@ -159,7 +159,7 @@ class Handlers:
         self, request: model_management_pb2.ReloadConfigRequest, timeout: float | None = None
     ) -> model_management_pb2.ReloadConfigResponse:
         """ModelService.HandleReloadConfigRequest: returns when the new models are available."""
-        del timeout  # The change goes on when its client has stopped waiting.
+        del timeout  # The reload continues after its client's deadline.
         if request.config.WhichOneof("config") != "model_config_list":
             invalid(_UNSUPPORTED_CONFIG)
         self.manager.apply_config(request.config)
@@ -169,7 +169,7 @@ class Handlers:
 
     @contextlib.contextmanager
     def _use(self, spec: model_pb2.ModelSpec, api: str, entrypoint: str) -> Iterator[Any]:
-        """The version that the spec asks for; what happens in the block is timed and counted."""
+        """Yields the version of a spec; times and counts the block as a request."""
         started = time.perf_counter()
         try:
             with self.manager.use(spec) as model:

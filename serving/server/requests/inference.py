@@ -26,7 +26,7 @@ _INPUTS, _OUTPUTS, _CLASSES, _SCORES = "inputs", "outputs", "classes", "scores"
 def classify(
     model: LoadedModel, request: classification_pb2.ClassificationRequest, timeout: float | None
 ) -> classification_pb2.ClassificationResponse:
-    """Answers a Classify request.
+    """Handles a Classify request.
 
     Args:
         model: The version to run.
@@ -46,7 +46,7 @@ def classify(
 def regress(
     model: LoadedModel, request: regression_pb2.RegressionRequest, timeout: float | None
 ) -> regression_pb2.RegressionResponse:
-    """Answers a Regress request; arguments and errors as :func:`classify`."""
+    """Handles a Regress request; arguments and errors as :func:`classify`."""
     name, signature = _find_signature(model, request.model_spec)
     response = regression_pb2.RegressionResponse()
     _regress(model, name, signature, request.input, timeout, response.result)
@@ -57,7 +57,7 @@ def regress(
 def multi_inference(
     model: LoadedModel, request: inference_pb2.MultiInferenceRequest, timeout: float | None
 ) -> inference_pb2.MultiInferenceResponse:
-    """Answers several Classify and Regress tasks on the same examples."""
+    """Handles several Classify and Regress tasks on the same examples."""
     response = inference_pb2.MultiInferenceResponse()
     seen = set()
     for task in request.tasks:
@@ -79,7 +79,7 @@ def multi_inference(
 
 
 def multi_inference_spec(request: inference_pb2.MultiInferenceRequest) -> model_pb2.ModelSpec:
-    """The model that all tasks of a MultiInference request share.
+    """Returns the model of all tasks of a MultiInference request.
 
     Raises:
         ServingError: If there are no tasks or they name several models.

@@ -21,14 +21,14 @@ def predict(
     *,
     as_content: bool = False,
 ) -> predict_pb2.PredictResponse:
-    """Answers a Predict request.
+    """Handles a Predict request.
 
     Shapes are not checked here: only ops in the graph object to them. Neither are dtypes: the
     runtime refuses a wrong one.
 
     Args:
         model: The version to run.
-        request: The request; its model_spec's version is not looked at any more.
+        request: The request; the version of its model_spec is ignored here.
         timeout: Seconds left for the answer, or None.
         as_content: Write the values as ``tensor_content``.
 
@@ -47,7 +47,7 @@ def predict(
 
 
 def find_signature(model: LoadedModel, name: str) -> tuple[str, meta_graph_pb2.SignatureDef]:
-    """Looks a signature up; an empty name stands for ``serving_default``."""
+    """Finds a signature; an empty name stands for ``serving_default``."""
     name = name or DEFAULT_SIGNATURE
     signature = model.signatures.get(name)
     if signature is None:
@@ -56,7 +56,7 @@ def find_signature(model: LoadedModel, name: str) -> tuple[str, meta_graph_pb2.S
 
 
 def fill_model_spec(spec: model_pb2.ModelSpec, model: LoadedModel, signature: str) -> None:
-    """Says in a reply which version and signature gave it."""
+    """Fills the model_spec of a reply with its version and signature."""
     spec.name = model.name
     spec.version.value = model.version
     spec.signature_name = signature

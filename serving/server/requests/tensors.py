@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-# A tensor whose values are left out is filled with zeros: a few bytes may ask for any memory.
-# More than the largest message that a client could have sent is refused.
+# Largest tensor in bytes, that of the largest message: a tensor without values is filled with
+# zeros, so that a request of a few bytes could allocate any memory.
 _MAX_BYTES = 2**31 - 1
 _MAX_RANK = 254
 
@@ -43,7 +43,7 @@ _RAW_FIELD_TAGS = {
 
 
 class TensorParseError(ValueError):
-    """The TensorProto contradicts itself (shape, dtype and content do not fit together)."""
+    """Raised for a TensorProto whose shape, dtype and content contradict each other."""
 
 
 @functools.cache
@@ -121,7 +121,7 @@ def _typed_values(proto: tensor_pb2.TensorProto, field: str, dtype: np.dtype) ->
 
 
 def _spread(values: np.ndarray, count: int, dtype: np.dtype) -> np.ndarray:
-    """Brings the values of a typed field to ``count`` elements."""
+    """Extends the values of a typed field to ``count`` elements."""
     if len(values) >= count:
         return values[:count]
     blank: Any = b"" if dtype.kind == "O" else 0

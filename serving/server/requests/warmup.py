@@ -18,7 +18,7 @@ MAX_RECORDS = 1000
 
 
 def replay(model: LoadedModel, path: str) -> int:
-    """Runs the warm-up requests of a version; the model of their model_spec is not looked at.
+    """Runs the warm-up requests of a version; the model of their model_spec is ignored.
 
     Args:
         model: The loaded version.

@@ -1,4 +1,4 @@
-"""The REST side of the server: predict, classify, regress, status, metadata and metrics."""
+"""REST API of the server: predict, classify, regress, status, metadata and metrics."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 
 class RestServer:
-    """Listens in a thread of its own and answers in others.
+    """HTTP server: listens in one thread and handles calls in others.
 
     Attributes:
         port: The port it listens on.
@@ -87,7 +87,7 @@ class RestServer:
             raise
 
     def stop(self) -> None:
-        """Takes no more calls, waits for those under way, then ends."""
+        """Refuses new calls, waits for running ones, then ends."""
         self._call(self._runner.cleanup())
         self._end()
 
@@ -117,7 +117,7 @@ class RestServer:
         if not _API.fullmatch(path):
             return web.Response(status=404, text=_NOT_FOUND_PAGE, content_type="text/html")
         body = await request.read()
-        # Off the loop: a large body takes long to parse, and the model longer to run.
+        # In a thread: parsing a large body and running the model would block the event loop.
         status, text = await asyncio.get_running_loop().run_in_executor(
             self._pool, self._api.answer, request.method, path, body
         )
@@ -132,10 +132,10 @@ class _RestApi:
         self._timeout = timeout
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, str]:
-        """Answers one call; never raises."""
+        """Handles a call; never raises."""
         try:
             return 200, json.dumps(self._dispatch(method, path, body)) + "\n"
-        except Exception as error:  # A request must never take the server down.
+        except Exception as error:  # No exception of a request may end the server.
             failure = from_exception(error)
             return HTTP_STATUS[failure.code], json.dumps({"error": failure.message}) + "\n"
 

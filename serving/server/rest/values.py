@@ -19,7 +19,7 @@ from vatt_tf.serving.server.requests import tensors
 TensorInfos = Mapping[str, meta_graph_pb2.TensorInfo]
 
 _FLOATS = {types_pb2.DT_FLOAT: "float", types_pb2.DT_DOUBLE: "double"}
-# What rapidjson reads as a number of that size; the small ones wrap around.
+# Ranges of integers as rapidjson parses them; small dtypes wrap around.
 _INT_RANGES = {
     types_pb2.DT_INT8: (-(2**31), 2**31 - 1),
     types_pb2.DT_INT16: (-(2**31), 2**31 - 1),
@@ -37,7 +37,7 @@ _TYPE_NAMES = {
     int: "Number",
     float: "Number",
 }
-# A value is quoted in an error message; a whole clip is not.
+# Longest value that an error message quotes.
 _MAX_QUOTED_CHARS = 200
 
 
@@ -61,7 +61,7 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def signature_name(document: Mapping[str, Any]) -> str:
-    """The signature that a request names; empty if none."""
+    """Signature name of a request; empty without one."""
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         invalid(
@@ -234,14 +234,14 @@ def to_array(value: Any, dtype: int) -> np.ndarray:
 
 
 def _fast_array(value: Any, dtype: int) -> np.ndarray | None:
-    """The same for numbers without a look at each one; None: look at each one."""
+    """Fast path of :func:`to_array` for numbers; None where the slow path has to check each."""
     if dtype not in _FLOATS and dtype not in _INT_RANGES:
         return None
     try:
         array = np.array(value)
     except (ValueError, OverflowError):
         return None
-    # A list of numbers and booleans becomes numbers: only the slow way sees the booleans.
+    # NumPy converts booleans among numbers to numbers: only the slow path finds them.
     if array.dtype.kind not in ("iuf" if dtype in _FLOATS else "iu") or not array.size:
         return None
     if not _has_only_numbers(value):
@@ -261,7 +261,7 @@ def _fast_array(value: Any, dtype: int) -> np.ndarray | None:
 
 
 def _has_only_numbers(value: Any) -> bool:
-    """No boolean hides among the numbers; looks at the innermost lists as a whole."""
+    """Whether lists hold numbers only, no booleans; checks the innermost lists as a whole."""
     if not isinstance(value, list):
         return type(value) in (int, float)
     if value and isinstance(value[0], list):
@@ -290,7 +290,7 @@ def _flatten(value: Any, level: int, shape: list[int], dtype: int, flat: list[An
 
 
 def _scalar(value: Any, dtype: int) -> Any:
-    """Checks one value against a dtype; returns what goes into the array."""
+    """Checks a value against a dtype; returns the element of the array."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if dtype == types_pb2.DT_STRING:
         if isinstance(value, str):
@@ -335,7 +335,7 @@ def is_base64(value: Any) -> bool:
 
 
 def decode_base64(value: dict[str, Any]) -> bytes:
-    """The bytes that ``{"b64": text}`` stands for.
+    """Decodes ``{"b64": text}`` to bytes.
 
     Raises:
         ServingError: INVALID_ARGUMENT, if it is something else.

@@ -160,7 +160,7 @@ def test_class_map_colours_the_ten_most_frequent_classes():
         ),
         (
             {"modality": "audio", "tower": {"size": "base"}, "multi_label": True},
-            "classifier of 3 classes, several a clip; audio base",
+            "classifier of 3 classes, several per clip; audio base",
         ),
     ],
 )

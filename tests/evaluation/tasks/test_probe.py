@@ -210,7 +210,7 @@ def test_several_classes_a_clip_are_measured_by_mean_average_precision():
     assert block["logistic"]["mAP"] == pytest.approx(np.mean(precision), abs=1e-6)
     assert block["chance"]["mAP"] == pytest.approx(test.labels.mean())
     text = format_probe(json.loads(json.dumps(block, allow_nan=False)))
-    assert "mAP, 11 points" in text and "several a clip" in text and "chosen on val" in text
+    assert "mAP, 11 points" in text and "several per clip" in text and "chosen on val" in text
 
 
 def test_several_classes_without_val_and_by_view():
@@ -225,7 +225,7 @@ def test_several_classes_without_val_and_by_view():
 
 def test_mistakes_with_several_classes():
     train, test = several(40), several(40, seed=1)
-    with pytest.raises(UserError, match="the probe knn takes one class a clip"):
+    with pytest.raises(UserError, match="the probe knn takes one class per clip"):
         probe(train, test, kinds=("svm", "knn"))
     with pytest.raises(UserError, match="--shots takes clips of one class"):
         probe(train, test, shots=(1,))

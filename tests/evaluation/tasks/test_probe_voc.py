@@ -37,7 +37,7 @@ def test_from_files_to_mean_average_precision(classifier_run, tmp_path, capsys):
     assert prepare.main([*flags, "--jobs=1"]) == 0
     command = [f"--run_dir={classifier_run}", f"--data={out}", "--task=probe", "--probe=svm"]
     assert evaluate.main([*command, "--report"]) == 0
-    assert "several a clip" in capsys.readouterr().out
+    assert "several per clip" in capsys.readouterr().out
     block = json.loads((classifier_run / "results.json").read_text())["probe"]
     assert block["labels"] == CLASSES[:3] and block["pool_size"] == 21 and block["multi_label"]
     assert set(block["svm"]["average_precision"]) == set(CLASSES[:3])

@@ -243,7 +243,7 @@ class ClipTable:
 
 
 def frame_strip(video: np.ndarray, frames: int, height: int = 72) -> bytes:
-    """Puts ``frames`` evenly spaced frames of a uint8 clip [T, H, W, 3] side by side as a JPEG."""
+    """JPEG of ``frames`` evenly spaced frames of a uint8 clip [T, H, W, 3], side by side."""
     import tensorflow as tf
 
     index = np.linspace(0, len(video) - 1, frames).round().astype(int)

@@ -30,7 +30,7 @@ def bootstrap(
         count: Number of clips n; only a function needs it.
         draws: Number of resamples.
         seed: Seed of the resamples; same seed, same interval.
-        level: Share of the resamples within the interval.
+        level: Fraction of the resamples within the interval.
 
     Returns:
         Name -> [low, high]. Draws for which a statistic is NaN do not count; a name whose draws

@@ -20,7 +20,7 @@ _RUN_WIDTH = 40
 
 
 def check_comparison(path: str, run_dirs: Sequence[str]) -> None:
-    """Refuses a file that the comparison cannot be written to, before anything is evaluated.
+    """Checks that the comparison can be written to a file, before anything is evaluated.
 
     Raises:
         UserError: If the name does not end in .json or .html, its folder is not there, or there

@@ -41,10 +41,10 @@ def percent_cell(
     """HTML table cell: a bar and the fraction in percent, with chance in brackets.
 
     Args:
-        value: Share in [0, 1].
+        value: Fraction in [0, 1].
         chance: Chance level.
         style: CSS class that carries the colour.
-        interval: Confidence interval (low, high) of the share.
+        interval: Confidence interval (low, high) of the fraction.
     """
     note = "" if chance is None else f" <small>({100 * chance:.1f})</small>"
     if interval is not None:

@@ -168,7 +168,7 @@ def line_chart(
     Args:
         series: The lines; values that are not finite are left out.
         x_label: Name of the x axis.
-        y_label: Name of the y axis, with its unit; "" when the title says it.
+        y_label: Name of the y axis, with its unit; "" where the title has it.
         reference: (name, value) of a dashed horizontal line.
         zero: Whether the y axis starts at 0.
     """

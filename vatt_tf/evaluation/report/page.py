@@ -194,7 +194,7 @@ def _alarms(run: RunInfo) -> str:
         f"<td>{html.escape(line['message'])}</td></tr>"
         for line in run.alarms
     ]
-    hint = "What the guards of the training complained of; docs/reliability.md says what to do."
+    hint = "Alerts of the health checks during training; docs/reliability.md lists the remedies."
     body = elements.table(("step", "guard", "complaint"), rows) if rows else ""
     return elements.card("Alarms", hint, body)
 

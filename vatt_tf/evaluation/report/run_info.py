@@ -135,7 +135,7 @@ def _summary(description: dict[str, Any]) -> str:
         return "video-audio-text Transformer"
     if description.get("kind") == "classifier":
         what = f"classifier of {model.get('num_classes')} classes"
-        what += ", several a clip" if model.get("multi_label") else ""
+        what += ", several per clip" if model.get("multi_label") else ""
         what += f", {model['fusion'].replace('_', ' ')} of towers" if "fusion" in model else ""
     else:
         kinds = {"specific": "modality-specific", "agnostic": "modality-agnostic"}

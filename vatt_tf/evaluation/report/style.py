@@ -134,13 +134,13 @@ td small, .cell small { color: var(--faint); }
 .predictions { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 10px; }
 .predictions + h3 { margin-top: 18px; }
 .predictions { margin-top: 6px; }
-.answer {
+.example {
   border: 1px solid var(--line); border-radius: 8px; overflow: hidden; font-size: 12.5px;
   line-height: 1.35;
 }
-.answer img { width: 100%; display: block; background: var(--track); min-height: 20px; }
-.answer > div { padding: 6px 10px 9px; }
-.answer .where { color: var(--faint); overflow-wrap: anywhere; }
+.example img { width: 100%; display: block; background: var(--track); min-height: 20px; }
+.example > div { padding: 6px 10px 9px; }
+.example .where { color: var(--faint); overflow-wrap: anywhere; }
 .prediction { display: grid; grid-template-columns: minmax(0, 11em) 1fr 4em; gap: 8px; }
 .prediction { align-items: center; padding-top: 3px; }
 .prediction > span:first-child { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
@@ -151,7 +151,7 @@ td.best strong { color: var(--right); }
 .key.round { display: inline-block; margin-right: 6px; border-radius: 50%; }
 tr.group th { padding-top: 18px; color: var(--soft); font-weight: 600; white-space: normal; }
 .compared td { vertical-align: top; }
-.compared td.said { font-size: 13px; min-width: 130px; }
+.compared td.words { font-size: 13px; min-width: 130px; }
 .warning { color: var(--audio); }
 footer { color: var(--faint); font-size: 12.5px; }
 @media (max-width: 640px) {

@@ -66,7 +66,7 @@ def true_classes(
         several = [label_names[c] for c in np.flatnonzero(labels[first] > 0).tolist()]
         raise UserError(
             f"{int((counts > 1).sum())} of {len(labels)} clips have several classes (first: "
-            f"{filename[first]}: {', '.join(several)}), but this task takes one class a clip; "
+            f"{filename[first]}: {', '.join(several)}), but this task takes one class per clip; "
             "train with classifier.multi_label=True, or label each clip once"
         )
     return np.where(counts == 1, labels.argmax(axis=1), -1)

@@ -60,13 +60,13 @@ def probe_multi_label(
         The ``probe`` block of results.json without its head.
 
     Raises:
-        UserError: A kind takes one class a clip only, fewer than two classes have training clips,
+        UserError: A kind takes one class per clip only, fewer than two classes have training clips,
             or a class of the other clips has none.
     """
     strange = [kind for kind in kinds if kind not in KINDS]
     if strange:
         raise UserError(
-            f"clips have several classes, and the probe {strange[0]} takes one class a clip: use "
+            f"clips have several classes, and the probe {strange[0]} takes one class per clip: use "
             f"--probe={','.join(KINDS)}"
         )
     train, test = parts["train"], parts["test"]
@@ -209,6 +209,6 @@ def format_multi_label(block: dict[str, Any], grids: Grids) -> str:
         f"{block['modality']} features of {block['feature_size']} numbers; "
         f"{count_of(block['train_pool_size'], 'training clip')}, "
         f"{count_of(block['pool_size'], 'test clip')}, "
-        f"{count_of(block['classes'], 'class', 'classes')}, several a clip"
+        f"{count_of(block['classes'], 'class', 'classes')}, several per clip"
     )
     return "\n".join(lines)

@@ -193,7 +193,7 @@ def _class_names(
     names = loaded.labels or (tuple(given) if given is not None else None)
     if names is None:
         raise UserError(
-            f"{weights}: names no classes; give them with --labels=FILE, a class a line in the "
+            f"{weights}: names no classes; give them with --labels=FILE, one class per line in the "
             "order of the classifier's outputs"
         )
     if given is not None and tuple(given) != names:

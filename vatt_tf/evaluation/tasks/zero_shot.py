@@ -38,7 +38,7 @@ def read_prompts(
     """Reads a prompts file.
 
     Accepted: JSON ``{"label": ["prompt", ...]}`` (or one string), text lines
-    ``label<TAB>prompt`` (a label may come on several lines), or one class name a line, which the
+    ``label<TAB>prompt`` (a label may come on several lines), or one class name per line, which the
     templates turn into prompts. In the text forms, empty lines and lines that start with ``#`` are
     skipped.
 

@@ -80,7 +80,7 @@ class Sidecars:
             if not self.transcripts.is_dir():
                 say(
                     f"{known}: the transcripts of this index are gone, and so are their words from "
-                    "it; --transcripts=DIR names their folder of now"
+                    "it; --transcripts=DIR names their new folder"
                 )
 
     def check_transcripts(self, files: Iterable[str]) -> None:

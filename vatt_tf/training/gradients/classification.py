@@ -101,6 +101,7 @@ class ClassificationStep:
         mean = present / tf.maximum(tf.reduce_sum(self.gather(present)), 1.0)
         weights = mean
         if self.class_balance:
+            # Over all replicas, so that the loss does not depend on how the batch is split.
             counts = tf.reduce_sum(self.gather(labels * present[:, tf.newaxis]), axis=0)
             weights = mean * losses.balance_weights(labels, counts)
 

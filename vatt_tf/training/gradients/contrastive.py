@@ -142,6 +142,7 @@ class PretrainStep:
         # First pass: features of every micro-batch, no activations kept. The statistics of the
         # towers' BatchNorm are those of a micro-batch; they are recorded in the second pass.
         shapes = self._feature_signature(inputs, key)
+        # One at a time: parallel micro-batches would hold the activations of several.
         features = tf.map_fn(
             embed, tf.range(count), fn_output_signature=shapes, parallel_iterations=1
         )
@@ -181,6 +182,7 @@ class PretrainStep:
         def accumulate(index, *sums):
             with tf.GradientTape() as tape:
                 features = self._embed({name: inputs[index]}, key, index)[name]
+                # The gradient of this scalar is the cached gradient times the tower's Jacobian.
                 target = tf.reduce_sum(features * upstream[index])
             gradients = tape.gradient(target, weights, unconnected_gradients="zero")
             added = [add(total, dense(one)) for total, one in zip(sums, gradients, strict=True)]
@@ -220,6 +222,7 @@ class PretrainStep:
     def _loss(self, features, batch, row_offset):
         spaces = self.model.project(features, training=True)
         masks = {name: batch[f"{name}_mask"] for name in features}
+        # Inside of the tape: embeddings also get gradients as negatives on other replicas.
         all_spaces = tf.nest.map_structure(self.gather, spaces)
         all_masks = tf.nest.map_structure(self.gather, masks)
         loss, metrics = objective(spaces, all_spaces, masks, all_masks, self.config, row_offset)
@@ -236,6 +239,7 @@ class PretrainStep:
         """Contribution of this replica to the loss on the distributions of the features."""
         rows = next(iter(features.values())).shape[0]
         features = tf.nest.map_structure(self.gather, features)
+        # Every replica computes the whole loss; its fraction of the rows makes the sum right.
         share = rows / next(iter(features.values())).shape[0]
         kind, components = self.config.statistics, self.config.mixture_components
         return share * statistical_loss(features, all_masks, kind, components)

@@ -71,7 +71,7 @@ class Guard(abc.ABC):
     """Health check: a kind of failure.
 
     Attributes:
-        name: Of the alarm in ``metrics.jsonl``.
+        name: Name of the alert in ``metrics.jsonl``.
         patience: Log lines that a complaint has to last; None for that of the configuration.
         ends_run: Whether its alert may end the run: all workers have to read the same numbers.
     """

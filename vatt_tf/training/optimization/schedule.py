@@ -19,7 +19,7 @@ SHAPES = ("quarter_cosine", "half_cosine", "constant")
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up from 0 to ``peak``, then a cosine to ``final`` at ``total_steps``.
 
-    With t in [0, 1] the share of the steps after the warm-up, the rate is
+    With t in [0, 1] the fraction of the steps after the warm-up, the rate is
     ``final + (peak - final) * w(t)``: ``w = cos(pi t / 2)`` for ``"quarter_cosine"`` (the paper's
     words, section 4.1), ``w = (1 + cos(pi t)) / 2`` for ``"half_cosine"`` (the released code, MMV)
     and ``w = 1`` for ``"constant"``.
@@ -88,8 +88,8 @@ def learning_rate(
         total_steps: Optimizer steps of the run (given by the run itself).
         peak: Rate at the end of the warm-up (paper: 1e-4).
         final: Rate at the end of the run (paper: 5e-5).
-        warmup_steps: Steps of linear warm-up (paper: 10,000; released code: 5,000), or a share of
-            the run when below 1. Capped at half of the run, so that short trials warm up too.
+        warmup_steps: Steps of linear warm-up (paper: 10,000; released code: 5,000), or below
+            1 a fraction of the run. Capped at half of the run, so that short trials warm up too.
         shape: ``"quarter_cosine"`` (paper), ``"half_cosine"`` (released code) or ``"constant"``.
 
     Raises:

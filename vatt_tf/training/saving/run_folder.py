@@ -83,7 +83,7 @@ def start(run_dir: str, keeps_best: bool = True, same_data: bool = False) -> lis
     Args:
         run_dir: The folder.
         keeps_best: Whether the run evaluates and keeps its best weights.
-        same_data: Whether the training data are known to be those of before (or wanted to be
+        same_data: Whether the training data are verified to be those of before (or meant to be
             others): their path may differ then.
 
     Returns:

@@ -71,7 +71,7 @@ class FinetuneConfig(RunConfig):
         self.check_whole("eval_windows", 1)
         if self.label_smoothing and self.model.multi_label:
             raise UserError(
-                f"finetune.label_smoothing={self.label_smoothing} is for one class a clip, but "
+                f"finetune.label_smoothing={self.label_smoothing} is for one class per clip, but "
                 "classifier.multi_label is True; set it to 0"
             )
         if self.mixup_alpha and "text" in self.model.modalities:

@@ -112,11 +112,11 @@ def _confused(matrix: np.ndarray, labels: Sequence[str]) -> str:
 
 def protocol_note(block: dict[str, Any]) -> str:
     """Line with the protocol, the data and the step of an evaluation."""
-    said = "; ".join(
+    protocol = "; ".join(
         f"{name.replace('_', ' ')}: {value}" for name, value in block.get("protocol", {}).items()
     )
     where = f"Data: {block.get('data')}, step {block.get('step')}."
-    words = f"Protocol: {said}. {where}" if said else where
+    words = f"Protocol: {protocol}. {where}" if protocol else where
     return f'<p class="hint">{html.escape(words)}</p>'
 
 

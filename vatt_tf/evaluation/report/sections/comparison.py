@@ -49,12 +49,14 @@ def section(runs: Sequence[RunInfo]) -> str:
 def _data(runs: Sequence[RunInfo], task: str) -> str:
     """Data that a task was evaluated on, or a warning that they differ between the runs."""
     blocks = [run.results[task] for run in runs if task in run.results]
-    said = {(str(block.get("data")), block.get("pool_size")) for block in blocks}
-    if len(said) > 1:
-        listed = "; ".join(sorted(f"{data}, {count_of(pool or 0, 'clip')}" for data, pool in said))
+    sources = {(str(block.get("data")), block.get("pool_size")) for block in blocks}
+    if len(sources) > 1:
+        listed = "; ".join(
+            sorted(f"{data}, {count_of(pool or 0, 'clip')}" for data, pool in sources)
+        )
         words = f"not the same data, do not compare: {listed}"
         return f' <small class="warning">{html.escape(words)}</small>'
-    data, pool = said.pop()
+    data, pool = sources.pop()
     return f" <small>{html.escape(data)}, {count_of(pool or 0, 'clip')}</small>"
 
 
@@ -91,7 +93,7 @@ def _models(runs: Sequence[RunInfo]) -> str:
         ("seed", [str(run.settings.get("SEED", "")) for run in runs]),
     ):
         if any(values):
-            cells = "".join(f'<td class="said">{html.escape(value)}</td>' for value in values)
+            cells = "".join(f'<td class="words">{html.escape(value)}</td>' for value in values)
             rows.append(f"<tr><th>{name}</th>{cells}</tr>")
     group = f'<tr class="group"><th colspan="{len(runs) + 1}">Runs</th></tr>'
     return group + "".join(rows) if rows else ""

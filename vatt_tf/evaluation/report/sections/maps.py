@@ -37,7 +37,7 @@ def similarities(evaluation: EmbeddingSet, inputs: EmbeddingSet | None) -> str:
         charts.append(_density(evaluation, space, a, b, f"{a} and {b}, common space {space}"))
     hint = (
         "How alike one clip is in two modalities, against different clips. The further apart the "
-        "two hills, the better the model tells clips apart. Dotted: means."
+        "two hills, the better the model separates clips. Dotted: means."
     )
     if inputs is not None:
         hint += " Before the towers nothing has brought the modalities together."
@@ -136,7 +136,7 @@ def classes(clips: EmbeddingSet) -> str:
     """Section with the maps of :func:`class_maps`."""
     hint = (
         "Every mark is one clip, its colour is its class (the ten most frequent ones; the others "
-        "are grey). A tower that knows the classes brings their clips together."
+        "are grey). A tower that separates the classes shows them as groups."
     )
     return elements.card("Map of the classes (t-SNE)", hint, elements.grid(class_maps(clips)))
 

@@ -18,7 +18,7 @@ def section(predictions: Predictions) -> str:
     probability = probabilities(predictions.scores, predictions.multi_label)
     body = "".join(
         f'<h3>{title}</h3><div class="predictions">'
-        + "".join(_answer(predictions, probability, i) for i in chosen)
+        + "".join(_example(predictions, probability, i) for i in chosen)
         + "</div>"
         for title, chosen in _kinds(predictions, probability)
         if len(chosen)
@@ -56,7 +56,7 @@ def _kinds(predictions: Predictions, probability: np.ndarray) -> Iterator[tuple[
     yield "Wrong and unsure", wrong[EXAMPLES:][-EXAMPLES:]
 
 
-def _answer(predictions: Predictions, probability: np.ndarray, i: int) -> str:
+def _example(predictions: Predictions, probability: np.ndarray, i: int) -> str:
     """HTML of a clip: frames, likeliest classes, and the true ones that are not among them."""
     true = predictions.labels[i] > 0
     first = list(np.argsort(-probability[i], kind="stable")[:TOP])
@@ -72,6 +72,6 @@ def _answer(predictions: Predictions, probability: np.ndarray, i: int) -> str:
     picture = elements.strip(predictions.strips[i]) if predictions.strips else ""
     where = f"{predictions.filename[i]} at {predictions.start[i]:.1f} s"
     return (
-        f'<div class="answer">{picture}<div><div class="where">{html.escape(where)}</div>'
+        f'<div class="example">{picture}<div><div class="where">{html.escape(where)}</div>'
         f"{likeliest}</div></div>"
     )
