@@ -91,7 +91,7 @@ class LocalEmbedder(Embedder[Embeddings]):
         return sums.embeddings(modality, space)
 
     def _outputs(self, modality: str, windows: np.ndarray) -> Mapping[str, Any]:
-        """What the model gives for windows of a modality: space -> [n, ..., d]."""
+        """Outputs of the model for windows of a modality: space -> [n, ..., d]."""
         raise NotImplementedError
 
     def _require(self, modality: str) -> None:
@@ -146,7 +146,7 @@ class VattEmbedder(LocalEmbedder):
         return {space: parts[modality] for space, parts in outputs.items() if modality in parts}
 
     def _tower_inputs(self, modality: str, windows: np.ndarray) -> np.ndarray:
-        """What the tower reads: tokens of strings, samples as [n, samples, 1] or log-mel."""
+        """Input of the tower: tokens of strings, samples as [n, samples, 1] or log-mel."""
         if modality == "text":
             assert self.tokenizer is not None
             return np.asarray(self.tokenizer(windows.tolist()))

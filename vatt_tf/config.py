@@ -95,7 +95,7 @@ def _plain_files_only() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _earlier_names_read() -> Iterator[None]:
-    """Binds parameters that have an earlier name by their own; tells each once."""
+    """Rebinds parameters from their earlier names, with a note for each."""
     bind, told = gin.config.bind_parameter, set()
 
     def bind_renamed(key: tuple[str, str, str], value: Any) -> None:

@@ -1,4 +1,4 @@
-"""What all embedders do alike, wherever their model is: in this process, exported, on a server.
+"""The protocol of all embedders, wherever their model is: in this process, exported, on a server.
 
 Windows are averaged, spaces chosen and embeddings scaled to length 1 here and nowhere else. NumPy
 and the readers of media files only: the client of a server loads no TensorFlow.
@@ -110,7 +110,7 @@ class Embedder(Generic[Result]):
         return self._embed("text", lambda _: text_inputs(strings), space)
 
     def split_known(self, text: str) -> Any:
-        """Words of a text that the model knows, and words that are not in its vocabulary.
+        """Splits a text into words of the vocabulary and other words.
 
         Args:
             text: Words with white space between, valid UTF-8.

@@ -15,25 +15,25 @@ def fail(name: str, value: Any, expected: str) -> NoReturn:
 
 
 def check_positive(name: str, value: Any) -> None:
-    """Wants a whole number of at least 1."""
+    """Checks that a value is a positive whole number."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         fail(name, value, "a positive whole number")
 
 
 def check_rate(name: str, value: Any) -> None:
-    """Wants a number in [0, 1)."""
+    """Checks that a value is a number in [0, 1)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         fail(name, value, "a number in [0, 1)")
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    """Wants one of the choices."""
+    """Checks that a value is one of the choices."""
     if value not in choices:
         fail(name, value, f"one of {', '.join(repr(choice) for choice in choices)}")
 
 
 def check_flag(name: str, value: Any) -> None:
-    """Wants True or False."""
+    """Checks that a value is True or False."""
     if not isinstance(value, bool):
         fail(name, value, "True or False")
 
@@ -77,7 +77,7 @@ class AsDict:
     """Gives a configuration dataclass its JSON form."""
 
     def to_dict(self: Any) -> dict[str, Any]:
-        """Plain dicts, lists and numbers, as JSON wants them."""
+        """JSON form: dicts, lists and numbers."""
         return _plain(dataclasses.asdict(self))
 
 

@@ -185,7 +185,7 @@ def _with_candidate_axis(mask: Any) -> Any:
     return mask if len(mask.shape) == 2 else mask[:, None]
 
 
-def loss_of_a_guess(config: ObjectiveConfig, batch_size: int, texts: int) -> dict[str, float]:
+def chance_level_loss(config: ObjectiveConfig, batch_size: int, texts: int) -> dict[str, float]:
     """The loss of each pair when all embeddings are equal and no modality is missing.
 
     About ``ln(2 * batch_size)``; the exact value depends on the denominator.

@@ -27,7 +27,7 @@ def test_label_file(tmp_path):
     assert read_labels(path) == ("caf\u00e9", "big cat")
     for text, words in (
         ("big cat\nbig  cat\n", "line 2: the class 'big cat' stands in line 1 already"),
-        ("", "is empty: expected a class a line"),
+        ("", "is empty: expected one class per line"),
         ("a\n\nb\n", "line 2 is empty"),
         ("a\nb\na\n", "line 3: the class 'a' stands in line 1 already"),
     ):

@@ -10,7 +10,7 @@ import pytest
 from tests.training.test_run import command, lines
 from tests.training.tiny import tiny_model
 from vatt_tf.errors import UserError
-from vatt_tf.losses.objective import ObjectiveConfig, loss_of_a_guess, objective
+from vatt_tf.losses.objective import ObjectiveConfig, chance_level_loss, objective
 from vatt_tf.training.monitoring.guards import (
     Chance,
     Collapse,
@@ -90,7 +90,7 @@ def test_replicas_that_do_not_differ():
 
 
 @pytest.mark.parametrize("denominator", ["joint", "joint_positive_twice", "symmetric"])
-def test_loss_of_a_guess(denominator):
+def test_chance_level_loss(denominator):
     config = ObjectiveConfig(denominator=denominator)
     rows, texts = 5, 3
     same = {"video": np.ones((rows, 4)), "audio": np.ones((rows, 4))}
@@ -98,7 +98,7 @@ def test_loss_of_a_guess(denominator):
     masks = {name: value[..., 0] for name, value in same.items()}
     spaces = {"vat": {name: value.astype("float32") for name, value in same.items()}}
     _, losses = objective(spaces, spaces, masks, masks, config)
-    guess = loss_of_a_guess(config, rows, texts)
+    guess = chance_level_loss(config, rows, texts)
     assert guess.keys() == losses.keys()
     for name, value in losses.items():
         assert guess[name] == pytest.approx(float(value), rel=1e-5)

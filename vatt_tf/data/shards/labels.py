@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vatt_tf.data.shards.index import Sources
 
 _INVISIBLE = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))  # blanks without width
-HOW_TO_NAME_CLASSES = "give a label file: a class a line, in the order of the indices"
+HOW_TO_NAME_CLASSES = "give a label file: one class per line, in the order of the indices"
 
 
 def normal_label(text: str) -> str:
@@ -38,7 +38,7 @@ def look_alikes(labels: Iterable[str]) -> list[list[str]]:
 
 
 def read_labels(path: str | os.PathLike) -> tuple[str, ...]:
-    """Reads a label file: a class a line, index order; empty lines at the end do not count.
+    """Reads a label file: one class per line, index order; empty lines at the end do not count.
 
     Blanks and Unicode forms are those of ``normal_label``, as in the labels of a manifest CSV.
 
@@ -52,11 +52,11 @@ def read_labels(path: str | os.PathLike) -> tuple[str, ...]:
         raise UserError(f"the label file {path} cannot be read: {error.strerror}") from error
     names = [normal_label(line) for line in text.rstrip().splitlines()]
     if not names:
-        raise UserError(f"the label file {path} is empty: expected a class a line")
+        raise UserError(f"the label file {path} is empty: expected one class per line")
     lines: dict[str, int] = {}
     for number, name in enumerate(names, 1):
         if not name:
-            raise UserError(f"{path} line {number} is empty: expected a class a line")
+            raise UserError(f"{path} line {number} is empty: expected one class per line")
         if name in lines:
             raise UserError(
                 f"{path} line {number}: the class '{name}' stands in line {lines[name]} already; "

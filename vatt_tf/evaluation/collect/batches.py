@@ -74,7 +74,7 @@ def real_clips(
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """What a model gives for the clips of a data set; row i of everything is clip i.
+    """Outputs of a model for the clips of a data set; row i of everything is clip i.
 
     Attributes:
         values: float32 ``[n, ...]``.

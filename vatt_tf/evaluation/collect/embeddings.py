@@ -158,7 +158,7 @@ def embed_dataset(
 
 
 def add_clips(table: batches.ClipTable, batch: batches.Batch, rows: np.ndarray) -> None:
-    """Takes what an :class:`EmbeddingSet` says of the clips in some rows of a batch."""
+    """Adds the columns of an :class:`EmbeddingSet` for some rows of a batch."""
     first_caption = {**batch, "caption": batch["caption"][:, 0]}
     table.add(first_caption, rows, ("filename", "start", "label", "label_text", "caption"))
 

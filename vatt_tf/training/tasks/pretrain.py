@@ -14,7 +14,7 @@ from vatt_tf.data.schema import MODALITIES
 from vatt_tf.data.shards.index import HOW_TO_MAKE_SHARDS
 from vatt_tf.data.text.tokenizer import TOKENIZERS, load_tokenizer
 from vatt_tf.errors import UserError
-from vatt_tf.losses.objective import loss_of_a_guess
+from vatt_tf.losses.objective import chance_level_loss
 from vatt_tf.models.initial import changed_options
 from vatt_tf.models.io import load_pretrained, read_description, save_description
 from vatt_tf.models.transfer import transfer_common_towers, transfer_weights
@@ -78,7 +78,7 @@ class Pretraining(Task):
     def guards(self, batch_size: int) -> list[Guard]:
         """Health checks of the chance-level losses and of the temperature."""
         config = self.config
-        guess = loss_of_a_guess(config.objective, batch_size, config.texts)
+        guess = chance_level_loss(config.objective, batch_size, config.texts)
         return [
             Chance(config.guards, {f"loss/{name}": value for name, value in guess.items()}),
             Temperature(config.guards, config.objective.temperature),
