@@ -119,6 +119,7 @@ def test_it_is_exported_like_any_other(which, network, deflated, tmp_path):
     np.testing.assert_allclose(layer(clips)["features"], answer["features"], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.check
 def test_naive_deflation(network, images, tmp_path, capsys):
     out = tmp_path / "naive"
     assert main([f"--run_dir={network}", f"--images={images}", f"--out={out}", "--steps=0"]) == 0

@@ -28,6 +28,7 @@ def copy(tmp_path, monkeypatch):
     config.clear()
 
 
+@pytest.mark.check
 def test_a_run_is_resumed_as_it_would_have_gone_on(copy):
     """With its optimizer, its place in the data and its random numbers."""
     before = len((copy / "run" / "metrics.jsonl").read_text().splitlines())

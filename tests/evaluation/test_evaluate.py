@@ -77,6 +77,7 @@ def test_retrieval_with_report_then_zero_shot(tiny_run_dir, tiny_shards, tmp_pat
     assert last["zero_shot"]["evaluated_on"] == [{"path": str(tiny_shards)}]
 
 
+@pytest.mark.check
 def test_batch_size_does_not_change_the_numbers(tiny_run_dir, tiny_shards):
     def numbers(batch_size):
         block = evaluate.evaluate(

@@ -108,6 +108,7 @@ def test_statistics_are_float32_in_mixed_precision(policy):
     assert outputs.dtype == layer.compute_dtype
 
 
+@pytest.mark.check
 def test_images_on_two_replicas_with_unlike_numbers_of_rows():
     command = [sys.executable, "-m", "tests.layers.batch_norm_replicas"]
     result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=300)

@@ -125,6 +125,7 @@ def test_the_fit_comes_closer_and_changes_scales_and_offsets_alone(kind):
         assert np.array_equal(value, before[path]) == (path not in fitted), path
 
 
+@pytest.mark.check
 def test_the_fit_is_a_function_of_its_seed():
     keras.utils.set_random_seed(0)
     shown = images(12)

@@ -13,7 +13,7 @@ from vatt_tf.encoders.text import TextTowerConfig
 from vatt_tf.encoders.video import VideoTowerConfig
 from vatt_tf.layers.transformer.flops import transformer_flops
 from vatt_tf.models.config.vatt import VattConfig
-from vatt_tf.models.flops import head_flops, step_flops, tower_flops
+from vatt_tf.models.flops import encoder_flops, head_flops, step_flops
 
 
 def video(size, **changes):
@@ -27,8 +27,8 @@ def video(size, **changes):
 def test_one_view_of_the_paper(size, full, paper):
     """32 x 320 x 320, in GFLOPs, from table 1 of the paper."""
     config = video(size, image_size=(320, 320))
-    assert round(tower_flops(config, "video", convention="full") / 1e9) == full
-    assert round(tower_flops(config, "video", convention="paper") / 1e9) == paper
+    assert round(encoder_flops(config.tower("video"), convention="full") / 1e9) == full
+    assert round(encoder_flops(config.tower("video"), convention="paper") / 1e9) == paper
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_one_view_of_the_paper(size, full, paper):
 def test_drop_token_table_of_the_paper(changes, rate, printed):
     """Table 6, Medium; the paper's count has norms and softmax in it, about 1 %."""
     config = video("medium", drop_token_rate=rate, **changes)
-    flops = tower_flops(config, "video", training=True, convention="paper") / 1e9
+    flops = encoder_flops(config.tower("video"), training=True, convention="paper") / 1e9
     assert flops == pytest.approx(printed, rel=0.015)
 
 
@@ -101,20 +101,20 @@ def test_heads_and_other_towers():
     # Of the last block for AGG only.
     pairs = (size.num_layers - 1) * 7 * 7 + 7
     products = 2 * 2 * pairs * size.num_heads * size.d_kv
-    assert tower_flops(shaw, "text") == tower_flops(plain, "text") + products
+    assert encoder_flops(shaw.tower("text")) == encoder_flops(plain.tower("text")) + products
     linear = tiny.specific(text=TextTowerConfig(**tiny.TEXT, kind="linear", d_model=20))
-    assert tower_flops(linear, "text") == 2 * 6 * 10 * 20
+    assert encoder_flops(linear.tower("text")) == 2 * 6 * 10 * 20
     spectrogram = tiny.specific(
         audio=AudioTowerConfig(input="log_mel", mel_frames=8, mel_bins=6, patch=(4, 2), **tiny.SIZE)
     )
     size = spectrogram.audio.transformer_size()
     expected = 2 * 6 * 8 * 16 + transformer_flops(size, 7)
-    assert tower_flops(spectrogram, "audio") == expected
+    assert encoder_flops(spectrogram.tower("audio")) == expected
 
 
 def test_agnostic_model_adds_its_projections():
     agnostic, specific = tiny.agnostic(), tiny.specific()
     for convention, tokens in (("full", 13), ("needed", 1)):
-        with_them = tower_flops(agnostic, "video", convention=convention)
-        extra = with_them - tower_flops(specific, "video", convention=convention)
+        with_them = encoder_flops(agnostic.tower("video"), convention=convention)
+        extra = with_them - encoder_flops(specific.tower("video"), convention=convention)
         assert extra == 2 * 12 * 16 * 16 + 2 * tokens * 16 * 20

@@ -68,7 +68,7 @@ def test_a_tower_gives_the_features_of_the_model_that_it_comes_from(folders, kin
     config = ClassifierSettings(modality=modality).resolve(3, folder)
     assert config.tower == TINY[kind].tower(modality) and config.num_classes == 3
     model = build_classifier(config)
-    assert initial.load_tower_weights(model, folder, modality) == []
+    assert initial.load_initial_weights(model, folder, None) == []
     expected = features(io.load_model(folder), modality)
     np.testing.assert_array_equal(features(model, modality), expected)
 
@@ -140,9 +140,9 @@ def test_bound_fields_win_and_position_tables_are_interpolated(folders, bindings
         f"{folder}: not read: video_tower.d_model = 999 (the weights have 16)",
         f"{folder}: video/positions/temporal_embeddings interpolated",
     ]
-    (path,) = initial.load_tower_weights(model, folder, "video")
-    assert path == "positions/temporal_embeddings"
-    table = initial.tower_values(folder, "video")[path]
+    path = "positions/temporal_embeddings"
+    stored = io.load_model(folder).towers["video"]
+    (table,) = [np.asarray(w) for w in stored.weights if w.path.endswith(path)]
     found = {weight.path: weight for weight in model.tower.weights}[f"classifier/video/{path}"]
     np.testing.assert_allclose(found, interpolation_matrix(2, 3) @ table, rtol=1e-6)
 
@@ -163,7 +163,7 @@ def test_another_modality_is_refused(folders):
         ClassifierSettings(modality="audio").resolve(2, str(folders / "agnostic"))
     )
     with pytest.raises(UserError, match=message):
-        initial.load_tower_weights(model, folder, "audio")
+        initial.load_initial_weights(model, folder, None)
 
 
 def test_a_tower_that_does_not_fit_changes_nothing(folders):
@@ -171,7 +171,7 @@ def test_a_tower_that_does_not_fit_changes_nothing(folders):
     model = build_classifier(ClassifierSettings().resolve(2, str(folders / "agnostic")))
     before = features(model, "video")
     with pytest.raises(UserError, match=r"specific \(video tower\): does not fit .*pre_projection"):
-        initial.load_tower_weights(model, str(folders / "specific"), "video")
+        initial.load_initial_weights(model, str(folders / "specific"), None)
     np.testing.assert_array_equal(features(model, "video"), before)
 
 

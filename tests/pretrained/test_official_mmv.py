@@ -171,6 +171,15 @@ def test_some_names():
 # --- Numbers ---
 
 
+def values_of(layer, source):
+    """Path of each variable of a layer -> its value in a released file."""
+    shapes = {variable.path: variable.shape for variable in layer.weights}
+    return {
+        path: source.read(name).reshape(shapes[path]).astype(np.float32)
+        for path, name in official_mmv.map_layer(layer).items()
+    }
+
+
 @pytest.mark.parametrize(
     "net, encoder",
     [
@@ -208,7 +217,7 @@ def test_towers_compute_what_the_released_modules_do(net, encoder, files, values
     """A single tower, built and filled on its own, in float64."""
     given = inputs()[encoder.name]
     encoder.build((None, *given.shape[1:]))
-    filled = official_mmv.layer_values(encoder, MMVSource(files[net]))
+    filled = values_of(encoder, MMVSource(files[net]))
     assert set(filled) == {variable.path for variable in encoder.weights}
     for variable in encoder.weights:
         assert filled[variable.path].dtype == np.float32
@@ -238,7 +247,7 @@ def test_head_computes_what_the_released_modules_do(files, values):
     widths = {"video": 128, "audio": 256, "text": 12}
     head = MMVFACHead(16, 8, dtype="float64", name="head")
     head.build({name: (None, width) for name, width in widths.items()})
-    filled = official_mmv.layer_values(head, MMVSource(files["mmv_s3d"]))
+    filled = values_of(head, MMVSource(files["mmv_s3d"]))
     for variable in head.weights:
         variable.assign(filled[variable.path])
     features = {name: random.normal(size=(3, width)) for name, width in widths.items()}

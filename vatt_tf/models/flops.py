@@ -36,13 +36,6 @@ def encoder_flops(tower: TowerConfig, *, training: bool = False, convention: str
     return graph_cost(tower).flops if flops is None else flops
 
 
-def tower_flops(
-    config: VattConfig, modality: str, *, training: bool = False, convention: str = "needed"
-) -> int:
-    """:func:`encoder_flops` of one of a model's towers."""
-    return encoder_flops(config.tower(modality), training=training, convention=convention)
-
-
 def head_flops(config: VattConfig, texts: int = 5) -> int:
     """Forward pass of the head on one clip with ``texts`` captions."""
     widths = {modality: tower.output_dim for modality, tower in config.towers.items()}

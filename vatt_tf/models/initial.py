@@ -168,40 +168,6 @@ def stored_tokenizer(folder: str) -> Any:
     return io.read_tokenizer(folder)
 
 
-def tower_values(folder: str, modality: str) -> dict[str, np.ndarray]:
-    """Weights of a tower of a trained model by their paths below the tower.
-
-    Args:
-        folder: As in :func:`stored_tower`.
-        modality: As in :func:`stored_tower`.
-
-    Raises:
-        UserError: If the folder has no such tower, or its weights are damaged.
-    """
-    stored_tower(folder, modality)
-    return _values(io.load_model(folder), modality)
-
-
-def load_tower_weights(
-    model: Classifier | MultimodalClassifier, folder: str, modality: str
-) -> list[str]:
-    """Gives a tower of a classifier the weights of the same tower of a trained model.
-
-    Args:
-        model: Built classifier.
-        folder: As in :func:`stored_tower`.
-        modality: As in :func:`stored_tower`.
-
-    Returns:
-        Paths below the tower of the position tables that were interpolated.
-
-    Raises:
-        UserError: If the folder has no such tower or a weight is missing, left over or of another
-            shape; lists them. Then nothing was changed.
-    """
-    return _assign(model, tower_values(folder, modality), folder, modality)
-
-
 def load_initial_weights(
     model: Classifier | MultimodalClassifier,
     initial_weights: InitialWeights,
@@ -219,7 +185,8 @@ def load_initial_weights(
         the weights overrule, interpolated tables, head kept or left out.
 
     Raises:
-        UserError: As :func:`load_tower_weights`.
+        UserError: If a folder has no such tower or a weight is missing, left over or of another
+            shape; lists them. Then that tower was not changed.
     """
     lines = []
     loaded: dict[str, Any] = {}  # An LBS has 1.7 GB: each folder is read once.

@@ -50,20 +50,6 @@ def map_layer(layer: keras.layers.Layer) -> dict[str, str]:
     return mapped
 
 
-def layer_values(layer: keras.layers.Layer, source: MMVSource) -> dict[str, np.ndarray]:
-    """Reads the values of a layer's variables, see :func:`map_layer`.
-
-    Returns:
-        Path of our variable -> float32 array of its shape.
-
-    Raises:
-        UserError: If an array is not there, has another shape or cannot be used.
-    """
-    keys = map_layer(layer)
-    mapped, _ = _assign(layer.weights, keys, source, keys.values())
-    return {entry.path: _value(source, entry) for entry in mapped}
-
-
 def _value(source: MMVSource, entry: MappedVariable) -> np.ndarray:
     # Haiku keeps kernels as Keras does. Its norms have axes of length 1 for all but the channels,
     # its one-dimensional convolution over single words one for the window.

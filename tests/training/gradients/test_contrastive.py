@@ -65,7 +65,7 @@ REGULARISED = [ObjectiveConfig(statistics_weight=0.5, statistics=kind, mixture_c
         pytest.param(1, None, marks=pytest.mark.check),
         (2, None),
         pytest.param(4, None, marks=pytest.mark.check),
-        (2, REGULARISED[0]),
+        pytest.param(2, REGULARISED[0], marks=pytest.mark.check),
         pytest.param(2, REGULARISED[1], marks=pytest.mark.check),
     ],
 )

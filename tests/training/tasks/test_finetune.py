@@ -11,7 +11,7 @@ import tensorflow as tf
 from tests.data.records import example, jpeg
 from tests.digests import digests
 from tests.export import tiny
-from tests.models.config import test_convolution as conv
+from tests.models import test_convolutional as conv
 from tests.training.conftest import SIZES
 from tests.training.test_run import (
     assert_same_checkpoints,
@@ -103,7 +103,8 @@ def test_a_run_learns_and_keeps_the_best(gin_file, tmp_path):
     assert load_classifier(f"{run_dir}/best").model.config == loaded.model.config
 
 
-@pytest.mark.parametrize("micro", [pytest.param(None, marks=pytest.mark.check), 2])
+@pytest.mark.check
+@pytest.mark.parametrize("micro", [None, 2])
 def test_interrupted_and_resumed_is_bit_equal(gin_file, tmp_path, micro):
     """With dropout, DropToken, mixup, frozen towers and layer-wise rates."""
     bindings = [f"MICRO_BATCH_SIZE={micro}", "finetune.mixup_alpha=1.0"]
@@ -173,6 +174,7 @@ def test_several_labels_a_clip(gin_file, tmp_path):
     assert {"mAP", "mean_auc", "d_prime_mean"} <= set(found[-1]) and "top1" not in found[-1]
 
 
+@pytest.mark.check
 def test_patience_stops_the_run(gin_file, tmp_path, capsys):
     run_dir = str(tmp_path / "run")
     bindings = ["finetune.evaluate_every=1", "finetune.patience=2", "STEPS=50"]

@@ -94,6 +94,7 @@ def test_captions_are_learned_where_there_are_some(tmp_path):
     assert found["model"]["modalities"] == ["video", "audio", "text"] and found["tokenizer"]
 
 
+@pytest.mark.check
 def test_clips_without_sound_train_video_and_words(tmp_path, capsys):
     path = written(tmp_path, captions=True, sound=False)
     assert command(path, tmp_path / "run", "STEPS=1") == 0
@@ -129,6 +130,7 @@ def test_what_cannot_do_without_captions(captionless, tmp_path, capsys):
     assert "the configured run learns from nothing else" in capsys.readouterr().err
 
 
+@pytest.mark.check
 def test_an_agnostic_model_shares_its_transformer_between_two(captionless, tmp_path, capsys):
     text = (captionless / "run.gin").read_text()
     own = [line for line in SIZES.splitlines() if line.startswith("video_tower")]
