@@ -51,6 +51,7 @@ class TestTSMResNetEncoder(LayerTestCase):
         return clip(height=20, width=18)
 
 
+@pytest.mark.check
 class TestImageNetwork(TestTSMResNetEncoder):
     config = {"config": TSMResNetTowerConfig(width=0.125, blocks=(1, 1, 1, 1), shift=False)}
 

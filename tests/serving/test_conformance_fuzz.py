@@ -49,6 +49,7 @@ def test_same_seed_same_requests(targets):
     assert first != other
 
 
+@pytest.mark.check
 def test_server_answers_as_promised(server, targets, capsys):
     peaceful = fuzz.fuzz(
         server,

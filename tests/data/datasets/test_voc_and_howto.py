@@ -142,6 +142,7 @@ def test_howto100m(howto, tmp_path):
     assert manifest["transcripts"]["without_speech"] == ["sub/none.mp4"]
 
 
+@pytest.mark.check
 def test_howto100m_goes_with_several_processes(howto, tmp_path):
     known = definition("howto100m")
     settings = Settings(media=known.media, **{**known.settings, "short_side": 32})

@@ -170,6 +170,7 @@ def test_start_that_cannot_work(tmp_path, models):
         start_server(models, max_num_load_retries=0)
 
 
+@pytest.mark.check
 def test_command_serves_and_ends_with_sigterm(models, tmp_path):
     monitoring = tmp_path / "monitoring.config"
     monitoring.write_text("prometheus_config { enable: true }")

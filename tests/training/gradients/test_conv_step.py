@@ -91,7 +91,7 @@ def test_micro_batches_of_several_replicas_are_refused():
         config.sizes(2)
 
 
-@pytest.mark.parametrize("micro", [None, 2])
+@pytest.mark.parametrize("micro", [None, pytest.param(2, marks=pytest.mark.check)])
 def test_two_modalities(micro):
     config = ObjectiveConfig(video_audio=0.0)
     gradients, loss = run(model(modalities=("video", "text")), batch(), micro, config)

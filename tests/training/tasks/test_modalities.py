@@ -73,6 +73,7 @@ def test_words_cannot_name_classes(captionless):
         evaluate(str(captionless / "run"), str(captionless / "shards"), "zero_shot", quiet=True)
 
 
+@pytest.mark.check
 def test_captions_that_come_later_do_not_change_a_run(captionless, tmp_path, capsys):
     shutil.copytree(captionless / "run", tmp_path / "run")
     shards = tmp_path / "shards"
@@ -218,6 +219,7 @@ def test_the_report_begins_with_what_the_model_can_do(captionless, tmp_path, cap
     assert "held out by time" in text and "<h3>The same towers at random weights</h3>" in text
 
 
+@pytest.mark.check
 def test_random_weights_are_those_that_the_run_started_from(captionless, tmp_path):
     still = ["learning_rate.peak=1e-30", "learning_rate.final=0.0", "STEPS=1"]
     still += ["train.evaluate_every=0"]
