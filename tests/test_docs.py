@@ -168,7 +168,9 @@ def test_index_lists_every_document():
     index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     for path in (ROOT / "docs").rglob("*.md"):
         if path.name != "README.md":
-            assert f"({path.relative_to(ROOT / 'docs').as_posix()})" in index, path.name
+            in_folder = path.with_name("README.md").read_text(encoding="utf-8")
+            linked = f"({path.relative_to(ROOT / 'docs').as_posix()})" in index
+            assert linked or f"({path.name})" in in_folder, path.name
 
 
 def test_cited_headings_exist():
