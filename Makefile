@@ -74,8 +74,8 @@ PREPARE_FLAGS := --sample
 SEARCHED := data/sample/videos/val
 QUERY := a red circle moves left
 else
-DATA := data/own
-RUN := runs/quickstart_own
+DATA := data/mine
+RUN := runs/mine
 PREPARE_FLAGS := --videos='$(VIDEOS)' --val_fraction=0.2
 SEARCHED := $(VIDEOS)
 QUERY :=
