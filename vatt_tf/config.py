@@ -37,6 +37,9 @@ _REGISTERING_MODULES = (
     "vatt_tf.training.tasks.finetune_config",
 )
 
+# Bindings for every run that is started below a shell, with semicolons between them.
+BINDINGS_VARIABLE = "VATT_TF_GIN_BINDINGS"
+
 # Earlier name of a parameter -> its name. Files and runs that have the earlier one stay good.
 _RENAMED = {
     "train.shuffle_buffer": "shuffle_window",
@@ -53,6 +56,8 @@ def import_configurables() -> None:
 def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
     """Reads gin files, then bindings that override them, and locks the configuration.
 
+    Bindings in the environment variable ``VATT_TF_GIN_BINDINGS`` come last, with a note.
+
     Args:
         files: Paths, or names relative to ``gin_configs`` of the current folder or the package.
         bindings: ``NAME=value`` for macros, ``configurable.parameter=value`` for the rest.
@@ -67,12 +72,21 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
         for path in paths:
             _translate(f"file {path}", gin.parse_config_file, path)
         in_files = _macros_used()
-        for binding in bindings:
+        for binding in [*bindings, *_environment_bindings()]:
             _check_binding(binding, in_files)
             _check_quotes(binding)
             _translate(f"binding {binding!r}", gin.parse_config, binding)
     _check_required_macros()
     _translate("the configuration", gin.finalize)
+
+
+def _environment_bindings() -> list[str]:
+    """Bindings in the environment; a note names them, so that no run is changed unseen."""
+    given = os.environ.get(BINDINGS_VARIABLE, "").split(";")
+    bindings = [binding.strip() for binding in given if binding.strip()]
+    if bindings:
+        print(f"note: {BINDINGS_VARIABLE} sets {'; '.join(bindings)}", file=sys.stderr)
+    return bindings
 
 
 @contextlib.contextmanager
