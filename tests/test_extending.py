@@ -17,6 +17,10 @@ from tests.conftest import CHECKOUT
 from tests.data.records import example, jpeg
 from tests.test_api import write_video
 from vatt_tf import config, embed, evaluate, search, train
+from vatt_tf.data.input.augmentation import Augmentation
+from vatt_tf.data.input.pipeline import training_dataset
+from vatt_tf.data.schema import ClipSpec
+from vatt_tf.data.shards.index import DataSource
 from vatt_tf.export import __main__ as export_command
 
 PARTS = ("tower", "head", "loss", "optimizer", "tokenizer", "source")
@@ -102,6 +106,23 @@ def test_evaluate(run_dir, capsys):
     flags = [f"--run_dir={run_dir}", f"--data={run_dir.parent}/val", "--task=retrieval", "--quiet"]
     assert evaluate.main([*flags, *FLAGS]) == 0
     assert "retrieval" in json.loads((run_dir / "results.json").read_text())
+
+
+def test_a_source_of_ones_own_beside_shards(run_dir):
+    from examples.own_source import ExampleSource
+
+    folder = run_dir.parent
+    sources = [DataSource(str(folder / "val")), ExampleSource(str(folder / "clips.tfrecord"))]
+    spec = ClipSpec(frames=4, height=16, width=16, samples=9600, texts=1)
+    plain = Augmentation(colour_probability=0.0)
+    clips = training_dataset(sources, spec, None, plain, batch_size=16, shuffle_window=1)
+    batch = next(iter(clips))
+    own = batch["record_id"].numpy() >> 48 == 1  # the number of the source
+    assert 4 <= own.sum() <= 12
+    for name in ("video_mask", "audio_mask"):
+        np.testing.assert_array_equal(batch[name], 1.0)
+    levels = batch["video"].numpy()[:, 0, 8, 8, 0]
+    assert np.all(levels[own] % 20 < 3) and np.all((levels[~own] - 10) % 20 < 3)
 
 
 def test_load(run_dir):
