@@ -36,7 +36,8 @@ HEADS = {
 
 
 def mmv(video=TSM, head="mmv_fac", **changes) -> VattConfig:
-    head = HeadConfig(kind=head, va_dim=8, vt_dim=6, vat_dim=8)
+    vat_dim = 6 if head == "mmv_fac" else 8
+    head = HeadConfig(kind=head, va_dim=8, vt_dim=6, vat_dim=vat_dim)
     return VattConfig(video=video, audio=SOUND, text=TEXT, head=head, **changes)
 
 
@@ -60,7 +61,7 @@ def test_round_trip_and_spaces(video):
     assert {name: tuple(members) for name, members in spaces.items()} == {
         "va": ("video", "audio"), "vat": ("video", "audio", "text")
     }  # fmt: skip
-    assert spaces["vat"]["text"].shape == (3, 2, 8)
+    assert spaces["vat"]["text"].shape == (3, 2, 6)
     assert model.tower("video").output_dim == video.output_dim
 
 
