@@ -196,6 +196,21 @@ def test_index_lists_every_document():
             assert linked or f"({path.name})" in in_folder, path.name
 
 
+def test_symptoms_are_messages_of_the_code():
+    """Quoted symptoms of docs/troubleshooting.md stand in the sources; ``...`` is any value."""
+    folders = [ROOT / name for name in ("vatt_tf", *AT_THE_TOP)]
+    files = [ROOT / "Makefile", *(path for folder in folders for path in folder.rglob("*.py"))]
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    sources = re.sub(r'"\s*\n\s*f?"', "", sources)  # literals of several lines
+    table = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    cells = [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| ")]
+    quoted = [item for cell in cells for item in re.findall(r"`([^`]+ [^`]+)`", cell)]
+    assert len(quoted) > 20
+    for symptom in set(quoted) - {"No module named vatt_tf"}:  # Python's own
+        for part in filter(None, map(str.strip, symptom.split("..."))):
+            assert part in sources, f"docs/troubleshooting.md: no message holds {part!r}"
+
+
 def test_cited_headings_exist():
     """Code, tests and gin files cite headings that docs/reference.md has."""
     reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
