@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from vatt_tf.encoders.audio import WaveformEncoder
-from vatt_tf.encoders.video import VideoEncoder
+from vatt_tf.encoders.audio import AudioTowerConfig, WaveformEncoder
+from vatt_tf.encoders.video import VideoEncoder, VideoTowerConfig
 from vatt_tf.layers.random import seed_scope
 
 FRAMES, SIDE, SAMPLES = 4, 16, 512
@@ -26,6 +26,7 @@ TINY = {
     "num_heads": 2,
     "d_ff": 64,
     "d_kv": 16,
+    "drop_token_rate": 0.25,
     "dropout_rate": 0.0,
     "position_dropout_rate": 0.0,
 }
@@ -36,10 +37,10 @@ class TwoTowers(keras.Model):
 
     def __init__(self, dim: int = 16) -> None:
         super().__init__()
-        self.video = VideoEncoder(
-            FRAMES, (SIDE, SIDE), patch=(2, 8, 8), drop_token_rate=0.25, name="video", **TINY
-        )
-        self.audio = WaveformEncoder(SAMPLES, patch=32, drop_token_rate=0.25, name="audio", **TINY)
+        video = VideoTowerConfig(frames=FRAMES, image_size=SIDE, patch=(2, 8, 8), **TINY)
+        self.video = VideoEncoder(video, name="video")
+        audio = AudioTowerConfig(samples=SAMPLES, patch=32, **TINY)
+        self.audio = WaveformEncoder(audio, name="audio")
         self.video_projection = keras.layers.Dense(dim)
         self.audio_projection = keras.layers.Dense(dim)
 
