@@ -183,6 +183,8 @@ def test_exported_models_are_served_without_the_modules(run_dir, models, tmp_pat
             "--module: module own_missing: not found; expected own_missing.py",
         ),
         ("", "argument --module: module '': expected a name"),
+        (".own_tower", "argument --module: module '.own_tower': expected a name"),
+        ("own_tower.py", "argument --module: module 'own_tower.py': expected a name"),
     ],
 )
 def test_modules_that_cannot_be_imported(module, message, capsys):

@@ -89,9 +89,13 @@ def import_modules(names: Sequence[str]) -> None:
         names: Names as in an ``import`` line; the current folder is searched first.
 
     Raises:
-        UserError: When a module is not found.
+        UserError: When a module is not found, or a name is none.
     """
     for name in names:
+        if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
+            raise UserError(
+                f"module {name!r}: expected a name as in an import line, e.g. own_tower"
+            )
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -100,10 +104,6 @@ def import_modules(names: Sequence[str]) -> None:
             raise UserError(
                 f"module {name}: not found; expected {name.replace('.', '/')}.py in the current "
                 "folder or on PYTHONPATH"
-            ) from error
-        except ValueError as error:  # an empty name, or one that starts with a dot
-            raise UserError(
-                f"module {name!r}: expected a name as in an import line, e.g. own_tower"
             ) from error
 
 
