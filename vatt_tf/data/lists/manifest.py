@@ -28,9 +28,10 @@ from vatt_tf.data.lists.tables import (
     some_lines,
     split_lines,
 )
-from vatt_tf.data.media.captions import CaptionError, parse_time
+from vatt_tf.data.media.captions import parse_time
 from vatt_tf.data.media.scan import MEDIA_SUFFIXES
 from vatt_tf.data.shards.labels import look_alikes, normal_label
+from vatt_tf.data.text.files import TextFileError
 from vatt_tf.errors import UserError
 
 MANIFEST_FORMAT = 1
@@ -122,7 +123,7 @@ def read_rows(path: str | os.PathLike) -> Rows:
         raise ManifestError(f"{path}: cannot be read: {error.strerror}") from error
     except TableError as error:
         raise ManifestError(f"{path} line {error.line}: {error.reason}") from error
-    except CaptionError as error:
+    except TextFileError as error:
         raise ManifestError(str(error)) from error
     if not found.rows and not found.quarantine:
         raise ManifestError(f"{path}: holds no line below its header")
