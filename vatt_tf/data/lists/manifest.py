@@ -213,6 +213,7 @@ class _Found:
         self.rows: dict[tuple, Row] = {}
         self.quarantine: list[dict[str, Any]] = []
         self._columns = columns
+        self._held: dict[tuple, set[str]] = {}  # texts of the spans that come again
         self._short: list[int] = []  # lines with fewer fields than the header
         self._splits: dict[str, list[int]] = {}  # lines of the splits with an odd name
         self._spellings: dict[str, dict[str, int]] = {}  # label, as written, first line
@@ -234,9 +235,11 @@ class _Found:
             self._splits.setdefault(row.split, []).append(record.line)
         for label in row.labels:
             self._spellings.setdefault(label, {}).setdefault(values["label"], record.line)
-        first = self.rows.setdefault((row.path, row.start, row.end, row.split), row)
+        span = row.path, row.start, row.end, row.split
+        first = self.rows.setdefault(span, row)
         if first is not row:
-            _merge(first, row, self.name, self.warnings)
+            held = self._held.setdefault(span, set(first.captions))
+            _merge(first, row, held, self.name, self.warnings)
 
     def finish(self, comments: list[int]) -> None:
         """Adds what only shows when all rows are read."""
@@ -326,12 +329,15 @@ def _time(text: str, name: str) -> float | None:
     return value
 
 
-def _merge(first: Row, again: Row, name: str, warnings: list[dict[str, Any]]) -> None:
-    """The same span of the same video twice: one clip with all texts and labels."""
-    fresh = [text for text in again.captions if text not in first.captions]
+def _merge(
+    first: Row, again: Row, held: set[str], name: str, warnings: list[dict[str, Any]]
+) -> None:
+    """The same span of the same video twice: one clip with all texts (``held``) and labels."""
+    fresh = [text for text in again.captions if text not in held]
     fresh_labels = [label for label in again.labels if label not in first.labels]
     if not fresh and not fresh_labels:
         note = f"{name} line {again.line} repeats line {first.line}; it is used once"
         warnings.append({"file": first.path, "warning": note})
     first.captions += fresh
+    held.update(fresh)
     first.labels += fresh_labels

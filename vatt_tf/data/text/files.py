@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from vatt_tf.errors import UserError
 
 MOST_BYTES = 2**30  # of a list or a table, which takes some times its size in memory
-_LINE_END = re.compile(r"\r\n|\n|\r")
+_LINE_END = re.compile(r"\r{0,2}\n|\r")  # twice: text that was converted twice
 
 
 class TextFileError(UserError):

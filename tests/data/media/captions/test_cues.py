@@ -49,6 +49,7 @@ def srt(*bodies):
         ("go to File --> Open", "go to File --> Open"),
         ("from 10:30 -> 11:15", "from 10:30 -> 11:15"),
         ("a\u2028b\x85c", "a b c"),
+        ("1,000 - 2,000\n3.5 -> 4.5", "1,000 - 2,000 3.5 -> 4.5"),
     ],
 )
 def test_text_of_a_cue(tmp_path, written, text):
@@ -63,6 +64,7 @@ def test_text_of_a_cue(tmp_path, written, text):
         ("00:00:02,000 → 00:00:04,000", 2.0, 4.0),
         ("00:00:02,000 –> 00:00:04,000", 2.0, 4.0),
         ("00:00:02,000 ==> 00:00:04,000", 2.0, 4.0),
+        ("00:00:02,000  00:00:04,000", 2.0, 4.0),
         ("00:00:02,000 --&gt; 00:00:04,000", 2.0, 4.0),
         ("00:00:02,000-->00:00:04,000", 2.0, 4.0),
         ("00:00:06:000 --> 00:00:08:500", 6.0, 8.5),
@@ -78,6 +80,12 @@ def test_times_and_arrows(tmp_path, line, start, end):
     assert captions == [Caption(start, end, "a text")] and warnings == []
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\r\r\n", "\n\n", "\r\n\r\n"])
+def test_line_ends(tmp_path, end):
+    content = srt("one\ntwo", "3", "four").replace("\n", end)
+    assert texts(tmp_path, "a.srt", content) == (["one two", "3", "four"], [])
+
+
 def test_text_behind_the_times_is_text(tmp_path):
     found, _ = read(tmp_path, "a.srt", "1\n00:01,000 --> 00:02,000 Anna: hello\nthere\n")
     assert found == [Caption(1.0, 2.0, "Anna: hello there")]
@@ -91,6 +99,7 @@ def test_text_behind_the_times_is_text(tmp_path):
         "9999999999:00:01,000 --> 9999999999:00:02,000",
         "00:00:06:12 --> 00:00:08:12",  # frames
         "00:00:01,000 --> ",
+        "00:00:01,000",
     ],
 )
 @pytest.mark.parametrize("name", ["a.srt", "a.vtt"])

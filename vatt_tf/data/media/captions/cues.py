@@ -30,13 +30,16 @@ _TIME = (
 )
 _ARROW = r"(-->|(?:--? ?&gt;)|[-‐‑–—−=~>→⇒](?:[-‐‑–—−=~>→⇒ ]{0,6}[-‐‑–—−=~>→⇒])?)"
 _ARROWS = re.compile("[-‐‑–—−=~>→⇒&]")
-_TIMES = re.compile(rf"\s*{_TIME}\s*{_ARROW}\s*{_TIME}(\s.*)?")
-_MEANT_AS_TIMES = re.compile(rf"\s*{_TIME}\s*[-–—=]+ ?(?:>|&gt;)|.*[-–—=] ?(?:>|&gt;)\s*{_TIME}")
+_TIMES = re.compile(rf"\s*{_TIME}(?:\s*{_ARROW}\s*|\s+){_TIME}(\s.*)?")
+_MEANT_AS_TIMES = re.compile(
+    rf"\s*{_TIME}\s*[-–—=]+ ?(?:>|&gt;)|.*[-–—=] ?(?:>|&gt;)\s*{_TIME}"
+    r"|\s*\d{1,3}:\d{1,2}:\d{1,2}[.,:]\d{1,4}(?!\d)"
+)
 _SETTINGS = re.compile(
     r"(?:\s*(?:region|vertical|line|position|size|align|[xy][12]|[adlst])\s?:\s?\S+)*\s*",
     re.IGNORECASE,
 )
-_FRACTION = re.compile(r"[.,]")
+_EXACT = re.compile(r":.*[.,]")  # no plain number
 _COUNTER = re.compile(r"\s*\d+\s*")
 _NO_CUE = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
 
@@ -110,6 +113,7 @@ def _cues(text: str, notes: Notes) -> Iterator[_Cue]:
     opened: _Times | None = None
     block: list[tuple[int, str]] = []  # the lines since
     before = last = ""  # the two lines in front
+    spaced = False  # an empty line is behind every line
     for number, line in itertools.chain(notes.numbered(iter_lines(text)), [(0, None)]):
         found = None if line is None else _find_times(number, line, before, last, webvtt)
         if line is not None:
@@ -120,6 +124,12 @@ def _cues(text: str, notes: Notes) -> Iterator[_Cue]:
             elif line.strip():
                 notes.add(number, line, f"is behind {MOST_CUE_LINES:,} lines of a caption; {_OUT}")
             continue
+        if found is not None:
+            filled = [k for k, (_, text) in enumerate(block) if text.strip()]
+            if filled and _COUNTER.fullmatch(block[filled[-1]][1]):
+                spaced = spaced or (opened is None and len(block) > filled[-1] + 1)
+                if spaced or len(block) == filled[-1] + 1:
+                    del block[filled[-1] :]
         lines = _texts(block, webvtt, opened, found is not None, notes)
         if opened is not None and opened.understood:
             understood = True
@@ -144,15 +154,15 @@ def _find_times(number: int, line: str, before: str, last: str, webvtt: bool) ->
         last: The line in front of it.
         webvtt: Whether no text holds an arrow.
     """
-    if not _ARROWS.search(line):
-        return None
     counted = bool(_COUNTER.fullmatch(last)) and not before.strip()
+    if not counted and not _ARROWS.search(line):
+        return None
     times = _TIMES.fullmatch(line)
     if times is not None:
         start, arrow, end, rest = times.groups()
         rest = "" if not rest or _SETTINGS.fullmatch(rest) else rest
-        exact = all(map(_FRACTION.search, (start, end)))
-        if arrow == "-->" or counted or (exact and not rest):
+        exact = not rest and all(map(_EXACT.search, (start, end)))
+        if arrow == "-->" or exact or (counted and arrow and ":" in start):
             with contextlib.suppress(ValueError):
                 return _Times(number, True, _seconds(start), _seconds(end), rest)
             return _Times(number, False)
@@ -183,11 +193,9 @@ def _texts(
 ) -> list[str]:
     """Text of the cue that opens a block of lines, cleaned.
 
-    In SubRip that is all but the counter of the cue that follows. In WebVTT an empty line, not a
-    line of blanks, ends it; a name of the cue that follows, comments and styles may stand behind.
+    In SubRip that is the block. In WebVTT an empty line, not a line of blanks, ends it; a name of
+    the cue that follows, comments and styles may stand behind.
     """
-    if followed and block and _COUNTER.fullmatch(block[-1][1]):
-        block = block[:-1]
     parts: list[list[tuple[int, str]]] = [[]]
     for number, line in block:
         if line or not webvtt:
