@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import pathlib
 import re
@@ -28,7 +27,7 @@ from vatt_tf.data.lists.tables import (
     some_lines,
     split_lines,
 )
-from vatt_tf.data.media.captions import parse_time
+from vatt_tf.data.media.captions import MOST_SECONDS, parse_time
 from vatt_tf.data.media.scan import MEDIA_SUFFIXES
 from vatt_tf.data.shards.labels import look_alikes, normal_label
 from vatt_tf.data.text.files import TextFileError
@@ -324,8 +323,8 @@ def _time(text: str, name: str) -> float | None:
         value = parse_time(text)
     except ValueError:
         raise ValueError(f"{name} is '{text}', seconds or h:mm:ss.s were expected") from None
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(f"{name} is '{text}', a time >= 0 was expected")
+    if not 0 <= value < MOST_SECONDS:
+        raise ValueError(f"{name} is '{shorten(text)}', a time >= 0 was expected, in seconds")
     return value
 
 

@@ -280,7 +280,8 @@ def _attach_captions(
             continue  # the manifest has the captions
         stem = os.path.splitext(video.file)[0]
         # In a folder of captions only the file name needs to agree.
-        for candidate in [stem] if captions_dir is None else [stem, os.path.basename(stem)]:
+        also = [] if captions_dir is None else [os.path.basename(stem)]
+        for candidate in dict.fromkeys([stem, *also]):
             base = os.path.basename(candidate)
             where = os.path.dirname(candidate)
             names = [os.path.basename(name) for name in captions.get(candidate, ())]

@@ -7,6 +7,7 @@ TensorFlow here.
 """
 
 from vatt_tf.data.media.captions.caption import (
+    MOST_SECONDS,
     Caption,
     CaptionError,
     Timeline,
@@ -23,6 +24,7 @@ from vatt_tf.data.media.captions.words import group_words, join_words
 
 __all__ = [
     "CAPTION_SUFFIXES",
+    "MOST_SECONDS",
     "UNREAD_SUFFIXES",
     "Caption",
     "CaptionError",

@@ -52,7 +52,7 @@ class Notes:
                 return
             if isinstance(item, str) and len(item) > MOST_CHARACTERS:
                 self.add(number, item, "and so on is too long; its rest is left out")
-                item = item[:MOST_CHARACTERS]
+                item = item[:MOST_CHARACTERS]  # type: ignore[assignment]
             yield number, item
 
     def lines(self) -> list[str]:

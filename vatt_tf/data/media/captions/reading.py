@@ -134,16 +134,15 @@ def pick_caption_file(
 
 def _usable(entries: Iterator[tuple[int, Caption, bool]], notes: Notes) -> list[Caption]:
     """Captions sorted by time, words joined; what cannot be stored is left out."""
-    captions, words = [], []
-    kept = 0
+    captions: list[Caption] = []
+    words: list[Caption] = []
     for number, caption, is_word in entries:
-        if kept == MOST_CAPTIONS:
+        if len(captions) + len(words) == MOST_CAPTIONS:
             what = f"and what follows is left out: {MOST_CAPTIONS:,} captions stand in front of it"
             notes.add(number, caption.text, what)
             break
         mended = _mended(number, caption, notes)
         if mended is not None:
-            kept += 1
             (words if is_word else captions).append(mended)
     return _in_order([*captions, *join_words(_in_order(words))])
 

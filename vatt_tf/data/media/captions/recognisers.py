@@ -118,7 +118,7 @@ def _inner(data: dict[str, Any]) -> tuple[list[Any], bool] | None:
         return data[key], key in _WORDS or all(
             isinstance(row, dict) and "word" in row and "text" not in row for row in data[key]
         )
-    columns = [data.get(name) for name in ("start", "end", "text")]
+    columns: list[Any] = [data.get(name) for name in ("start", "end", "text")]
     if all(isinstance(column, list) for column in columns):
         return [list(row) for row in itertools.zip_longest(*columns)], False
     if isinstance(data.get("alternatives"), list):
@@ -185,7 +185,9 @@ def _seconds(value: Any, units: int = 1) -> float:
 def _language(data: dict[str, Any]) -> str:
     """Language that a recogniser's output names, "" where it does not."""
     result = data.get("result")  # of whisper.cpp
-    found = data.get("language") or (result.get("language") if isinstance(result, dict) else "")
+    found: Any = data.get("language") or (
+        result.get("language") if isinstance(result, dict) else ""
+    )
     known = isinstance(found, str) and len(found) <= _LANGUAGE_CHARACTERS and is_utf8(found)
     return found if known else ""
 
@@ -193,7 +195,7 @@ def _language(data: dict[str, Any]) -> str:
 def _confidence(row: dict[str, Any]) -> float | None:
     """Confidence of an entry, 0 to 1; Whisper gives the mean log-probability of its tokens."""
     for key in ("confidence", "conf", "probability", "score", "avg_logprob"):
-        value = row.get(key)
+        value: Any = row.get(key)
         if is_number(value):
             if key == "avg_logprob":
                 value = math.exp(max(min(value, 0.0), -1000.0))
