@@ -86,6 +86,11 @@ def test_line_ends(tmp_path, end):
     assert texts(tmp_path, "a.srt", content) == (["one two", "3", "four"], [])
 
 
+def test_a_counter_without_a_cue_is_no_text(tmp_path):
+    assert texts(tmp_path, "a.srt", srt("one", "two") + "\n\n3\n") == (["one", "two"], [])
+    assert texts(tmp_path, "a.srt", srt("one", "two\n\n7")) == (["one", "two 7"], [])
+
+
 def test_text_behind_the_times_is_text(tmp_path):
     found, _ = read(tmp_path, "a.srt", "1\n00:01,000 --> 00:02,000 Anna: hello\nthere\n")
     assert found == [Caption(1.0, 2.0, "Anna: hello there")]

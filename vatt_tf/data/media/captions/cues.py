@@ -40,7 +40,7 @@ _SETTINGS = re.compile(
     re.IGNORECASE,
 )
 _EXACT = re.compile(r":.*[.,]")  # no plain number
-_COUNTER = re.compile(r"\s*\d+\s*")
+_COUNTER = re.compile(r"\s*\d{1,9}\s*")
 _NO_CUE = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
 
 
@@ -113,7 +113,7 @@ def _cues(text: str, notes: Notes) -> Iterator[_Cue]:
     opened: _Times | None = None
     block: list[tuple[int, str]] = []  # the lines since
     before = last = ""  # the two lines in front
-    spaced = False  # an empty line is behind every line
+    counter, spaced = 0, False  # an empty line is behind every line
     for number, line in itertools.chain(notes.numbered(iter_lines(text)), [(0, None)]):
         found = None if line is None else _find_times(number, line, before, last, webvtt)
         if line is not None:
@@ -124,12 +124,15 @@ def _cues(text: str, notes: Notes) -> Iterator[_Cue]:
             elif line.strip():
                 notes.add(number, line, f"is behind {MOST_CUE_LINES:,} lines of a caption; {_OUT}")
             continue
-        if found is not None:
-            filled = [k for k, (_, text) in enumerate(block) if text.strip()]
-            if filled and _COUNTER.fullmatch(block[filled[-1]][1]):
-                spaced = spaced or (opened is None and len(block) > filled[-1] + 1)
-                if spaced or len(block) == filled[-1] + 1:
-                    del block[filled[-1] :]
+        # The counter of the cue that follows, also of one that is missing at the end.
+        tail = max((k for k, (_, text) in enumerate(block) if text.strip()), default=0)
+        if block and _COUNTER.fullmatch(block[tail][1]):
+            count = int(block[tail][1])
+            spaced = spaced or (opened is None and len(block) > tail + 1)
+            next_one = tail > 0 and not block[tail - 1][1].strip() and count == counter + 1
+            if next_one if found is None else (spaced or len(block) == tail + 1):
+                del block[tail:]
+                counter = count
         lines = _texts(block, webvtt, opened, found is not None, notes)
         if opened is not None and opened.understood:
             understood = True
