@@ -22,7 +22,7 @@ FEW = hypothesis.settings(
     max_examples=60,
     suppress_health_check=list(hypothesis.HealthCheck),
 )
-MANY = hypothesis.settings(FEW, max_examples=1500)
+MANY = hypothesis.settings(FEW, max_examples=500)
 
 # What the files are made of, in any order, beside any text.
 PIECES = st.sampled_from(

@@ -43,7 +43,8 @@ def test_one_document_behind_the_other(tmp_path):
 
 
 def test_a_word_without_times_stays_in_its_place(tmp_path):
-    words = [{"word": "in"}, WORDS[0], {"word": "2014."}, *WORDS[1:], {"word": "!", "start": None}]
+    odd = [{"word": "2014."}, {"word": " "}]
+    words = [{"word": "in"}, WORDS[0], *odd, *WORDS[1:], {"word": "!", "start": None}]
     captions, warnings = read(tmp_path, "a.json", json.dumps({"words": words}))
     assert [c.text for c in captions] == ["in put 2014.", "it", "away !"] and warnings == []
 

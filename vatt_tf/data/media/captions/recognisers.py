@@ -65,7 +65,7 @@ def read_json(text: str, notes: Notes) -> Iterator[tuple[int, Caption, bool]]:
             words.append((number, caption))
             if len(words) > 1:
                 texts.append([])
-        texts[-1].append(caption.text)
+        texts[-1] += [caption.text] if caption.text else []
     if texts[-1] and not words:
         yield number, Caption(-math.inf, math.inf, join_blanks(texts[-1]), language), False
     lengths = sorted(word.end - word.start for _, word in words if math.isfinite(word.end))
