@@ -87,6 +87,7 @@ setup(
         "transcribe": ["faster-whisper>=1.1"],
         "test": [
             "docstring-parser>=0.16",
+            "hypothesis>=6.100",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",

@@ -287,7 +287,9 @@ def _print_summary(manifest: dict[str, Any], out: str | os.PathLike, covered: An
         what = "captions or transcripts" if manifest.get("transcripts") else "captions"
         print(f"  {what} of {covered.captions} of {covered.videos} videos are searched too")
         for problem in covered.problems[:10]:
-            print(f"  captions not used: {problem}")
+            print(f"  captions: {problem}")
+        if len(covered.problems) > 10:
+            print(f"  and of {count_of(len(covered.problems) - 10, 'more caption file')}")
         query = (covered.example or query) if query else ""
     # A query that works as printed and has results.
     index = shlex.quote(f"--index={out}")

@@ -250,6 +250,21 @@ def test_another_model_or_setting_is_refused(index, videos, server, address, tmp
         search(index, "bright")
 
 
+def test_a_server_with_towers_of_two_models_is_refused(index, server):
+    server.hashes = {"text": "cc" * 32}
+    with pytest.raises(UserError, match="has the weights cccccccccccc.*made with aaaaaaaaaaaa"):
+        search(index, "bright")
+
+
+def test_clips_whose_last_frame_reaches_into_the_next_do_not_overlap(videos, address, tmp_path):
+    embed(videos, tmp_path / "odd", server=address, clip_seconds=0.55, quiet=True)
+    clips = open_index(tmp_path / "odd").clips()
+    grey = clips.times[clips.video == clips.files.index("sub/grey.mp4")]
+    assert grey[0][1] > grey[1][0] + 0.01  # six frames of 0.1 s
+    (hit,) = [hit for hit in search(tmp_path / "odd", "bright").hits if "grey" in hit.file]
+    assert (hit.start, hit.end) == pytest.approx((0.0, 1.1), abs=0.02)  # of all its clips
+
+
 def test_a_server_that_changes_its_model_stops_the_job(videos, server, address, tmp_path):
     def replace():
         server.version, server.model_hash, server.on_predict = 2, "bb" * 32, None

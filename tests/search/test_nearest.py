@@ -46,6 +46,26 @@ def test_equal_scores_come_in_order():
     assert nearest.ExactSearch(vectors).search(vectors[:1], 20)[1].tolist() == [list(range(20))]
 
 
+@pytest.mark.parametrize("count", [1, 3, 8, 80])
+def test_equal_scores_at_the_cut_come_in_order(monkeypatch, count):
+    monkeypatch.setattr(nearest, "CHUNK", 700)
+    vectors = np.tile(np.eye(4, dtype=np.float32)[:1], (1000, 1))
+    vectors[500] *= 2
+    expected = sorted(range(1000), key=lambda row: (row != 500, row))[:count]
+    assert nearest.ExactSearch(vectors).search(vectors[:1], count)[1].tolist() == [expected]
+
+
+def test_faiss_finds_as_many_as_are_asked_for(clusters):
+    vectors, queries = clusters
+    found = nearest.build_faiss(vectors)
+    for count in (100, 1000, 4000):
+        _, rows = found.search(queries[:5], count)
+        _, exact = nearest.ExactSearch(vectors).search(queries[:5], count)
+        assert (rows >= 0).all()
+        shared = [len(np.intersect1d(a, b)) / count for a, b in zip(rows, exact, strict=True)]
+        assert np.mean(shared) >= 0.98
+
+
 @pytest.mark.parametrize("factory", [None, "IVF64,SQfp16", "HNSW16"])
 def test_faiss_finds_what_exact_search_finds(clusters, factory):
     vectors, queries = clusters

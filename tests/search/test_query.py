@@ -418,7 +418,7 @@ def test_captions_that_cannot_be_read_are_listed(videos, address, tmp_path, caps
     (videos / "dark.srt").write_text("no cue")
     flags = [f"--videos={videos}", f"--out={tmp_path / 'o'}", f"--server={address}"]
     assert embed_command.main(flags) == 0
-    assert "captions not used: " in capsys.readouterr().out
+    assert "  captions: not used: " in capsys.readouterr().out
 
 
 def test_messages_show_no_objects(index):

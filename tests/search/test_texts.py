@@ -263,6 +263,20 @@ def test_transcripts_are_searched_where_there_are_no_captions(tmp_path, videos):
     assert rows(opened, "mowe") == []
 
 
+def test_what_is_not_read_is_listed(tmp_path, videos):
+    (videos / "1.txt").write_text("what is said")
+    os.mkfifo(videos / "2.srt")
+    junk = "\n".join(f"junk {n}" for n in range(9))
+    (videos / "3.align").write_text(f"0 25000 kept\n{junk}\n")
+    entries = [Entry(f"{n}.mp4", 1, 1, n, [(0.0, 1.0)]) for n in (1, 2, 3)]
+    covered = update_texts(tmp_path, entries, Sidecars(videos))
+    unread, pipe, lines = covered.problems
+    assert unread.startswith("not read as captions: 1.txt; expected .srt")
+    assert pipe.startswith("not used: ") and "2.srt: is a pipe or a device" in pipe
+    assert lines.startswith("3.align line 2: 'junk 0' is not") and "(and 3 more notes)" in lines
+    assert covered.captions == 1
+
+
 def test_nothing_is_read_twice(tmp_path, videos, monkeypatch):
     entries = write(videos, {"1.mp4": "one", "2.mp4": "two"})
     read = []

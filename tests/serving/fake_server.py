@@ -58,6 +58,7 @@ class FakeServer(prediction_service_pb2_grpc.PredictionServiceServicer):
     models: tuple[str, ...] = ("video", "audio", "text", "classifier")
     max_rows: int = 1000
     model_hash: str = "aa" * 32
+    hashes: dict = dataclasses.field(default_factory=dict)  # of models that have another one
     classifier_modality: str = "video"
     content: bool = False  # tensor_content instead of typed fields
     classes: int = 2
@@ -123,7 +124,7 @@ class FakeServer(prediction_service_pb2_grpc.PredictionServiceServicer):
                 "modality": modality,
                 "clip": self.clip,
                 "outputs": OUTPUTS[name],
-                "model_hash": self.model_hash,
+                "model_hash": self.hashes.get(name, self.model_hash),
                 "vatt_tf": "0",
                 **more,
             }

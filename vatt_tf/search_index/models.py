@@ -57,7 +57,7 @@ class Model:
         embedder: Of any kind.
         clip: Shape of its clips.
         video_spaces: Space of the video tower -> ``{"dim", "partners"}``.
-        read_hash: Returns the fingerprint of the weights.
+        read_hash: Returns the fingerprint of the weights of a modality.
         calibration: Stored calibration, see ``vatt_tf.evaluation.calibration``.
     """
 
@@ -67,7 +67,7 @@ class Model:
         embedder: Embedder[Embeddings],
         clip: ClipSpec,
         video_spaces: dict[str, dict[str, Any]],
-        read_hash: Callable[[], str],
+        read_hash: Callable[[str], str],
         calibration: Any = None,
     ):
         if not video_spaces:
@@ -79,7 +79,11 @@ class Model:
     @property
     def hash(self) -> str:
         """Fingerprint of the weights; a server may change them between two calls."""
-        return self._read_hash()
+        return self.hash_of("video")
+
+    def hash_of(self, modality: str) -> str:
+        """Fingerprint of the weights of a tower: a server may have them of several models."""
+        return self._read_hash(modality)
 
     def calibration_of(self, space: str, query: str) -> tuple[Calibration | None, str]:
         """Calibration of the scores of a modality (or None), and a line about it."""
@@ -128,7 +132,7 @@ def _from_run(source: Source, batch_size: int) -> Model:
         if "video" in parts
     }
     calibration = io.read_description(source.address).get(io.CALIBRATION)
-    return Model(source, embedder, embedder.clip, spaces, lambda: found, calibration)
+    return Model(source, embedder, embedder.clip, spaces, lambda _: found, calibration)
 
 
 def _from_exports(source: Source, batch_size: int) -> Model:
@@ -143,7 +147,7 @@ def _from_exports(source: Source, batch_size: int) -> Model:
         embedder,
         embedder.clip,
         _spaces_of(described["outputs"]),
-        lambda: described["model_hash"],
+        lambda _: described["model_hash"],
         described.get("score_calibration"),
     )
 
@@ -158,7 +162,7 @@ def _from_server(source: Source, batch_size: int) -> Model:
         client,
         video.clip,
         _spaces_of(video.outputs),
-        lambda: client.describe("video").model_hash,
+        lambda modality: client.describe(modality).model_hash,
         video.score_calibration,
     )
 

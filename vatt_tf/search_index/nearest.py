@@ -26,6 +26,8 @@ TRAINING_POINTS = 64
 # The setting is chosen for this recall of the first ten, then doubled: real queries, words above
 # all, lie further from the clips than the queries that it is measured with.
 RECALL, RECALL_AT, PROBES, SAFETY = 0.98, 10, 128, 2
+# Vectors that are compared for each one that is asked for, at least.
+VISITED = 8
 
 
 class Search(Protocol):
@@ -57,13 +59,20 @@ class ExactSearch:
         for first in range(0, len(self._vectors), CHUNK):
             part = queries @ self._vectors[first : first + CHUNK].T
             taken = min(count, part.shape[1])
-            best = np.sort(np.argpartition(-part, taken - 1, axis=1)[:, :taken], axis=1)
+            best = np.stack([_best(line, taken) for line in part])
             scores = np.concatenate([scores, np.take_along_axis(part, best, axis=1)], axis=1)
             rows = np.concatenate([rows, best + first], axis=1)
             order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
             scores = np.take_along_axis(scores, order, axis=1)
             rows = np.take_along_axis(rows, order, axis=1)
         return scores, rows
+
+
+def _best(scores: np.ndarray, count: int) -> np.ndarray:
+    """Indices of the ``count`` highest scores, best first; of equal ones the first."""
+    least = np.partition(scores, -count)[-count]  # a partition alone takes any of equal ones
+    above = np.flatnonzero(scores >= least)
+    return above[np.argsort(-scores[above], kind="stable")[:count]]
 
 
 class FaissSearch:
@@ -79,8 +88,14 @@ class FaissSearch:
         self.index = index
 
     def search(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """See ``Search``."""
-        return self.index.search(np.ascontiguousarray(queries, np.float32), count)
+        """See ``Search``. Lists are read that hold ``VISITED`` times as many vectors or more."""
+        parameters = None
+        if lists := _lists(self.index):
+            needed = math.ceil(VISITED * count * lists / max(self.index.ntotal, 1))
+            probes = min(lists, max(effort_of(self.index)["nprobe"], needed))
+            parameters = _faiss().SearchParametersIVF(nprobe=probes)
+        queries = np.ascontiguousarray(queries, np.float32)
+        return self.index.search(queries, count, params=parameters)
 
 
 def default_factory(vectors: int) -> str:

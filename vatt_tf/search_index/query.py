@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 from typing import TYPE_CHECKING, Any
@@ -229,9 +230,10 @@ class _Query:
         remembered = self.index.manifest["model"]
         try:
             model = open_model(source or Source(remembered["kind"], remembered["address"]))
-            if model.hash != remembered["hash"]:
+            found = {model.hash, model.hash_of(self.modality)} - {remembered["hash"]}
+            if found:
                 raise UserError(
-                    f"{model.source.address} has the weights {model.hash[:12]}, the index "
+                    f"{model.source.address} has the weights {min(found)[:12]}, the index "
                     f"{self.index.path} was made with {remembered['hash'][:12]} "
                     f"({remembered['address']}): scores between two models mean nothing; give the "
                     "right model, or embed the videos anew into another index"
@@ -295,7 +297,9 @@ class _Query:
         """Returns the best moments, and whether videos of some cannot be opened."""
         from vatt_tf.search_index.ranking import Moments, fuse
 
-        stride = self.index.manifest["settings"].get("stride_seconds", 0.0)
+        settings = self.index.manifest["settings"]
+        stride = settings.get("stride_seconds", 0.0)
+        length = settings.get("clip_seconds", math.inf)
         own = self._own_videos()
         if len(own) == len(self.clips.files):
             own = set()
@@ -317,6 +321,7 @@ class _Query:
             found = Moments(top, stride, weakest, per_video, missing)
             for candidate in fuse(candidates):
                 start, end = self.clips.times[candidate.clip].tolist()
+                end = min(end, start + length)  # the last frame may reach into the next clip
                 if not found.add(candidate, int(self.clips.video[candidate.clip]), start, end):
                     break
             # Moments of many clips and missing videos may have used all candidates.
@@ -338,7 +343,7 @@ class _Query:
         ):
             if row >= 0:
                 near.setdefault(row, score)
-        return near, len(near) >= wanted and wanted < len(self.clips)
+        return near, wanted < len(self.clips)
 
     def _candidates(
         self,

@@ -195,6 +195,8 @@ READ = [
             ("1s", "seconds or h:mm:ss.s were expected"),
             ("nan", "a time >= 0 was expected"),
             ("-1", "a time >= 0 was expected"),
+            ("1e300", "a time >= 0 was expected"),
+            ("9999999999:00:01", "a time >= 0 was expected"),
         )
     ),
     (

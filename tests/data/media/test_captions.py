@@ -8,7 +8,7 @@ import pytest
 from vatt_tf.data.media.captions import (
     Caption,
     CaptionError,
-    captions_near,
+    Timeline,
     join_words,
     parse_time,
     pick_caption_file,
@@ -95,7 +95,7 @@ def test_json_forms(tmp_path, data):
 def test_json_without_times_belongs_to_the_whole_video(tmp_path):
     captions, _ = read(tmp_path, "a.json", json.dumps({"text": "a dog"}))
     assert captions == [Caption(-math.inf, math.inf, "a dog")]
-    assert captions_near(captions, 3.0, 5.0) == [Caption(3.0, 5.0, "a dog")]
+    assert Timeline(captions).near(3.0, 5.0)[0] == [Caption(3.0, 5.0, "a dog")]
 
 
 def test_words_are_joined_until_a_pause_or_sixteen():
@@ -135,13 +135,11 @@ def test_negative_and_reversed_times(tmp_path):
     captions, warnings = read(tmp_path, "a.srt", text)
     assert captions == [Caption(0.0, 2.0, "early"), Caption(7.0, 9.0, "turned")]
     assert len(warnings) == 3
-    assert (
-        "a.srt: the caption 'early' has a negative time (-1.000 s); it begins at 0" in warnings[0]
-    )
-    assert "it is left out" in warnings[1]
-    assert (
-        "'turned' ends (7.000 s) before it begins (9.000 s); its times are swapped" in warnings[2]
-    )
+    assert warnings == [
+        "a.srt line 2: 'early' (-1.000-2.000 s) has a negative time; it begins at 0 instead",
+        "a.srt line 6: 'lost' (-5.000--4.000 s) has a negative time; it is left out",
+        "a.srt line 10: 'turned' (9.000-7.000 s) ends before it begins; its times are swapped",
+    ]
 
 
 def test_not_utf8_is_read_as_windows_1252_and_said(tmp_path):
@@ -174,7 +172,7 @@ def test_bad_json_entry_is_left_out_and_named(tmp_path):
         ("a.srt", b"1\x00\x00\x00", "zero bytes"),
         ("a.json", "{\n 'x'", "a.json line 2: not JSON"),
         ("a.json", '{"title": "x"}', "found the keys ['title']"),
-        ("a.json", '[{"title": "x"}]', "none of its 1 entries"),
+        ("a.json", '[{"title": "x"}]', "entry 1: {'title': 'x'} (no text) is not a caption"),
         ("a.align", "hello\n", "no line 'start end word'"),
         ("a.txt", "hello\n", "unknown kind"),
     ],
@@ -203,11 +201,11 @@ def test_choice_among_several_files():
 
 def test_captions_near_a_clip():
     captions = [Caption(k, k + 0.5, str(k)) for k in range(20)]
-    found = captions_near(captions, 10.0, 12.0)
-    assert [c.text for c in found] == [str(k) for k in range(6, 16)]
-    assert [c.text for c in captions_near(captions, 10.6, 10.9)] == [str(k) for k in range(7, 15)]
-    assert captions_near(captions, 0.0, 0.1, neighbours=1) == captions[:2]
-    assert captions_near([], 0.0, 1.0) == []
+    timeline = Timeline(captions)
+    assert [c.text for c in timeline.near(10.0, 12.0)[0]] == [str(k) for k in range(6, 16)]
+    assert [c.text for c in timeline.near(10.6, 10.9)[0]] == [str(k) for k in range(7, 15)]
+    assert timeline.near(0.0, 0.1, neighbours=1) == (captions[:2], 0)
+    assert Timeline([]).near(0.0, 1.0) == ([], 0)
 
 
 def test_times():

@@ -21,9 +21,9 @@ from vatt_tf.data.lists.tables import (
     read_table_text,
     split_lines,
 )
-from vatt_tf.data.media.captions import CaptionError, decode_text
 from vatt_tf.data.media.scan import MEDIA_SUFFIXES, scan
 from vatt_tf.data.prepare.plan import PlanError
+from vatt_tf.data.text.files import TextFileError, read_text
 from vatt_tf.data.transcripts.store import Recogniser
 
 
@@ -194,10 +194,10 @@ def read_lines(path: pathlib.Path) -> list[str]:
         PlanError: It cannot be read.
     """
     try:
-        return decode_text(path.read_bytes(), str(path))[0].splitlines()
+        return read_text(path)[0].splitlines()
     except OSError as error:
         raise PlanError(f"{path}: cannot be read: {error.strerror}") from error
-    except CaptionError as error:
+    except TextFileError as error:
         raise PlanError(str(error)) from error
 
 
@@ -228,7 +228,7 @@ def read_table(
         raise PlanError(f"{path}: cannot be read: {error.strerror}") from error
     except TableError as error:
         raise PlanError(f"{path} line {error.line}: {error.reason}") from error
-    except CaptionError as error:
+    except TextFileError as error:
         raise PlanError(str(error)) from error
 
 

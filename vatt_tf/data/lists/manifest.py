@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import pathlib
 import re
@@ -28,9 +27,10 @@ from vatt_tf.data.lists.tables import (
     some_lines,
     split_lines,
 )
-from vatt_tf.data.media.captions import CaptionError, parse_time
+from vatt_tf.data.media.captions import MOST_SECONDS, parse_time
 from vatt_tf.data.media.scan import MEDIA_SUFFIXES
 from vatt_tf.data.shards.labels import look_alikes, normal_label
+from vatt_tf.data.text.files import TextFileError
 from vatt_tf.errors import UserError
 
 MANIFEST_FORMAT = 1
@@ -122,7 +122,7 @@ def read_rows(path: str | os.PathLike) -> Rows:
         raise ManifestError(f"{path}: cannot be read: {error.strerror}") from error
     except TableError as error:
         raise ManifestError(f"{path} line {error.line}: {error.reason}") from error
-    except CaptionError as error:
+    except TextFileError as error:
         raise ManifestError(str(error)) from error
     if not found.rows and not found.quarantine:
         raise ManifestError(f"{path}: holds no line below its header")
@@ -212,6 +212,7 @@ class _Found:
         self.rows: dict[tuple, Row] = {}
         self.quarantine: list[dict[str, Any]] = []
         self._columns = columns
+        self._held: dict[tuple, set[str]] = {}  # texts of the spans that come again
         self._short: list[int] = []  # lines with fewer fields than the header
         self._splits: dict[str, list[int]] = {}  # lines of the splits with an odd name
         self._spellings: dict[str, dict[str, int]] = {}  # label, as written, first line
@@ -233,9 +234,11 @@ class _Found:
             self._splits.setdefault(row.split, []).append(record.line)
         for label in row.labels:
             self._spellings.setdefault(label, {}).setdefault(values["label"], record.line)
-        first = self.rows.setdefault((row.path, row.start, row.end, row.split), row)
+        span = row.path, row.start, row.end, row.split
+        first = self.rows.setdefault(span, row)
         if first is not row:
-            _merge(first, row, self.name, self.warnings)
+            held = self._held.setdefault(span, set(first.captions))
+            _merge(first, row, held, self.name, self.warnings)
 
     def finish(self, comments: list[int]) -> None:
         """Adds what only shows when all rows are read."""
@@ -320,17 +323,20 @@ def _time(text: str, name: str) -> float | None:
         value = parse_time(text)
     except ValueError:
         raise ValueError(f"{name} is '{text}', seconds or h:mm:ss.s were expected") from None
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(f"{name} is '{text}', a time >= 0 was expected")
+    if not 0 <= value < MOST_SECONDS:
+        raise ValueError(f"{name} is '{shorten(text)}', a time >= 0 was expected, in seconds")
     return value
 
 
-def _merge(first: Row, again: Row, name: str, warnings: list[dict[str, Any]]) -> None:
-    """The same span of the same video twice: one clip with all texts and labels."""
-    fresh = [text for text in again.captions if text not in first.captions]
+def _merge(
+    first: Row, again: Row, held: set[str], name: str, warnings: list[dict[str, Any]]
+) -> None:
+    """The same span of the same video twice: one clip with all texts (``held``) and labels."""
+    fresh = [text for text in again.captions if text not in held]
     fresh_labels = [label for label in again.labels if label not in first.labels]
     if not fresh and not fresh_labels:
         note = f"{name} line {again.line} repeats line {first.line}; it is used once"
         warnings.append({"file": first.path, "warning": note})
     first.captions += fresh
+    held.update(fresh)
     first.labels += fresh_labels

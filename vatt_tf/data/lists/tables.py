@@ -11,12 +11,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from vatt_tf.data.media.captions import CaptionError, decode_text
+from vatt_tf.data.text.files import decode_text, iter_lines, read_bytes
 from vatt_tf.errors import UserError
 
 SEPARATORS = (",", ";", "\t")
 _SEPARATOR_NAMES = {",": "','", ";": "';'", "\t": "tab"}
-_LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 class TableError(UserError):
@@ -56,21 +55,18 @@ def read_table_text(path: pathlib.Path) -> tuple[str, list[str]]:
 
     Raises:
         TableError: It is a workbook and not text.
-        CaptionError: It is not text.
+        TextFileError: It is not text, or too large.
         OSError: It cannot be read.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
     if data.startswith(b"PK\x03\x04"):
         raise TableError(1, "this is a workbook or an archive, not text; save it as CSV (UTF-8)")
-    text, notes = decode_text(data, path.name)
-    if "\0" in text:  # UTF-32, or UTF-16 in which bytes are missing
-        raise CaptionError(f"{path.name}: holds zero bytes, so it is not a text file")
-    return text.lstrip("\ufeff"), notes
+    return decode_text(data, path.name)
 
 
 def split_lines(text: str) -> list[str]:
     """Lines by line feeds and carriage returns only: a caption may hold other separators."""
-    return _LINE_END.split(text)
+    return list(iter_lines(text))
 
 
 class Reader:

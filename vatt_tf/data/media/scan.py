@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vatt_tf import paths
-from vatt_tf.data.media.captions import CAPTION_SUFFIXES
+from vatt_tf.data.media.captions import CAPTION_SUFFIXES, UNREAD_SUFFIXES
 
 VIDEO_SUFFIXES = tuple(
     ".mp4 .mov .mkv .webm .avi .mpg .mpeg .m4v .ogv .ts .m2ts .mts .wmv .flv .3gp".split()
@@ -56,13 +56,14 @@ def scan(
     """
     media: list[str] = []
     captions: dict[str, list[str]] = defaultdict(list)
-    for path in find_files(root, (*suffixes, *CAPTION_SUFFIXES), leave_out):
+    beside = (*CAPTION_SUFFIXES, *UNREAD_SUFFIXES)
+    for path in find_files(root, (*suffixes, *beside), leave_out):
         if not paths.is_utf8(path):
             reason = "the file name is not valid UTF-8; rename the file"
             quarantine.append({"file": paths.shown(path), "reason": reason})
             continue
         stem, suffix = os.path.splitext(path)
-        if suffix.lower() in CAPTION_SUFFIXES:
+        if suffix.lower() in beside:
             captions[stem].append(path)
             shorter, tag = os.path.splitext(stem)
             if tag:  # name.en.vtt

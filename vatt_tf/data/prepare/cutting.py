@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 
 import av
 
-from vatt_tf.data.media.captions import Caption, CaptionError, captions_near, read_captions
+from vatt_tf.data.media.captions import Caption, CaptionError, Timeline, read_captions
 from vatt_tf.data.media.clips import ClipReader, MediaClip
 from vatt_tf.data.media.readers import AudioReader, ImageReader
 from vatt_tf.data.media.tracks import MediaError, SoundOnlyError
@@ -19,6 +20,8 @@ from vatt_tf.wording import count_of
 
 # A clip may be this much shorter than asked for without a word: headers round.
 SHORTFALL_SECONDS = 0.5
+# Clips around captions may overlap: as many of five seconds as there are words in a quick speech.
+MOST_AT_A_TIME = 32
 # What FFmpeg's bindings raise for files that no rule foresaw; one file must not end the job.
 _ODD = (av.error.FFmpegError, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError)
 
@@ -60,11 +63,18 @@ class VideoClips:
         self.records = 0
         self.fraction = 0.0
         self._length = 0.0  # seconds by the header
+        self._crowded = 0  # clips whose captions are not all stored
 
     def __iter__(self) -> Iterator[LabelledClip]:
         try:
             self.captions = self._read_captions()
+            self._timeline = Timeline(self.captions)
             yield from self._all_clips()
+            if self._crowded:
+                self.warnings.append(
+                    f"{count_of(self._crowded, 'clip')} with too many or too long captions to "
+                    "store; every second, fourth, ... is left out"
+                )
         except SoundOnlyError as error:
             reason = _without_path(str(error), self.video.path)
             self.quarantine.append(f"{reason}; --media=audio takes the sound alone")
@@ -218,12 +228,15 @@ class VideoClips:
     def _caption_spans(self) -> list[tuple[float, float | None]]:
         """The span of each caption, widened evenly to the clip length inside the video."""
         spans = set()
+        too_long = []
         for caption in self.captions:
-            if caption.whole or math.isinf(caption.end):
+            if caption.whole:
                 continue
             start, end = caption.start, caption.end
+            if math.isinf(end):
+                end = max(start, self._length)
             if end - start > self.settings.max_clip_seconds:
-                self._refuse(start, end)
+                too_long.append((start, end))
                 continue
             lack = max(self.settings.clip_seconds, 1.0 / self.settings.frame_rate) - (end - start)
             if lack > 0:
@@ -234,7 +247,28 @@ class VideoClips:
                     start, end = 0.0, end - start
             if start >= self._part[0] and end <= self._part[1]:
                 spans.add((round(start, 6), round(end, 6)))
-        return sorted(spans)
+        for start, end in too_long[:3]:
+            self._refuse(start, end)
+        if len(too_long) > 3:
+            self.quarantine.append(f"{len(too_long) - 3:,} more captions are as long")
+        return self._thinned(sorted(spans))
+
+    def _thinned(self, spans: list[tuple[float, float]]) -> list[tuple[float, float | None]]:
+        """The spans without those that would show a moment once more than ``MOST_AT_A_TIME``."""
+        kept: list[tuple[float, float | None]] = []
+        ends: list[float] = []
+        for start, end in spans:
+            while ends and ends[0] <= start:
+                heapq.heappop(ends)
+            if len(ends) < MOST_AT_A_TIME:
+                heapq.heappush(ends, end)
+                kept.append((start, end))
+        if len(kept) < len(spans):
+            self.warnings.append(
+                f"{count_of(len(spans) - len(kept), 'caption')} without a clip of their own: "
+                f"{MOST_AT_A_TIME} clips show the same moment already"
+            )
+        return kept
 
     def _refuse(self, start: float, end: float) -> None:
         self.quarantine.append(
@@ -249,7 +283,9 @@ class VideoClips:
             )
             return
         self.records += 1
-        yield LabelledClip(clip, captions_near(self.captions, clip.start, clip.end), labels)
+        captions, more = self._timeline.near(clip.start, clip.end)
+        self._crowded += bool(more)
+        yield LabelledClip(clip, captions, labels)
 
 
 def _without_path(message: str, path: str) -> str:

@@ -6,6 +6,7 @@ processes or on what an earlier run finished, so that every run gives the same s
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -279,17 +280,19 @@ def _attach_captions(
             continue  # the manifest has the captions
         stem = os.path.splitext(video.file)[0]
         # In a folder of captions only the file name needs to agree.
-        for candidate in [stem] if captions_dir is None else [stem, os.path.basename(stem)]:
+        also = [] if captions_dir is None else [os.path.basename(stem)]
+        for candidate in dict.fromkeys([stem, *also]):
             base = os.path.basename(candidate)
             where = os.path.dirname(candidate)
             names = [os.path.basename(name) for name in captions.get(candidate, ())]
             chosen, notes = pick_caption_file(base, names, language)
+            warnings.extend({"file": video.file, "warning": note} for note in notes)
             if chosen is not None:
                 side_car = pathlib.Path(folder, where, chosen)
-                state = side_car.stat()
                 video.captions = str(side_car.absolute())
-                video.captions_state = (state.st_size, state.st_mtime_ns)
-                warnings.extend({"file": video.file, "warning": note} for note in notes)
+                with contextlib.suppress(OSError):  # a link to nowhere: told when it is read
+                    state = side_car.stat()
+                    video.captions_state = (state.st_size, state.st_mtime_ns)
                 if video.file not in users[video.captions]:
                     users[video.captions].append(video.file)
                 break

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from vatt_tf import paths
-from vatt_tf.data.media.captions import decode_text
+from vatt_tf.data.text.files import decode_text, read_bytes
 from vatt_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def read_labels(path: str | os.PathLike) -> tuple[str, ...]:
 
 def _read_bytes(path: str | os.PathLike) -> bytes:
     if "://" not in os.fspath(path):
-        return pathlib.Path(path).read_bytes()
+        return read_bytes(path)
     import tensorflow as tf  # only where it is needed
 
     try:

@@ -27,6 +27,7 @@ from vatt_tf.search_index.folder import TEXTS, Entry
 from vatt_tf.search_index.text.sidecars import RULES, Sidecars, clip_texts, name_words
 from vatt_tf.search_index.text.sqlite import sqlite3
 from vatt_tf.search_index.text.words import TOKENIZER, Term
+from vatt_tf.wording import count_of
 
 VERSION = 1  # of the tables; a database of another version is rebuilt
 # Videos in a transaction, and seconds to wait for the lock of another process.
@@ -49,7 +50,7 @@ class Coverage:
     Attributes:
         videos: Number of indexed videos.
         captions: Number of those with captions.
-        problems: Caption files that could not be read, and why.
+        problems: What could not be read of the caption files, a line for each of them.
         example: Words that a clip holds; "" where no clip holds any.
     """
 
@@ -80,12 +81,12 @@ class TextIndex:
         for entry in entries:
             if not entry.present or not entry.times:
                 continue
-            captions = sidecars.find(entry.file)
+            captions, notes = sidecars.find(entry.file)
             stamp = _stamp(entry, sidecars.root, captions)
             if known.get(_key(entry.file)) == stamp:
                 del known[_key(entry.file)]
             else:
-                waiting.append((entry, captions, stamp))
+                waiting.append((entry, captions, notes, stamp))
         with self._connection:
             # Removes before it adds: a new video may have the rows of a removed one.
             for file in known:
@@ -93,8 +94,8 @@ class TextIndex:
         parts = iter(waiting)
         while part := list(itertools.islice(parts, VIDEOS)):
             with self._connection:
-                for entry, captions, stamp in part:
-                    self._add(entry, sidecars, captions, stamp)
+                for entry, captions, notes, stamp in part:
+                    self._add(entry, sidecars, captions, notes, stamp)
         return len(waiting)
 
     def match(self, terms: Sequence[Term], every: bool, limit: int) -> list[tuple[int, float]]:
@@ -141,7 +142,7 @@ class TextIndex:
         )
 
     def coverage(self) -> Coverage:
-        """Counts the videos, and lists the caption files that could not be read."""
+        """Counts the videos, and lists what could not be read of their caption files."""
         ((videos, captions),) = self._connection.execute(
             "SELECT count(*), count(captions) FROM videos"
         )
@@ -181,14 +182,22 @@ class TextIndex:
         )
         self._connection.execute("DELETE FROM videos WHERE file = ?", (file,))
 
-    def _add(self, entry: Entry, sidecars: Sidecars, captions: str | None, stamp: str) -> None:
+    def _add(
+        self,
+        entry: Entry,
+        sidecars: Sidecars,
+        captions: str | None,
+        notes: list[str],
+        stamp: str,
+    ) -> None:
         spoken: list[Caption] = []
-        problem = None
         if captions is not None:
             try:
-                spoken = sidecars.read(captions, entry.size)
+                spoken, notes = sidecars.read(captions, entry.size)
             except UserError as error:
-                problem = paths.shown(str(error))
+                notes = [f"not used: {error}"]
+        more = f" (and {count_of(len(notes) - 1, 'more note')})" if len(notes) > 1 else ""
+        problem = paths.shown(notes[0] + more) if notes else None
         if not spoken:  # also a transcript of silence
             captions = None
         texts = clip_texts(spoken, entry.times)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import bisect
-import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from vatt_tf import paths
-from vatt_tf.data.media.captions import Caption, pick_caption_file, read_captions
+from vatt_tf.data.media.captions import Caption, Timeline, pick_caption_file, read_captions
 from vatt_tf.data.media.scan import scan
 from vatt_tf.data.prepare.folder import TRANSCRIPTS
 from vatt_tf.data.transcripts.store import name_in_folder, read_transcript
@@ -21,7 +20,7 @@ from vatt_tf.search_index.text.words import fold
 # limit the index would grow with clips x length of the transcript.
 CHARACTERS = 20_000
 # Version of the rules by which clips get words; a change makes all videos be indexed again.
-RULES = 2
+RULES = 3
 
 
 class Sidecars:
@@ -43,16 +42,21 @@ class Sidecars:
         self.transcripts = None if transcripts is None else pathlib.Path(transcripts)
         _, self._names = scan(self.root, (), [], leave_out)
 
-    def find(self, file: str) -> str | None:
-        """Path of the caption file of a video, relative to the folder, or of its transcript."""
+    def find(self, file: str) -> tuple[str | None, list[str]]:
+        """Finds the caption file of a video, or its transcript.
+
+        Returns:
+            Its path, relative to the folder; and a note where there are only files of a kind that
+            is not read.
+        """
         stem = os.path.splitext(file)[0]
         folder, base = os.path.split(stem)
         names = [os.path.basename(name) for name in self._names.get(stem, ())]
-        chosen, _ = pick_caption_file(base, names)
+        chosen, notes = pick_caption_file(base, names)
         if chosen is not None:
-            return os.path.join(folder, chosen)
+            return os.path.join(folder, chosen), []
         transcript = self.transcript(file)
-        return None if transcript is None else os.fspath(transcript)
+        return (None, notes) if transcript is None else (os.fspath(transcript), [])
 
     def transcript(self, file: str) -> pathlib.Path | None:
         """Path of the transcript of a video; None where there is none."""
@@ -61,15 +65,18 @@ class Sidecars:
         path = self.transcripts / name_in_folder(file)
         return path if path.is_file() else None
 
-    def read(self, path: str, size: int) -> list[Caption]:
+    def read(self, path: str, size: int) -> tuple[list[Caption], list[str]]:
         """Reads the file that :meth:`find` returned for a video of that many bytes.
+
+        Returns:
+            The captions, and a note for each thing that was mended or left out.
 
         Raises:
             UserError: It cannot be read.
         """
         if self.transcripts is not None and self.transcripts in pathlib.Path(path).parents:
-            return read_transcript(path, size)
-        return read_captions(self.root / path)[0]
+            return read_transcript(path, size), []
+        return read_captions(self.root / path)
 
     def remember(self, manifest: dict[str, Any], say: Callable[[str], None]) -> None:
         """Reads the folder of transcripts from the manifest of an index, or stores it there."""
@@ -119,23 +126,10 @@ def clip_texts(captions: Sequence[Caption], times: Sequence[tuple[float, float]]
         captions: Captions in any order. One without times belongs to every clip.
         times: Start and end of each clip in seconds, by their starts.
     """
-    whole = [fold(caption.text) for caption in captions if caption.whole]
-    timed = sorted(caption for caption in captions if not caption.whole)
+    timeline = Timeline(captions)
+    timed, whole = timeline.timed, [fold(caption.text) for caption in timeline.whole]
     folded = [fold(caption.text) for caption in timed]
-    starts = [caption.start for caption in timed]
-    # Running maximum of the ends, which is sorted: captions before its first value after a clip's
-    # start have ended by then.
-    ends = list(itertools.accumulate((caption.end for caption in timed), max))
-    inside: list[list[int]] = []
-    for start, end in times:
-        low, high = bisect.bisect_left(ends, start), bisect.bisect_left(starts, end)
-        inside.append(
-            [
-                k
-                for k in range(low, high)
-                if timed[k].end > start or timed[k].start == timed[k].end >= start
-            ]
-        )
+    inside = [timeline.overlapping(start, end) for start, end in times]
     nearest = _nearest_clip(times)
     for k in set(range(len(timed))).difference(*inside):
         inside[nearest(timed[k])].append(k)
