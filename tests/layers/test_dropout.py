@@ -45,21 +45,15 @@ class TestDropout(LayerTestCase):
         gradient = tape.gradient(outputs, values, output_gradients=tf.constant(2 * inputs))
         np.testing.assert_allclose(gradient, 2 * outputs, rtol=1e-6)
 
-    def test_added_to_other_values(self):
-        layer, random = self.make(), np.random.default_rng(0)
-        inputs, values = random.normal(size=(2, 3, 5, 4)).astype("float32")
+    def test_a_mask_drawn_beforehand(self):
+        layer, inputs = self.make(), np.random.default_rng(0).normal(size=(2, 5, 4))
         with seed_scope(KEY):
-            expected = inputs + np.asarray(layer(values, training=True))
-        with tf.GradientTape() as tape, seed_scope(KEY):
-            tensors = [tf.constant(inputs), tf.constant(values)]
-            tape.watch(tensors)
-            found = layer.add_to(*tensors, training=True)
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
-        upstream = tf.constant(values)
-        grad_inputs, grad_values = tape.gradient(found, tensors, output_gradients=upstream)
-        np.testing.assert_array_equal(grad_inputs, values)
-        np.testing.assert_allclose(grad_values, expected - inputs, atol=1e-6)
-        np.testing.assert_allclose(layer.add_to(inputs, values, training=False), inputs + values)
+            expected = layer(inputs.astype("float32"), training=True)
+        with seed_scope(KEY):
+            kept = layer.draw((2, 5, 4), training=True)
+        np.testing.assert_array_equal(layer.apply(inputs.astype("float32"), kept), expected)
+        assert layer.draw((2, 5, 4), training=False) is None
+        assert layer.apply(inputs, None) is inputs
 
     def test_same_key_same_mask(self):
         layer, inputs = self.make(), self.inputs()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
-from vatt_tf.layers.fusion import fusion
-from vatt_tf.layers.masks import MaskKey, keep_mask, masked, random_bits
+from vatt_tf.layers.fusion import computed_mask, fusion, mask_key, random_bits
+from vatt_tf.layers.masks import draw_mask, masked
 from vatt_tf.layers.random import SeedStream, seed_scope
 
 KEY = np.array([1, 2], "int32")
@@ -17,16 +16,11 @@ KEY = np.array([1, 2], "int32")
 
 def drawn(shape, rate, key=KEY):
     with seed_scope(key):
-        kept = keep_mask(shape, rate, SeedStream())
-    assert not isinstance(kept, MaskKey)
-    return np.asarray(kept)
+        return np.asarray(draw_mask(shape, rate, SeedStream()))
 
 
 def computed(shape, rate, key=KEY):
-    with seed_scope(key), fusion(lambda function: function):
-        kept = keep_mask(shape, rate, SeedStream())
-    assert isinstance(kept, MaskKey)
-    return np.asarray(kept.mask(shape))
+    return np.asarray(computed_mask(ops.convert_to_tensor(key), shape, rate))
 
 
 both = pytest.mark.parametrize("mask", [drawn, computed])
@@ -76,16 +70,14 @@ def test_any_shape(mask, shape):
     assert mask(shape, 0.3).shape == shape
 
 
-def test_rows_whose_number_is_known_only_in_the_graph():
-    stream = SeedStream()
-
-    @tf.function(input_signature=[tf.TensorSpec((None, 6))])
-    def masks(values):
-        # Drawn all the same.
-        with seed_scope(KEY), fusion(lambda function: function):
-            return keep_mask(ops.shape(values), 0.3, stream)
-
-    np.testing.assert_array_equal(masks(np.zeros((9, 6), "float32")), drawn((9, 6), 0.3))
+def test_a_key_takes_the_place_of_a_mask_while_chains_are_compiled():
+    with seed_scope(KEY):
+        assert mask_key((4, 6), 0.3, SeedStream()) is None
+    with seed_scope(KEY), fusion(lambda function: function):
+        np.testing.assert_array_equal(mask_key((4, 6), 0.3, SeedStream()).key, KEY)
+        # A size that only the graph knows, or that no int32 counts: drawn all the same.
+        assert mask_key((None, 6), 0.3, SeedStream()) is None
+        assert mask_key((2**16, 2**15), 0.3, SeedStream()) is None
 
 
 def test_the_hash_is_pcg3d():
@@ -113,10 +105,11 @@ def test_bytes_of_the_hash_are_uniform():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_masked_takes_both_kinds(dtype):
-    key = MaskKey(ops.convert_to_tensor(KEY), 0.3)
+def test_masked(dtype):
     values = ops.cast(np.random.default_rng(0).normal(size=(5, 8)), dtype)
-    by_key, by_mask = masked(values, key), masked(values, key.mask((5, 8)))
-    assert keras.backend.standardize_dtype(by_key.dtype) == dtype
-    np.testing.assert_array_equal(ops.cast(by_key, "float32"), ops.cast(by_mask, "float32"))
+    kept = drawn((5, 8), 0.3)
+    found = masked(values, ops.convert_to_tensor(kept))
+    assert keras.backend.standardize_dtype(found.dtype) == dtype
+    expected = np.where(kept, ops.cast(values, "float32"), 0.0)
+    np.testing.assert_array_equal(ops.cast(found, "float32"), expected)
     assert masked(values, None) is values

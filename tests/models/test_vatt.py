@@ -197,6 +197,23 @@ def test_abstract_model_has_shapes_and_no_memory(model):
     assert np.all(np.isfinite(build_vatt(model.config)(tiny.batch())["va"]["video"]))
 
 
+@pytest.mark.parametrize("make", MAKERS.values())
+def test_quantised_to_int8(make):
+    """What reads a kernel in place of calling its layer reads an int8 one without its scale."""
+    keras.utils.set_random_seed(0)
+    model, inputs = build_vatt(make()), tiny.batch()
+
+    def outputs():
+        towers = {name: model.tower(name)(inputs[name]) for name in ("video", "audio")}
+        return [*tf.nest.flatten(towers), *model.encode(inputs).values()]
+
+    exact = outputs()
+    model.quantize("int8")
+    for left, right in zip(exact, outputs(), strict=True):
+        left, right = np.ravel(left), np.ravel(right)
+        assert left @ right > 0.995 * np.linalg.norm(left) * np.linalg.norm(right)
+
+
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_keras_backends(backend):
     if importlib.util.find_spec(backend) is None:

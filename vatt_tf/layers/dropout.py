@@ -8,17 +8,17 @@ from typing import Any
 import keras
 from keras import ops
 
-from vatt_tf.layers.fusion import fused
-from vatt_tf.layers.masks import Kept, keep_mask, masked
+from vatt_tf.layers.fusion import mask_key
+from vatt_tf.layers.masks import draw_mask, masked
 from vatt_tf.layers.random import SeedStream
-from vatt_tf.layers.recompute import with_backward
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class Dropout(keras.layers.Layer):
     """Inverted dropout whose masks obey :func:`vatt_tf.layers.random.seed_scope`.
 
-    What the backward pass keeps is the mask (:mod:`vatt_tf.layers.masks`).
+    What the backward pass keeps is the mask, a byte an element. Layers that compute values again
+    for it draw the mask outside of what is computed again, and hand it in.
 
     Args:
         rate: Share of the elements set to zero in training, 0 <= rate < 1.
@@ -41,30 +41,28 @@ class Dropout(keras.layers.Layer):
             self.seed_stream = SeedStream(name="seed")
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        kept = self.keep_mask(ops.shape(inputs), training)
-        if kept is None:
-            return inputs
+        return self.apply(inputs, self.draw(ops.shape(inputs), training))
 
-        return with_backward(
-            lambda values: _dropped(values, kept, self.scale),
-            lambda upstream, *_: _dropped(upstream, kept, self.scale),
-        )(inputs)
+    def draw(self, shape: Sequence[Any], training: bool, may_be_key: bool = False) -> Any:
+        """Draws what is kept of a tensor of the given shape.
 
-    def add_to(self, inputs: Any, values: Any, training: bool) -> Any:
-        """``inputs + dropout(values)``, tensors of one shape, in one pass over memory."""
-        kept = self.keep_mask(ops.shape(values), training)
-        if kept is None:
-            return inputs + values
-        return with_backward(
-            lambda inputs, values: _added(inputs, values, kept, self.scale),
-            lambda upstream, *_: (upstream, _dropped(upstream, kept, self.scale)),
-        )(inputs, values)
+        Args:
+            shape: Shape of the tensor, its last axis static.
+            training: Whether anything is dropped.
+            may_be_key: Whether it may be given as a key, for functions of
+                :mod:`vatt_tf.layers.fusion`.
 
-    def keep_mask(self, shape: Sequence[Any], training: bool) -> Kept:
-        """What of a tensor of the given shape is kept."""
+        Returns:
+            Bool of the shape, a key, or None: all is kept.
+        """
         if not training or self.rate == 0.0:
             return None
-        return keep_mask(shape, self.rate, self.seed_stream)
+        key = mask_key(shape, self.rate, self.seed_stream) if may_be_key else None
+        return draw_mask(shape, self.rate, self.seed_stream) if key is None else key
+
+    def apply(self, values: Any, kept: Any) -> Any:
+        """What is kept of the values, grown by the share that is missing."""
+        return values if kept is None else masked(values, kept) * self.scale
 
     @property
     def scale(self) -> float:
@@ -76,16 +74,6 @@ class Dropout(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate}
-
-
-@fused
-def _dropped(values: Any, kept: Kept, scale: float) -> Any:
-    return masked(values, kept) * scale
-
-
-@fused
-def _added(inputs: Any, values: Any, kept: Kept, scale: float) -> Any:
-    return inputs + masked(values, kept) * scale
 
 
 @keras.saving.register_keras_serializable("vatt_tf")

@@ -15,7 +15,7 @@ from vatt_tf.wording import count_of
 
 # Activations that a Transformer block keeps for its backward pass, as multiples of tokens x
 # width, counted in vatt_tf.layers: the tokens before both halves; query, key, value and the mixed
-# values; the MLP before the GELU. Masks of dropout are not kept where chains are compiled.
+# values; the MLP before the GELU. Masks, of a byte an element, are not counted.
 _KEPT_MODEL, _KEPT_INNER, _KEPT_MLP = 2, 4, 1
 # Temporary values while one block runs: scores, weights and their gradient, or the MLP's hidden
 # layer and its gradient.

@@ -8,16 +8,11 @@ import pytest
 import tensorflow as tf
 
 from tests.layers.layer_test_case import LayerTestCase
-from vatt_tf.layers.fusion import fusion
-from vatt_tf.layers.masks import MaskKey
-from vatt_tf.layers.transformer import attention
 from vatt_tf.layers.transformer.attention import (
     RelativePositionBias,
     SelfAttention,
-    attend,
     relative_buckets,
 )
-from vatt_tf.training.gradients.compilation import compiler_of
 
 
 def random(*shape):
@@ -71,32 +66,33 @@ class TestSelfAttention(LayerTestCase):
         assert np.all(np.isfinite(np.asarray(layer(inputs, bias=masked))))
 
 
-class TestAttend:
-    """The backward pass that computes the weights again, against TensorFlow's own."""
-
-    def operands(self, bias_shape, with_mask):
-        rng = np.random.default_rng(1)
-        draws = [rng.normal(size=(3, 3, 2, 5, 4))]
-        if bias_shape is not None:
-            draws.append(rng.normal(size=bias_shape))
-        kept = tf.constant(rng.uniform(size=(3, 2, 5, 5)) > 0.3) if with_mask else None
-        return [tf.constant(draw, tf.float32) for draw in draws], kept
+class TestMix:
+    """Against einsums in NumPy's order of axes, with TensorFlow's own gradient."""
 
     @pytest.mark.parametrize("bias_shape", [None, (1, 3, 5, 5), (2, 1, 1, 5), (2, 3, 5, 5)])
     @pytest.mark.parametrize("with_mask", [True, False])
-    @pytest.mark.parametrize("most_weights", [50, 10_000])  # 50 is one head.
-    def test_outputs_and_gradients(self, bias_shape, with_mask, most_weights):
-        operands, kept = self.operands(bias_shape, with_mask)
+    @pytest.mark.parametrize("agg_only", [True, False])
+    def test_outputs_and_gradients(self, bias_shape, with_mask, agg_only):
+        layer = SelfAttention(3, 4, dropout_rate=0.2)
+        layer.build((2, 5, 6))
+        queries = 1 if agg_only else 5
+        operands = [tf.constant(random(2, 5, 36))]
+        if bias_shape is not None:
+            operands.append(tf.constant(random(*bias_shape)))
+        kept = None
+        if with_mask:
+            kept = tf.constant(np.random.default_rng(2).uniform(size=(2, 3, queries, 5)) > 0.3)
 
-        def plain(heads, bias=0.0):
-            query, key, value = tf.unstack(heads)
-            weights = tf.nn.softmax(0.5 * tf.einsum("hbnd,hbmd->bhnm", query, key) + bias)
+        def plain(projected, bias=0.0):
+            query, key, value = tf.unstack(tf.reshape(projected, (2, 5, 3, 3, 4)), axis=2)
+            weights = tf.nn.softmax(0.5 * tf.einsum("bnhd,bmhd->bhnm", query, key) + bias)
+            weights = weights[:, :, :queries]
             if kept is not None:
-                weights *= tf.cast(tf.transpose(kept, (1, 0, 2, 3)), tf.float32)
-            return 1.25 * tf.einsum("bhnm,hbmd->bnhd", weights, value)
+                weights *= 1.25 * tf.cast(kept, tf.float32)
+            return tf.reshape(tf.einsum("bhnm,bmhd->bnhd", weights, value), (2, queries, 12))
 
-        def ours(heads, bias=None):
-            return attend(heads, bias, kept, 0.5, 1.25, most_weights)
+        def ours(projected, bias=None):
+            return layer.mix(projected, bias, kept, agg_only)
 
         results = []
         for function in (plain, ours):
@@ -107,40 +103,6 @@ class TestAttend:
             results.append([outputs, *tape.gradient(target, operands)])
         for expected, found in zip(*results, strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-6)
-
-    def test_bfloat16(self):
-        operands, kept = self.operands((1, 3, 5, 5), True)
-        half = [tf.cast(operand, tf.bfloat16) for operand in operands]
-        outputs = attend(*half, kept)
-        assert outputs.dtype == tf.bfloat16
-        expected = attend(*operands, kept)
-        np.testing.assert_allclose(tf.cast(outputs, tf.float32), expected, atol=0.03)
-
-    def test_as_many_heads_together_as_fit(self):
-        most = 5 * 2 * 100
-        parts = attention._parts((3, 12, 2, 10, 4), most)  # 200 a head: five fit, four divide.
-        assert parts == [slice(0, 4), slice(4, 8), slice(8, 12)]
-        assert attention._parts((3, 5, 2, 10, 4), most) == [slice(None)]
-        assert attention._parts((3, 12, None, 10, 4), most) == [slice(None)]
-
-    def test_mask_of_a_key_does_not_depend_on_the_parts(self):
-        """Compiled, each part has other mask positions, the same in both passes."""
-        heads = tf.constant(np.random.default_rng(0).normal(size=(3, 3, 2, 5, 4)), tf.float32)
-        key = MaskKey(tf.constant([3, 4]), 0.5)
-        mask = key.mask((3, 2, 5, 5))
-        assert 30 < np.sum(mask) < 120
-        assert not np.array_equal(mask[0], mask[1])
-
-        @tf.function
-        def gradients(kept):
-            with fusion(compiler_of(False)), tf.GradientTape() as tape:
-                tape.watch(heads)
-                outputs = attend(heads, None, kept, most_weights=50)
-                target = tf.reduce_sum(outputs**2)
-            return outputs, tape.gradient(target, heads)
-
-        for found, expected in zip(gradients(key), gradients(mask), strict=True):
-            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 class TestRelativePositionBias(LayerTestCase):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.layers.layer_test_case import LayerTestCase
 from vatt_tf.layers.transformer.patch_embedding import PatchEmbedding
@@ -58,6 +59,14 @@ def test_indices_select_patches_before_the_projection():
     indices = np.array([5, 0, 11], "int32")
     everything = np.asarray(layer(inputs))
     np.testing.assert_allclose(layer(inputs, indices=indices), everything[:, indices], rtol=1e-6)
+
+
+def test_no_axis_too_many_for_lite_rt():
+    layer = PatchEmbedding((2, 4, 4), 6)
+    layer.build((1, 4, 8, 8, 3))
+    graph = tf.function(lambda x: layer(x)).get_concrete_function(tf.zeros((1, 4, 8, 8, 3))).graph
+    ranks = [op.inputs[0].shape.rank for op in graph.get_operations() if op.type == "Transpose"]
+    assert ranks == [6]
 
 
 def test_pixels_are_normalised():

@@ -7,8 +7,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from vatt_tf.layers.recompute import with_backward
-
 
 @keras.saving.register_keras_serializable("vatt_tf")
 class TemporalShift(keras.layers.Layer):
@@ -25,8 +23,7 @@ class TemporalShift(keras.layers.Layer):
     ================  ====================  ===================
 
     Behind the ends of the clip there are zeros. Of a clip that stands still, the first and the last
-    n channels change places; :func:`still_channels` says so to a kernel behind the shift. The map
-    is its own transpose, which is how its gradient is computed.
+    n channels change places; :func:`still_channels` says so to a kernel behind the shift.
 
     Args:
         fraction: Share of the channels that moves each way, 0 to 0.5; n is rounded down.
@@ -50,10 +47,7 @@ class TemporalShift(keras.layers.Layer):
         shifted = int(inputs.shape[-1] * self.fraction)
         if not shifted:
             return inputs
-        return with_backward(
-            lambda values: _shift(values, shifted),
-            lambda upstream, outputs, values: _shift(upstream, shifted),
-        )(inputs)
+        return _shift(inputs, shifted)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return tuple(input_shape)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,14 +11,8 @@ import numpy as np
 from keras import ops
 
 from vatt_tf.layers.dropout import Dropout
-from vatt_tf.layers.fusion import fused
-from vatt_tf.layers.masks import Kept, MaskKey, masked
-from vatt_tf.layers.recompute import add_data_dependency, first_value, with_backward
-from vatt_tf.layers.transformer.checkpointed_dense import checkpointed_dense, on_rows
-
-# Attention weights that are there at a time, if one head has not more. With the larger number a
-# step of Base towers is 1.05 times as fast; the other is for those who ask for little memory.
-MOST_WEIGHTS, FEWER_WEIGHTS = 2**24, 2**23
+from vatt_tf.layers.fusion import softmax_dropped
+from vatt_tf.layers.recompute import recompute
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -29,10 +23,6 @@ class SelfAttention(keras.layers.Layer):
     [all query heads | all key heads | all value heads], i.e. the concatenation of the released
     code's three kernels along the last axis (biases likewise). Each third is initialised with the
     limits of a separate Dense. The softmax is float32 under every dtype policy.
-
-    Attributes:
-        most_weights: Attention weights that are there at a time in training, if one head has not
-            more. Changes no result, is no part of the configuration, and may be set at any time.
 
     Args:
         num_heads: Number of heads.
@@ -66,7 +56,6 @@ class SelfAttention(keras.layers.Layer):
         self.dropout_rate = dropout_rate
         self.use_bias = use_bias
         self.scale_scores = scale_scores
-        self.most_weights = MOST_WEIGHTS
 
         # === Layers ===
         self.dropout = Dropout(dropout_rate, dtype=self.dtype_policy, name="dropout")
@@ -92,64 +81,56 @@ class SelfAttention(keras.layers.Layer):
         self.output_projection.build((*inputs_shape[:-1], inner))
 
     def call(self, inputs: Any, bias: Any = None, training: bool = False) -> Any:
-        return self.from_projected(self.qkv(inputs), bias, training)
+        batch, length, _ = ops.shape(inputs)
+        kept = self.dropout.draw((batch, self.num_heads, length, length), training, may_be_key=True)
+        mix = functools.partial(self.mix, kept=kept)
+        mixed = recompute(mix, self.qkv(inputs), bias, training=training)
+        return self.output_projection(mixed)
 
-    def from_projected(self, fused: Any, bias: Any = None, training: bool = False) -> Any:
-        """The attention from the outputs of ``qkv``, [B, N, 3 * num_heads * d_kv]."""
-        if not training:
-            query, key, value = ops.unstack(self._heads(fused), 3, axis=0)
-            return self._mixed(query, key, value, bias, training)
-        rows, length, _ = ops.shape(fused)
-        kept = self.dropout.keep_mask((self.num_heads, rows, length, length), training)
-        heads = ops.transpose(self._split(fused), (2, 3, 0, 1, 4))
-        outputs = attend(
-            heads, bias, kept, self._query_scale, self.dropout.scale, self.most_weights
-        )
-        outputs = ops.reshape(outputs, (-1, ops.shape(outputs)[1], self.num_heads * self.d_kv))
-        dense = self.output_projection
-        return checkpointed_dense(outputs, dense.kernel, dense.bias)
-
-    def attend_agg(
-        self, query: Any, keys_and_values: Any, bias: Any = None, training: bool = False
+    def mix(
+        self, projected: Any, bias: Any = None, kept: Any = None, agg_only: bool = False
     ) -> Any:
-        """The attention of the first token alone, [B, 1, d].
+        """Mixes the values of all tokens by their weights.
 
         Args:
-            query: The first token's columns of ``qkv``, [B, 1, num_heads * d_kv].
-            keys_and_values: The others' columns, of all tokens, [B, N, 2 * num_heads * d_kv].
+            projected: Outputs of ``qkv``, [B, N, 3 * num_heads * d_kv].
             bias: As in a call.
-            training: Switches dropout on.
-        """
-        (query,) = ops.unstack(self._heads(query, 1), 1, axis=0)
-        key, value = ops.unstack(self._heads(keys_and_values, 2), 2, axis=0)
-        return self._mixed(query, key, value, None if bias is None else bias[:, :, :1], training)
+            kept: What dropout keeps of the weights, [B, heads, N or 1, N]; None for all.
+            agg_only: Whether the first token's mixture is all that is asked for.
 
-    def _mixed(self, query: Any, key: Any, value: Any, bias: Any, training: bool) -> Any:
-        """From [B, heads, queries or N, d_kv]; the weights are kept for the backward pass."""
-        weights = self.dropout(self._weights(query, key, bias), training=training)
-        outputs = ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
-        outputs = ops.reshape(outputs, (-1, ops.shape(outputs)[1], self.num_heads * self.d_kv))
-        return on_rows(self.output_projection, outputs)
+        Returns:
+            [B, N or 1, num_heads * d_kv], the heads side by side.
+        """
+        query, key, value = self._heads(projected)
+        if agg_only:
+            query, bias = query[:, :, :1], None if bias is None else bias[:, :, :1]
+        weights = softmax_dropped(self._biased_scores(query, key, bias), kept, value.dtype)
+        mixed = ops.transpose(self._weighted(weights, value), (0, 2, 1, 3))
+        if kept is not None:
+            mixed = mixed * self.dropout.scale  # Fewer numbers than there are weights.
+        return ops.reshape(mixed, (-1, ops.shape(mixed)[1], self.num_heads * self.d_kv))
 
     def attention_weights(self, inputs: Any, bias: Any = None) -> Any:
         """Attention weights [B, heads, N, N] without dropout, to look at."""
-        query, key, _ = ops.unstack(self._heads(self.qkv(inputs)), 3, axis=0)
-        return self._weights(query, key, bias)
+        query, key, _ = self._heads(self.qkv(inputs))
+        return softmax_dropped(self._biased_scores(query, key, bias), None, query.dtype)
 
-    def _weights(self, query: Any, key: Any, bias: Any) -> Any:
-        return _softmax_weights(query * self._query_scale, key, bias)
+    def _heads(self, projected: Any) -> list[Any]:
+        """Query, key and value, [B, heads, N, d_kv] each; queries with the factor of the scores."""
+        shape = (-1, ops.shape(projected)[1], 3, self.num_heads, self.d_kv)
+        heads = ops.transpose(ops.reshape(projected, shape), (2, 0, 3, 1, 4))
+        query, key, value = ops.unstack(heads, 3, axis=0)
+        return [query / math.sqrt(self.d_kv) if self.scale_scores else query, key, value]
 
-    @property
-    def _query_scale(self) -> float:
-        return 1.0 / math.sqrt(self.d_kv) if self.scale_scores else 1.0
+    def _scores(self, query: Any, key: Any) -> Any:
+        return ops.matmul(query, ops.swapaxes(key, -1, -2))
 
-    def _heads(self, fused: Any, parts: int = 3) -> Any:
-        """Query, key and value, or some of them, [parts, B, heads, N, d_kv]."""
-        return ops.transpose(self._split(fused, parts), (2, 0, 3, 1, 4))
+    def _biased_scores(self, query: Any, key: Any, bias: Any) -> Any:
+        scores = ops.cast(self._scores(query, key), "float32")
+        return scores if bias is None else scores + ops.cast(bias, "float32")
 
-    def _split(self, fused: Any, parts: int = 3) -> Any:
-        """The outputs of ``qkv`` as [B, N, parts, heads, d_kv]."""
-        return ops.reshape(fused, (-1, ops.shape(fused)[1], parts, self.num_heads, self.d_kv))
+    def _weighted(self, weights: Any, value: Any) -> Any:
+        return ops.matmul(weights, value)
 
     def compute_output_shape(self, inputs_shape: Any, bias_shape: Any = None) -> Any:
         return inputs_shape
@@ -163,148 +144,6 @@ class SelfAttention(keras.layers.Layer):
             "scale_scores": self.scale_scores,
         }
         return {**super().get_config(), **config}
-
-
-def attend(
-    heads: Any,
-    bias: Any = None,
-    kept: Kept = None,
-    query_scale: float = 1.0,
-    scale: float = 1.0,
-    most_weights: int = MOST_WEIGHTS,
-) -> Any:
-    """``scale * (softmax(query_scale * query keyᵀ + bias) * kept) value`` of all heads.
-
-    The weights, [B, heads, N, N], are most of what a Transformer would keep for its backward
-    pass. Nothing of their size is kept here but the mask, where it is drawn: the backward pass
-    computes them once more, which costs a few percent of its time. Long sequences are computed some
-    heads at a time, so that the weights of all are never there together; heads come first, so that
-    some of them lie side by side. The softmax is float32 under every policy.
-
-    Args:
-        heads: Query, key and value, [3, heads, B, N, d_kv].
-        bias: Broadcastable to [B, heads, N, N], or None.
-        kept: What dropout keeps of the weights, [heads, B, N, N].
-        query_scale: Factor of the scores.
-        scale: Factor of the outputs: what dropout multiplies the kept weights by.
-        most_weights: Weights that are there at a time, if one head has not more.
-
-    Returns:
-        [B, N, heads, d_kv].
-    """
-    parts = _parts(ops.shape(heads), most_weights) if bias is None else [slice(None)]
-
-    def forward(heads: Any, *bias: Any) -> Any:
-        outputs: list[Any] = []
-        tensors = ops.unstack(heads, 3, axis=0)
-        for part in parts:
-            query, key, value = (_part_of(tensor, part) for tensor in tensors)
-            query = _scaled(query, query_scale, tuple(first_value(one) for one in outputs[-1:]))
-            weights = _softmax_weights(query, key, *bias)
-            weights = _kept_weights(weights, _mask_of(kept, part, heads), scale)
-            outputs.append(ops.matmul(weights, value))
-        return ops.transpose(_joined(outputs), (1, 2, 0, 3))
-
-    def backward(upstream: Any, outputs: Any, heads: Any, *bias: Any) -> tuple[Any, ...]:
-        # Softmax: w * (dw - sum of w * dw), a sum that is also that of upstream * outputs.
-        sums = ops.sum(_float32(upstream) * _float32(outputs), axis=-1, keepdims=True)
-        sums = ops.transpose(sums, (2, 0, 1, 3))
-        upstream = ops.transpose(upstream, (2, 0, 1, 3))
-        tensors = ops.unstack(heads, 3, axis=0)
-        grads: list[list[Any]] = [[], [], []]
-        first: tuple[Any, ...] = (first_value(upstream),)
-        for part in parts:
-            query, key, value = (_part_of(tensor, part) for tensor in tensors)
-            grad_outputs = _scaled(_part_of(upstream, part), scale, first)
-            mask = _mask_of(kept, part, heads)
-            weights = _softmax_weights(_scaled(query, query_scale, first), key, *bias)
-            grad_value = ops.matmul(_swap(_kept_weights(weights, mask)), grad_outputs)
-            grad_weights = ops.matmul(grad_outputs, _swap(value))
-            part_sums = _part_of(sums, part)
-            grad_scores = _grad_scores(weights, mask, grad_weights, part_sums, query_scale)
-            grad_bias = [_reduced_to(one, grad_scores / query_scale) for one in bias]
-            grad_scores = ops.cast(grad_scores, query.dtype)
-            grad_query = ops.matmul(grad_scores, key)
-            grad_key = ops.matmul(_swap(grad_scores), query)
-            for found, one in zip(grads, (grad_query, grad_key, grad_value), strict=True):
-                found.append(one)
-            first = (first_value(grad_query), first_value(grad_key))
-        grad_heads = ops.concatenate([one for found in grads for one in found], axis=0)
-        return (ops.reshape(grad_heads, ops.shape(heads)), *grad_bias)
-
-    if bias is None:
-        return with_backward(forward, backward)(heads)
-    return with_backward(forward, backward)(heads, ops.transpose(bias, (1, 0, 2, 3)))
-
-
-def _parts(shape: Sequence[Any], most_weights: int) -> list[slice]:
-    """The heads that are computed together; all if they are few or their number is unknown."""
-    _, count, rows, length, _ = shape
-    if not all(isinstance(size, int) for size in shape):
-        return [slice(None)]
-    together = max(most_weights // (rows * length * length), 1)
-    while count % together:  # Equal parts, of which chains of operations are compiled once.
-        together -= 1
-    if together == count:
-        return [slice(None)]
-    return [slice(start, start + together) for start in range(0, count, together)]
-
-
-def _part_of(values: Any, part: slice) -> Any:
-    """Some heads of [heads, ...]."""
-    return values if part == slice(None) else values[part]
-
-
-def _mask_of(kept: Kept, part: slice, heads: Any) -> Kept:
-    """What dropout keeps of the weights of some heads."""
-    if kept is None or part == slice(None):
-        return kept
-    if not isinstance(kept, MaskKey):
-        return kept[part]
-    _, _, rows, length, _ = heads.shape
-    return kept.behind(part.start * rows * length * length)
-
-
-def _joined(parts: list[Any]) -> Any:
-    return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=0)
-
-
-@fused
-def _scaled(query: Any, scale: float, first: tuple[Any, ...]) -> Any:
-    return (add_data_dependency(first, query) if first else query) * scale
-
-
-@fused
-def _kept_weights(weights: Any, kept: Kept, scale: float = 1.0) -> Any:
-    return scale * masked(weights, kept)
-
-
-@fused
-def _grad_scores(weights: Any, kept: Kept, grad_weights: Any, sums: Any, scale: float) -> Any:
-    """Gradient of the scores, float32, through dropout and softmax; times ``scale``."""
-    return scale * _float32(weights) * (masked(_float32(grad_weights), kept) - sums)
-
-
-def _softmax_weights(query: Any, key: Any, bias: Any = None) -> Any:
-    scores = _float32(ops.matmul(query, _swap(key)))
-    if bias is not None:
-        scores = scores + _float32(bias)
-    return ops.cast(ops.softmax(scores, axis=-1), query.dtype)
-
-
-def _swap(values: Any) -> Any:
-    """Swaps the last two axes."""
-    return ops.transpose(values, (0, 1, 3, 2))
-
-
-def _float32(values: Any) -> Any:
-    return ops.cast(values, "float32")
-
-
-def _reduced_to(like: Any, gradient: Any) -> Any:
-    """Sums a gradient over the axes along which ``like`` was broadcast."""
-    axes = [axis for axis, size in enumerate(like.shape) if size == 1]
-    return ops.cast(ops.sum(gradient, axis=axes, keepdims=True), like.dtype) if axes else gradient
 
 
 def relative_buckets(length: int, buckets: int = 32, max_distance: int = 64) -> np.ndarray:

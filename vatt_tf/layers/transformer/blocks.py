@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from vatt_tf.layers.dropout import Dropout
-from vatt_tf.layers.random import seed_scope
-from vatt_tf.layers.recompute import add_data_dependency
-from vatt_tf.layers.transformer.attention import (
-    FEWER_WEIGHTS,
-    MOST_WEIGHTS,
-    RelativePositionBias,
-    SelfAttention,
-)
-from vatt_tf.layers.transformer.checkpointed_dense import dense_of, gelu_dense, norm_dense, on_rows
+from vatt_tf.layers.fusion import gelu_dropped
+from vatt_tf.layers.recompute import recompute
+from vatt_tf.layers.transformer.attention import RelativePositionBias, SelfAttention
 from vatt_tf.layers.transformer.shaw_attention import ShawAttention
 
 NORMS = ("layer_norm", "rms_norm")
@@ -33,28 +26,13 @@ def _make_norm(kind: str, policy: keras.DTypePolicy, name: str) -> keras.layers.
     raise ValueError(f"norm must be one of {NORMS}, got {kind!r}")
 
 
-def _norm_then_dense(
-    norm: keras.layers.Layer, dense: keras.layers.Dense, inputs: Any, training: bool
-) -> Any:
-    """``dense(norm(inputs))``; outside training from stock layers."""
-    if training and isinstance(norm, keras.layers.LayerNormalization):
-        return norm_dense(inputs, norm.gamma, norm.beta, dense.kernel, dense.bias, norm.epsilon)
-    return on_rows(dense, norm(inputs))
+class _Masks(NamedTuple):
+    """What the four dropouts of a block keep (:meth:`vatt_tf.layers.dropout.Dropout.draw`)."""
 
-
-def _columns_of_normed(
-    norm: keras.layers.Layer,
-    dense: keras.layers.Dense,
-    columns: slice,
-    inputs: Any,
-    training: bool,
-) -> Any:
-    """Some columns of ``dense(norm(inputs))``."""
-    kernel = dense.kernel[:, columns]
-    bias = None if dense.bias is None else dense.bias[columns]
-    if training and isinstance(norm, keras.layers.LayerNormalization):
-        return norm_dense(inputs, norm.gamma, norm.beta, kernel, bias, norm.epsilon)
-    return dense_of(norm(inputs), kernel, bias)
+    weights: Any
+    attention: Any
+    hidden: Any
+    mlp: Any
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -109,6 +87,7 @@ class TransformerBlock(keras.layers.Layer):
         self.norm = norm
         self.scale_scores = scale_scores
         self.relative_distance = relative_distance
+        self.remat = False
 
         # === Layers ===
         policy = self.dtype_policy
@@ -152,34 +131,43 @@ class TransformerBlock(keras.layers.Layer):
     def call(
         self, inputs: Any, bias: Any = None, training: bool = False, agg_only: bool = False
     ) -> Any:
-        if agg_only:
-            hidden = self._attend_agg(inputs, bias, training)
-            inputs = inputs[:, :1]
-        else:
-            hidden = _norm_then_dense(self.attention_norm, self.attention.qkv, inputs, training)
-            hidden = self.attention.from_projected(hidden, bias, training)
-        inputs = self.attention_dropout.add_to(inputs, hidden, training)
-        if not training:
-            return inputs + on_rows(self._mlp, self.mlp_norm(inputs))
-        hidden = _norm_then_dense(self.mlp_norm, self.mlp_hidden, inputs, training)
-        dropout, dense = self.mlp_hidden_dropout, self.mlp_output
-        kept = dropout.keep_mask(ops.shape(hidden), training)
-        hidden = gelu_dense(hidden, dense.kernel, dense.bias, kept, dropout.scale)
-        return self.mlp_dropout.add_to(inputs, hidden, training)
+        # Drawn outside of what is computed again, which would draw anew.
+        masks = self._draw_masks(inputs, training, agg_only)
+        body = functools.partial(self._body, masks=masks, training=training, agg_only=agg_only)
+        return recompute(body, inputs, bias, training=training and self.remat)
 
-    def _attend_agg(self, inputs: Any, bias: Any, training: bool) -> Any:
-        inner = self.num_heads * self.d_kv
-        normed = functools.partial(_columns_of_normed, self.attention_norm, self.attention.qkv)
-        query = normed(slice(None, inner), inputs[:, :1], training)
-        keys_and_values = normed(slice(inner, None), inputs, training)
-        return self.attention.attend_agg(query, keys_and_values, bias, training)
+    def _body(self, tokens: Any, bias: Any, masks: _Masks, training: bool, agg_only: bool) -> Any:
+        # The backward pass keeps what stands between these lines, and computes the rest again.
+        region = functools.partial(recompute, training=training)
+        mix = functools.partial(self.attention.mix, kept=masks.weights, agg_only=agg_only)
+        mixed = region(mix, region(self._project, tokens), bias)
+        mixed = self.attention.output_projection(mixed)
+        tokens = tokens[:, :1] if agg_only else tokens
+        tokens = tokens + self.attention_dropout.apply(mixed, masks.attention)
+        hidden = region(self._mlp_hidden, tokens)
+        outputs = region(functools.partial(self._mlp_output, kept=masks.hidden), hidden)
+        return tokens + self.mlp_dropout.apply(outputs, masks.mlp)
 
-    def _mlp(self, rows: Any) -> Any:
-        return self.mlp_output(ops.gelu(self.mlp_hidden(rows), approximate=False))
+    def _draw_masks(self, inputs: Any, training: bool, agg_only: bool) -> _Masks:
+        batch, length, width = ops.shape(inputs)
+        queries = 1 if agg_only else length
+        weights, tokens = (batch, self.num_heads, queries, length), (batch, queries, width)
+        return _Masks(
+            self.attention.dropout.draw(weights, training, may_be_key=True),
+            self.attention_dropout.draw(tokens, training),
+            self.mlp_hidden_dropout.draw((batch, queries, self.d_ff), training, may_be_key=True),
+            self.mlp_dropout.draw(tokens, training),
+        )
 
-    def draw_key(self) -> Any:
-        """A random key for all draws of one call, integer [2]; None when there are none."""
-        return self.attention_dropout.seed_stream.next() if self.dropout_rate else None
+    def _project(self, tokens: Any) -> Any:
+        return self.attention.qkv(self.attention_norm(tokens))
+
+    def _mlp_hidden(self, tokens: Any) -> Any:
+        return self.mlp_hidden(self.mlp_norm(tokens))
+
+    def _mlp_output(self, hidden: Any, kept: Any) -> Any:
+        scale = 1.0 if kept is None else self.mlp_hidden_dropout.scale
+        return self.mlp_output(gelu_dropped(hidden, kept, scale))
 
     def compute_output_shape(self, inputs_shape: Any, bias_shape: Any = None) -> Any:
         return inputs_shape
@@ -290,13 +278,12 @@ class Transformer(keras.layers.Layer):
     @property
     def remat(self) -> bool:
         """See the attributes of the class."""
-        return self._remat
+        return self.blocks[0].remat
 
     @remat.setter
     def remat(self, remat: bool) -> None:
-        self._remat = remat
         for block in self.blocks:
-            block.attention.most_weights = FEWER_WEIGHTS if remat else MOST_WEIGHTS
+            block.remat = remat
 
     def build(self, tokens_shape: Any) -> None:
         for block in self.blocks:
@@ -316,27 +303,8 @@ class Transformer(keras.layers.Layer):
         bias = self.attention_bias(tokens, attention_mask)
         for block in self.blocks:
             is_last = block is self.blocks[-1]
-            tokens = self._through(block, tokens, bias, training, agg_only and is_last)
+            tokens = block(tokens, bias=bias, training=training, agg_only=agg_only and is_last)
         return self.final_dropout(self.final_norm(tokens), training=training)
-
-    def _through(
-        self, block: TransformerBlock, tokens: Any, bias: Any, training: bool, agg_only: bool
-    ) -> Any:
-        if not training:
-            return block(tokens, bias=bias, agg_only=agg_only)
-        key = block.draw_key()
-
-        def run(tokens: Any, *bias: Any) -> Any:
-            # A block draws from a key of its own: computed once more, it draws the same. A graph
-            # would draw the masks of all blocks at its very begin, and hold them.
-            late = None if key is None else add_data_dependency(tokens, key)
-            with contextlib.nullcontext() if late is None else seed_scope(late):
-                bias_or_none = bias[0] if bias else None
-                return block(tokens, bias=bias_or_none, training=True, agg_only=agg_only)
-
-        if self.remat:
-            run = keras.remat(run)
-        return run(tokens, *(() if bias is None else (bias,)))
 
     def attention_bias(self, tokens: Any, attention_mask: Any = None) -> Any:
         """Relative bias plus -1e9 where the mask is 0; float32 [B or 1, heads or 1, N or 1, N]."""

@@ -83,12 +83,14 @@ class PatchEmbedding(keras.layers.Layer):
         channels = inputs.shape[-1]
         crop = tuple(slice(0, n * p) for n, p in zip(grid, self.patch, strict=True))
         inputs = inputs[(slice(None), *crop)]
+        # Axes that stay neighbours are one: the batch and the patches of the first axis; the last
+        # axis of a patch and the channels. LiteRT converts no transposition of more than six.
         split = [size for pair in zip(grid, self.patch, strict=True) for size in pair]
-        inputs = ops.reshape(inputs, (-1, *split, channels))
-        rank = len(grid)
-        outer = [1 + 2 * axis for axis in range(rank)]
-        inner = [2 + 2 * axis for axis in range(rank)]
-        inputs = ops.transpose(inputs, (0, *outer, *inner, 1 + 2 * rank))
+        split[-1] *= channels
+        inputs = ops.reshape(inputs, (-1, *split[1:]))
+        outer, inner = range(1, len(split) - 1, 2), range(0, len(split) - 1, 2)
+        order = (0, *(1 + axis for axis in outer), *(1 + axis for axis in inner))
+        inputs = ops.transpose(inputs, order)
         return ops.reshape(inputs, (-1, math.prod(grid), math.prod(self.patch) * channels))
 
     def compute_output_shape(self, inputs_shape: Any, indices_shape: Any = None) -> Any:

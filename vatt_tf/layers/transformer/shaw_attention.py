@@ -30,8 +30,7 @@ class ShawAttention(SelfAttention):
         z_i      = sum over j of softmax(score)_ij (v_j + aV_r)
 
     The vectors aK and aV are as wide as a head and shared by the heads; each layer has its own.
-    Dropout falls on the weights, hence on values and relative values alike. Written the plain way,
-    for short sequences: the weights are kept for the backward pass, unlike in ``SelfAttention``.
+    Dropout falls on the weights, hence on values and relative values alike.
 
     Args:
         num_heads: Number of heads.
@@ -74,30 +73,17 @@ class ShawAttention(SelfAttention):
             )
             setattr(self, name, table)
 
-    def from_projected(self, fused: Any, bias: Any = None, training: bool = False) -> Any:
-        """The attention from the outputs of ``qkv``, [B, N, 3 * num_heads * d_kv]."""
-        query, key, value = ops.unstack(self._heads(fused), 3, axis=0)
-        return self._mixed(query, key, value, bias, training)
-
-    def _mixed(self, query: Any, key: Any, value: Any, bias: Any, training: bool) -> Any:
-        weights = self.dropout(self._weights(query, key, bias), training=training)
-        outputs = ops.matmul(weights, value)
-        # Query by query, as the relative values of a query are the same in every clip and head.
-        table = self._relative(self.relative_values, weights.shape[2:], weights.dtype)
-        outputs = outputs + _by_clip(ops.matmul(_by_query(weights), table), self.num_heads)
-        outputs = ops.transpose(outputs, (0, 2, 1, 3))
-        outputs = ops.reshape(outputs, (-1, outputs.shape[1], self.num_heads * self.d_kv))
-        return self.output_projection(outputs)
-
-    def _weights(self, query: Any, key: Any, bias: Any) -> Any:
-        query = query * self._query_scale
-        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+    def _scores(self, query: Any, key: Any) -> Any:
+        scores = super()._scores(query, key)
         table = self._relative(self.relative_keys, scores.shape[2:], query.dtype)
         relative = ops.matmul(_by_query(query), ops.transpose(table, (0, 2, 1)))
-        scores = ops.cast(scores + _by_clip(relative, self.num_heads), "float32")
-        if bias is not None:
-            scores = scores + ops.cast(bias, "float32")
-        return ops.cast(ops.softmax(scores, axis=-1), query.dtype)
+        return scores + _by_clip(relative, self.num_heads)
+
+    def _weighted(self, weights: Any, value: Any) -> Any:
+        # Query by query, as the relative values of a query are the same in every clip and head.
+        table = self._relative(self.relative_values, weights.shape[2:], weights.dtype)
+        relative = ops.matmul(_by_query(weights), table)
+        return super()._weighted(weights, value) + _by_clip(relative, self.num_heads)
 
     def _relative(self, table: Any, shape: Sequence[int], dtype: Any) -> Any:
         """Vector of every (query, key), [queries, N, d_kv]; queries are of the first tokens."""
