@@ -29,7 +29,7 @@ from vatt_tf.wording import count_of
 
 # Splits looked for when the top folder of a prepared data set is given.
 TRAINING_SPLITS = ("train",)
-EVALUATION_SPLITS = ("val", "valid", "validation", "test", "train")
+EVALUATION_SPLITS = ("val", "valid", "validation", "test")
 
 
 def training_dataset(
@@ -173,7 +173,7 @@ def evaluation_dataset(
 
     Args:
         source: Data source or path. For the top folder of a prepared data set the split ``val``
-            is read (then ``test``, then ``train``).
+            is read (then ``test``).
         spec: Shape of a clip.
         tokenizer: Turns captions into tokens; None leaves the tokens out.
         batch_size: Rows of a batch; the last one is filled up with rows whose ``valid`` is False
@@ -191,8 +191,9 @@ def evaluation_dataset(
         crops, T, H, W, 3]`` (largest crops of the clip's aspect ratio; crop ``c`` of window ``w``
         at ``w * crops + c``) and ``audio`` ``[b, windows, ...]``, and besides ``valid`` bool
         ``[b]``, ``caption`` string ``[b, P]`` (valid UTF-8, "" for none, the one that overlaps the
-        record most first), ``label_text`` string ``[b]``, ``filename`` string ``[b]``, ``start``
-        and ``end`` float32 ``[b]`` in seconds.
+        record most first), ``label_text`` string ``[b]`` (all classes, ``schema.split_labels``),
+        ``label_index`` string ``[b]`` (the indices of a record that names no class, likewise),
+        ``filename`` string ``[b]``, ``start`` and ``end`` float32 ``[b]`` in seconds.
 
     Raises:
         UserError: If there is no data, a shard is damaged, or the arguments do not fit.

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from vatt_tf.data.schema import OLDEST_CLIP, ClipSpec
+from vatt_tf.data.schema import ANY_DISTANCE, OLDEST_CLIP, ClipSpec
 from vatt_tf.data.shards.index import DataSource
 from vatt_tf.data.shards.provenance import DataSet, data_sets, differences, read_data
 from vatt_tf.data.text.tokenizer import load_tokenizer
@@ -40,7 +40,9 @@ class StartedRun:
     @property
     def clip(self) -> dict[str, Any]:
         """Fields of the clips that it was trained on, as far as model.json has them."""
-        return {**OLDEST_CLIP, **self.description.get("clip", {})}
+        # Before there was a distance, the nearest caption was taken however far away it was.
+        before = {**OLDEST_CLIP, "caption_distance": ANY_DISTANCE}
+        return {**before, **self.description.get("clip", {})}
 
     def tokenizer(self) -> Any:
         """The run's own tokenizer, or None."""
@@ -140,7 +142,8 @@ def run_clip(config: RunConfig, started: StartedRun | None) -> ClipSpec:
         started: The run that is continued; None for a new one.
     """
     before = {} if started is None else started.clip
-    kept = {name: before[name] for name in CLIP_OPTIONS if name in before}
+    options = (*CLIP_OPTIONS, "caption_distance")
+    kept = {name: before[name] for name in options if name in before}
     return dataclasses.replace(config.clip, **{**kept, **config.bound_clip_options})
 
 
