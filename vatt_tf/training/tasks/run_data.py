@@ -40,9 +40,7 @@ class StartedRun:
     @property
     def clip(self) -> dict[str, Any]:
         """Fields of the clips that it was trained on, as far as model.json has them."""
-        # Before there was a distance, the nearest caption was taken however far away it was.
-        before = {**OLDEST_CLIP, "caption_distance": ANY_DISTANCE}
-        return {**before, **self.description.get("clip", {})}
+        return {**OLDEST_CLIP, **self.description.get("clip", {})}
 
     def tokenizer(self) -> Any:
         """The run's own tokenizer, or None."""
@@ -141,7 +139,8 @@ def run_clip(config: RunConfig, started: StartedRun | None) -> ClipSpec:
         config: The run.
         started: The run that is continued; None for a new one.
     """
-    before = {} if started is None else started.clip
+    # Before there was a distance, the nearest caption was taken however far away it was.
+    before = {} if started is None else {"caption_distance": ANY_DISTANCE, **started.clip}
     options = (*CLIP_OPTIONS, "caption_distance")
     kept = {name: before[name] for name in options if name in before}
     return dataclasses.replace(config.clip, **{**kept, **config.bound_clip_options})
