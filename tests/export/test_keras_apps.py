@@ -68,10 +68,13 @@ def test_layers_in_an_app_of_mixed_precision(models, policy):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_float_frames_are_refused(models):
+def test_float_frames_of_0_to_255_are_pixels(models):
+    """As an app without ``dtype="uint8"`` takes them."""
     sent = examples.request("frames", CLIP, 2)
-    with pytest.raises(Exception, match="uint8"):
-        models.video.layer()(keras.Input(sent.shape[1:]))
+    frames = keras.Input(sent.shape[1:])
+    app = keras.Model(frames, models.video.layer()(frames)["features"])
+    expected = models.video({"frames": sent})["features"]
+    np.testing.assert_allclose(app(sent.astype("float32")), expected, atol=1e-5)
 
 
 def test_saved_app(models, tmp_path):

@@ -15,7 +15,7 @@ from vatt_tf.evaluation.tasks.retrieval import DIRECTIONS, direction_name, retri
 from vatt_tf.losses.contrastive import DENOMINATORS
 from vatt_tf.losses.objective import ObjectiveConfig, objective
 
-SHORT, LONG = range(15), range(15, 600)
+SHORT, LONG = range(5), range(5, 300)
 TEMPERATURE = 0.1
 
 
