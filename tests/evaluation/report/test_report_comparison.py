@@ -83,6 +83,7 @@ ZERO_SHOT = {
         ({"data": "o/val/", "evaluated_on": [{"path": "o"}]}, "not the same data"),
         ({"evaluated_on": [{"path": "o", "set": "5678"}]}, "not the same data"),
         ({"split": "test"}, "not the same data"),
+        ({"content": "ab"}, ""),  # an earlier block has none
         ({"pool_size": 8}, "not the same data"),
         ({"protocol": {"windows": 1, "crop": "centre"}}, "not measured alike.*: windows 4 and 1$"),
         ({"limit": 9}, "not measured alike.*: limit None and 9$"),
@@ -93,6 +94,13 @@ ZERO_SHOT = {
 def test_what_is_not_measured_alike_has_no_best(tmp_path, change, words):
     found = told(tmp_path, ZERO_SHOT, {**ZERO_SHOT, "top1": 0.25, **change})
     assert re.search(words, found) if words else found == ""
+
+
+def test_content_tells_data_that_were_prepared_anew(tmp_path):
+    one, same, other = ({**ZERO_SHOT, "content": content} for content in ("ab", "ab", "cd"))
+    assert told(tmp_path, one, {**same, "top1": 0.25, "data": "copy/val", "split": None}) == ""
+    (tmp_path / "x").mkdir()
+    assert told(tmp_path / "x", one, {**other, "top1": 0.25}).startswith("not the same data")
 
 
 def test_a_folder_without_an_identity_may_be_written_in_several_ways(tmp_path):

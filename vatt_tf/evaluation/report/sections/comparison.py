@@ -64,7 +64,8 @@ def _source(block: Mapping[str, Any]) -> str:
 
 def _differences(blocks: Sequence[Mapping[str, Any]]) -> str:
     """Why numbers of one task cannot be compared; "" if they can."""
-    if any(_data_of(block) != _data_of(blocks[0]) for block in blocks):
+    known = all("content" in block for block in blocks)
+    if len({_data_of(block, known) for block in blocks}) > 1:
         listed = "; ".join(dict.fromkeys(map(_source, blocks)))
         return f"not the same data, do not compare: {listed}"
     conditions = [_conditions(block) for block in blocks]
@@ -79,8 +80,13 @@ def _differences(blocks: Sequence[Mapping[str, Any]]) -> str:
     return f"not measured alike, do not compare: {'; '.join(other)}" if other else ""
 
 
-def _data_of(block: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells the clips of an evaluation from others, however their folder is written."""
+def _data_of(block: Mapping[str, Any], known: bool) -> tuple[Any, ...]:
+    """What tells the clips of an evaluation from others, however their folder is written.
+
+    By their content where all blocks have it; by the name of the data set, else by the folder.
+    """
+    if known:
+        return block["content"], block.get("pool_size")
     sets = [one.get("set") for one in block.get("evaluated_on") or ()]
     data = str(block.get("data"))
     place = data if "://" in data else os.path.realpath(data)
