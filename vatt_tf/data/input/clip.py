@@ -266,8 +266,10 @@ def _captions(
     total, count = tf.size(record.captions), spec.texts
 
     def near() -> tf.Tensor:
+        times = record.caption_times
         return sampling.captions_near(
-            *tf.unstack(record.caption_times, num=2, axis=1),
+            times[:, 0],
+            times[:, 1],
             window,
             tf.stack([record.start, record.end]),
             count,

@@ -88,7 +88,8 @@ class VideoClips:
             yield from self._timed(timed)
         whole = [row for row in rows if row[0] is None]
         if whole or not rows:
-            yield from self._cut(*([one for row in whole for one in row[at]] for at in (2, 3)))
+            labels = [label for row in whole for label in row[2]]
+            yield from self._cut(labels, [text for row in whole for text in row[3]])
 
     def _read_captions(self) -> list[Caption]:
         captions = []
