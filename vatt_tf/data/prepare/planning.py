@@ -112,8 +112,8 @@ def _from_folder(
             warnings.append({"file": first.name, "warning": note})
     paths = {name: chosen[name].path for name in sorted(chosen)}
     copies = copies_of(paths) if settings.val_fraction else {}
-    for name, same in copies.items():
-        note = f"it holds the same as {same}: what is held out of the one is so of the other"
+    for name, original in copies.items():
+        note = f"it holds the same as {original}: what is held out of the one is so of the other"
         warnings.append({"file": name, "warning": note})
     splits, note = hold_out(paths, settings, copies)
     if note:
