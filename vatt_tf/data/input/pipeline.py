@@ -29,7 +29,8 @@ from vatt_tf.wording import count_of
 
 # Splits looked for when the top folder of a prepared data set is given.
 TRAINING_SPLITS = ("train",)
-EVALUATION_SPLITS = ("val", "valid", "validation", "test")
+# Commands take training clips only where they are named, see ``evaluation.source.find_source``.
+EVALUATION_SPLITS = ("val", "valid", "validation", "test", "train")
 
 
 def training_dataset(
@@ -173,7 +174,7 @@ def evaluation_dataset(
 
     Args:
         source: Data source or path. For the top folder of a prepared data set the split ``val``
-            is read (then ``test``).
+            is read (then ``test``, then ``train``).
         spec: Shape of a clip.
         tokenizer: Turns captions into tokens; None leaves the tokens out.
         batch_size: Rows of a batch; the last one is filled up with rows whose ``valid`` is False

@@ -21,6 +21,7 @@ FEW_FILES = 5
 # have no sound, so that nothing could be evaluated.
 SMALL_FOLDER = 200
 _PIECE = 2**16  # bytes of a file that are compared at a place
+_SMALLEST = 512  # bytes; a smaller file holds no picture and no sound
 BY_FILE, BY_TIME = "by file", "by time"
 
 
@@ -63,7 +64,7 @@ def copies_of(files: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     first: dict[tuple[int, bytes], str] = {}
     for size, names in by_size.items():
-        for name in names if len(names) > 1 else ():
+        for name in names if len(names) > 1 and size >= _SMALLEST else ():
             with contextlib.suppress(OSError), open(files[name], "rb") as file:
                 digest = hashlib.sha256()
                 for place in (0, size // 2, max(0, size - _PIECE)):
