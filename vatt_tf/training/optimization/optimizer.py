@@ -76,7 +76,7 @@ class _Adam(_OneByOne, _OneOperation, keras.optimizers.Adam):
 
 class _AdamW(_OneByOne, _OneOperation, keras.optimizers.AdamW):
     def build(self, variables: Sequence[Any]) -> None:
-        """Makes the slots; from then on Keras knows what is not decayed."""
+        """Creates the slots, and excludes variables from the decay."""
         self.exclude_from_weight_decay([v for v in variables if not is_decayed(v)])
         super().build(variables)
 

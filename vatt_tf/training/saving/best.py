@@ -84,7 +84,7 @@ class BestWeights:
         return ""
 
     def _other_than(self, known: Mapping[str, Any]) -> str:
-        """What the score of a ``best`` folder belongs to, if to something else than now."""
+        """Data, windows or metric of the score of a ``best`` folder, if they are not those of now."""
         # Runs of before have kept the name of the data only.
         before = known.get("measured") or {
             name: known[name] for name in ("eval_data",) if name in known

@@ -82,7 +82,7 @@ class Task(abc.ABC):
         """Score of an evaluation by which the best weights are kept: higher is better."""
 
     def measured(self) -> dict[str, Any]:
-        """What a score belongs to: scores of other data or windows, or another metric, differ."""
+        """Returns what a score belongs to: data, metric and windows of the evaluations."""
         source = find_source(self.config.eval_data or "")
         return {
             "eval_data": self.config.eval_data,

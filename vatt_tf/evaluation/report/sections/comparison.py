@@ -63,7 +63,7 @@ def _source(block: Mapping[str, Any]) -> str:
 
 
 def _differences(blocks: Sequence[Mapping[str, Any]]) -> str:
-    """Why numbers of one task cannot be compared; "" if they can."""
+    """Reasons why numbers of one task cannot be compared; "" if they can."""
     known = all("content" in block for block in blocks)
     if len({_data_of(block, known) for block in blocks}) > 1:
         listed = "; ".join(dict.fromkeys(map(_source, blocks)))
@@ -81,7 +81,7 @@ def _differences(blocks: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _data_of(block: Mapping[str, Any], known: bool) -> tuple[Any, ...]:
-    """What tells the clips of an evaluation from others, however their folder is written.
+    """Key of the clips of an evaluation, the same however their folder is written.
 
     By their content where all blocks have it; by the name of the data set, else by the folder.
     """
@@ -95,7 +95,7 @@ def _data_of(block: Mapping[str, Any], known: bool) -> tuple[Any, ...]:
 
 
 def _conditions(block: Mapping[str, Any]) -> dict[str, Any]:
-    """How an evaluation was made: name -> value."""
+    """Conditions of an evaluation: name -> value."""
     names = ("limit", "checkpoint", "train_data", "modality", "classes")
     given = {name: block.get(name) for name in names}
     return {**given, **block.get("protocol", {}), "prompts_of_classes": block.get("prompts")}
