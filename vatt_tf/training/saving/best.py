@@ -84,7 +84,7 @@ class BestWeights:
         return ""
 
     def _other_than(self, known: Mapping[str, Any]) -> str:
-        """Data, windows or metric of the score of a ``best`` folder, if they are not those of now."""
+        """Data, windows or metric of the score in a ``best`` folder if now others are measured."""
         # Runs of before have kept the name of the data only.
         before = known.get("measured") or {
             name: known[name] for name in ("eval_data",) if name in known
