@@ -105,9 +105,12 @@ class ExportedModel:
         """The signature as a frozen ``keras.layers.TFSMLayer`` (it loads the model once more)."""
         import keras
 
-        # Frozen: names of its variables are invalid for Keras optimizers.
+        # Frozen: names of its variables are invalid for Keras optimizers. Float32: a signature
+        # takes one dtype, and under a mixed policy Keras would cast sound to another.
         with paths.readable_by_tensorflow(self.path) as readable:
-            layer = keras.layers.TFSMLayer(readable, call_endpoint=signature, trainable=False)
+            layer = keras.layers.TFSMLayer(
+                readable, call_endpoint=signature, trainable=False, dtype="float32"
+            )
         layer.filepath = str(self.path)  # as in its configuration
         return layer
 

@@ -85,8 +85,9 @@ class Embedder(Generic[Result]):
         """Embeds sound files (or the sound of video files) or samples.
 
         Args:
-            source: A path, a list of paths, mono samples [n], or a batch [N, n]: floats in [-1, 1]
-                or int16.
+            source: A path, a list of paths, or samples, floats in [-1, 1] or int16: mono [n], a
+                recording [n, channels] of at most 8 channels, which are averaged, or a batch
+                [N, n] of mono ones.
             sample_rate: Samples per second of the given samples, 48000 by default. Files know
                 theirs.
             start: Where to start, in seconds.

@@ -155,6 +155,7 @@ def _evaluate(job: Job, report: bool) -> Evaluation:
     results.read_results(folder / results.RESULTS)
     results.claim_files(folder, report)
 
+    from vatt_tf.data.shards.contents import fingerprint
     from vatt_tf.evaluation.collect.embeddings import run_step
     from vatt_tf.evaluation.tasks import registry as tasks
 
@@ -170,6 +171,7 @@ def _evaluate(job: Job, report: bool) -> Evaluation:
         "seconds": round(time.time() - started, 1),
         "trained_on": [each.summary() for each in trained],
         "evaluated_on": [each.summary() for each in evaluated],
+        "content": fingerprint(found.source.path, ()),
         **({"checkpoint": BEST} if job.options.checkpoint == BEST else {}),
         **({"limit": job.options.limit} if job.options.limit else {}),
         **({"held_out": found.source.held_out} if found.source.held_out else {}),

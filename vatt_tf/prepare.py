@@ -28,7 +28,7 @@ from vatt_tf.data.prepare.learnable import refuse_unlearnable
 from vatt_tf.data.prepare.plan import CUTS, Plan, PlanError, Settings
 from vatt_tf.data.prepare.runners import local
 from vatt_tf.data.prepare.runners.progress import Progress
-from vatt_tf.data.shards.clip_table import ACCOUNTS, write_inventory
+from vatt_tf.data.shards.clip_table import ACCOUNTS, shared_contents, write_inventory
 from vatt_tf.data.shards.identity import DataIdentity
 from vatt_tf.data.shards.lock import only_job
 from vatt_tf.data.transcripts.store import Recogniser, attach_transcripts, transcript_names
@@ -136,6 +136,10 @@ def prepare(
         write_inventory(out, [(shard.name, shard.split) for shard in plan.shards])
         written = write_tokenizers(folder, plan, accounts, tokenizers, max_words, jobs, say)
         content = manifests.content_of(plan, settings, accounts, written)
+        content["warnings"] += [
+            {"file": table, "warning": note}
+            for table, note in shared_contents(out, list(content["splits"]))
+        ]
         content["identity"] = identity.to_dict()
         if spoken:
             content["transcripts"] = spoken

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import json
+
+import keras
 import numpy as np
+import pytest
 
 from tests.layers.layer_test_case import LayerTestCase
 from vatt_tf.encoders.agnostic import AgnosticEncoder, AgnosticTextConfig, AgnosticTowerConfig
 from vatt_tf.encoders.audio import AudioTowerConfig, SpectrogramEncoder
-from vatt_tf.encoders.video import VideoTowerConfig
+from vatt_tf.encoders.video import VideoEncoder, VideoTowerConfig
+from vatt_tf.layers.transformer.blocks import Transformer
 
 SIZE = {"d_model": 8, "num_layers": 2, "num_heads": 2, "d_ff": 12, "d_kv": 4}
 
@@ -85,3 +91,55 @@ class TestAgnosticEncoder(LayerTestCase):
         assert isinstance(encoder.audio, SpectrogramEncoder)
         outputs = encoder({"audio": np.ones((2, 8, 6, 1), "float32")})
         assert outputs["audio"]["features"].shape == (2, 2, 3, 10)
+
+
+def app_of_two_towers():
+    """A user's own app: video and sound through one Transformer, compared."""
+    keras.utils.set_random_seed(0)
+    shared = Transformer(num_layers=2, num_heads=2, d_kv=4, d_ff=12)
+    inputs, pooled = [], []
+    for modality, shape, dtype in (("video", (4, 8, 12, 3), "uint8"), ("audio", (64, 1), None)):
+        inputs.append(keras.Input(shape, dtype=dtype))
+        tower = TOWERS[modality].build(transformer=shared, name=modality)
+        pooled.append(tower(inputs[-1])["features_pooled"])
+    return keras.Model(inputs, keras.layers.Dot(1, normalize=True)(pooled))
+
+
+def saved(app, path):
+    app.save(path)
+    return keras.saving.load_model(path)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        saved,
+        lambda app, _: copy.deepcopy(app),
+        lambda app, _: keras.models.clone_model(app),
+        lambda app, _: keras.models.clone_model(keras.models.clone_model(app)),
+    ],
+)
+def test_a_copy_of_an_app_shares_the_transformer(again, tmp_path):
+    app = app_of_two_towers()
+    rng = np.random.default_rng(0)
+    inputs = [rng.integers(0, 256, (3, 4, 8, 12, 3)).astype("uint8"), rng.normal(size=(3, 64, 1))]
+    other = again(app, tmp_path / "app.keras")
+    towers = [other.get_layer(name) for name in ("video", "audio")]
+    assert towers[0].transformer is towers[1].transformer
+    assert towers[0].transformer is not app.get_layer("video").transformer
+    assert len(other.weights) == len(app.weights) and other.count_params() == app.count_params()
+    other.set_weights(app.get_weights())  # a clone starts from weights of its own
+    np.testing.assert_allclose(other(inputs), app(inputs), rtol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [VideoEncoder, AgnosticEncoder])
+def test_from_config_leaves_its_argument_as_it_was(layer):
+    if layer is VideoEncoder:
+        config = app_of_two_towers().get_layer("video").get_config()
+    else:
+        config = AgnosticEncoder(SHARED, TOWERS).get_config()
+    before = json.dumps(config)
+    first, second = layer.from_config(config), layer.from_config(config)
+    assert json.dumps(config) == before
+    assert first.transformer is not second.transformer
+    assert first.config == second.config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
@@ -57,6 +58,17 @@ class TestVideoEncoder(PooledOnlyTests, LayerTestCase):
         floats = encoder(pixels.astype("float32") / 127.5 - 1)
         for name, value in encoder(pixels).items():
             np.testing.assert_allclose(value, floats[name], rtol=1e-4, atol=1e-5)
+
+    def test_floats_of_0_to_255_are_pixels(self):
+        """As `keras.Input` makes them of uint8; each clip by itself."""
+        pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 8, 12, 3)).astype("uint8")
+        mixed = np.stack([pixels[0].astype("float32"), pixels[1] / np.float32(127.5) - 1])
+        encoder = self.make()
+        app = keras.Sequential([keras.Input(pixels.shape[1:]), encoder])
+        expected = encoder(pixels)["features_pooled"]
+        for frames in (pixels, pixels.astype("float32"), mixed):
+            found = app(frames)["features_pooled"]
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
     def test_another_clip_size_equals_resampled_tables(self):
         encoder = self.make()

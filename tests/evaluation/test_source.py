@@ -74,3 +74,17 @@ def test_the_home_folder_and_a_folder_called_tilde(tmp_path, monkeypatch):
         found = find_source(data)
         assert (found.path, found.records) == ("./~/val", 2)
         assert found.data_source().path == "./~/val"
+
+
+def test_training_clips_are_not_held_out(tmp_path):
+    """Without a manifest, as after `cp`, or while `prepare` is at work."""
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+    (tmp_path / "train/train-00000-of-00001.tfrecord").touch()
+    with pytest.raises(UserError, match=r"none of the held-out splits.*it has: train.*/train, or"):
+        find_source(str(tmp_path))
+    assert find_source(str(tmp_path / "train")).path == str(tmp_path / "train")
+    assert find_source(str(tmp_path), ("train",)).split == "train"
+    (tmp_path / "val/val-00000-of-00001.tfrecord").touch()
+    found = find_source(str(tmp_path))
+    assert (found.path, found.split) == (str(tmp_path / "val"), "val")

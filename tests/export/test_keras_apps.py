@@ -54,6 +54,29 @@ def test_fine_tuning_on_frozen_features(models):
         np.testing.assert_array_equal(np.asarray(weight), value)
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_layers_in_an_app_of_mixed_precision(models, policy):
+    sent = examples.request("waveform", CLIP, 2)
+    expected = models.audio({"waveform": sent})["embedding"]
+    keras.config.set_dtype_policy(policy)
+    try:
+        sound = keras.Input(sent.shape[1:])
+        app = keras.Model(sound, models.audio.layer()(sound)["embedding"])
+        found = app(sent)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_float_frames_of_0_to_255_are_pixels(models):
+    """As an app without ``dtype="uint8"`` takes them."""
+    sent = examples.request("frames", CLIP, 2)
+    frames = keras.Input(sent.shape[1:])
+    app = keras.Model(frames, models.video.layer()(frames)["features"])
+    expected = models.video({"frames": sent})["features"]
+    np.testing.assert_allclose(app(sent.astype("float32")), expected, atol=1e-5)
+
+
 def test_saved_app(models, tmp_path):
     text = keras.Input((), dtype="string")
     app = keras.Model(text, models.text.layer()(text)["embedding"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vatt_tf.errors import UserError
@@ -54,6 +55,7 @@ WAVEFORM_SCALINGS = ("none", "deviation")
 AUDIO_RESAMPLINGS = ("filtered", "strided")
 # What a stored clip without the field was trained with.
 OLDEST_CLIP = {"audio_resampling": "strided"}
+ANY_DISTANCE = 1e9  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,8 @@ class ClipSpec:
         stft_window: STFT window in samples (0.04267 s at 48 kHz).
         stft_step: STFT step in samples (0.02134 s at 48 kHz).
         texts: Candidate captions of a clip (P of MIL-NCE).
+        caption_distance: Seconds that the nearest caption may lie beside the clip; 0: a clip that
+            no caption overlaps has none.
         tokens: Tokens of a caption.
 
     Raises:
@@ -98,6 +102,7 @@ class ClipSpec:
     stft_step: int = 1024
     texts: int = 5
     tokens: int = 16
+    caption_distance: float = 0.0
 
     def __post_init__(self) -> None:
         choices = {
@@ -116,9 +121,10 @@ class ClipSpec:
             value = getattr(self, field.name)
             if field.name in choices:
                 continue
-            whole = field.name != "frame_rate"
+            whole = field.name not in ("frame_rate", "caption_distance")
             allowed = int if whole else (int, float)
-            least = 0 if field.name == "frames" else 1 if whole else 1e-9
+            zero = field.name in ("frames", "caption_distance")
+            least = 0 if zero else 1 if whole else 1e-9
             if isinstance(value, bool) or not isinstance(value, allowed) or value < least:
                 raise UserError(
                     f"ClipSpec.{field.name} is {value!r}; expected a positive "
@@ -153,3 +159,14 @@ class ClipSpec:
         if self.audio == "log_mel":
             return (self.mel_frames, self.mel_bins, 1)
         return (self.samples, 1)
+
+
+def join_labels(labels: Iterable[str]) -> str:
+    """One cell of a table: ``dog|barking``; a ``|`` in a name is marked with a backslash."""
+    return "|".join(re.sub(r"([\\|])", r"\\\1", label) for label in labels)
+
+
+def split_labels(cell: str) -> tuple[str, ...]:
+    """The labels of a cell that ``join_labels`` wrote."""
+    parts = re.findall(r"(?:[^\\|]|\\.)+", cell)
+    return tuple(re.sub(r"\\(.)", r"\1", part) for part in parts)

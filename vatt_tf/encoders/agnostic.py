@@ -216,9 +216,9 @@ class AgnosticEncoder(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> AgnosticEncoder:
-        shared = made_from(AgnosticTowerConfig, config.pop("config"), cls.__name__)
+        shared = made_from(AgnosticTowerConfig, config["config"], cls.__name__)
         towers = {
             modality: tower_from_dict(modality, values, modality)
-            for modality, values in config.pop("towers").items()
+            for modality, values in config["towers"].items()
         }
-        return cls(shared, towers, **config)
+        return cls(**{**config, "config": shared, "towers": towers})

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import uuid
+import weakref
+from collections.abc import MutableMapping, Sequence
 from typing import Any, ClassVar
 
+import keras
 from keras import layers, ops
 
 from vatt_tf.encoders.tower import Tower
@@ -14,6 +17,12 @@ from vatt_tf.layers.transformer.agg_token import AggToken
 from vatt_tf.layers.transformer.blocks import Transformer
 from vatt_tf.layers.transformer.patch_embedding import PatchEmbedding
 from vatt_tf.layers.transformer.positions import FactorisedPositions
+
+# Transformer that towers share -> what their configurations call it.
+_SHARED: MutableMapping[Transformer, str] = weakref.WeakKeyDictionary()
+# Its newest copy by that name, and the names of the towers that have the copy.
+_COPIES: MutableMapping[str, Transformer] = weakref.WeakValueDictionary()
+_TOWERS: MutableMapping[Transformer, set[str]] = weakref.WeakKeyDictionary()
 
 
 class TransformerEncoder(Tower):
@@ -45,6 +54,7 @@ class TransformerEncoder(Tower):
             config.position_dropout_rate, dtype=policy, name="position_dropout"
         )
         self.agg_token = AggToken(dtype=policy, name="agg_token")
+        self._shares = transformer is not None
         self.transformer = transformer or Transformer(
             **size.arguments(),
             dropout_rate=config.dropout_rate,
@@ -56,6 +66,28 @@ class TransformerEncoder(Tower):
             self.post_projection = layers.Dense(
                 config.post_projection, dtype=policy, name="post_projection"
             )
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        if self._shares:
+            config["transformer"] = keras.saving.serialize_keras_object(self.transformer)
+            config["shared"] = _SHARED.setdefault(self.transformer, uuid.uuid4().hex)
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        shared = config.get("shared")
+        if shared is None:
+            return super().from_config(config)
+        # Keras deserialises a shared object once in a saved file, but not in `clone_model`. Copies
+        # of towers that share a Transformer share a copy, until one of them is copied again.
+        transformer = _COPIES.get(shared)
+        if transformer is None or config["name"] in _TOWERS[transformer]:
+            transformer = keras.saving.deserialize_keras_object(config["transformer"])
+            _COPIES[shared], _TOWERS[transformer] = transformer, set()
+        _TOWERS[transformer].add(config["name"])
+        kept = {name: value for name, value in config.items() if name != "shared"}
+        return super().from_config({**kept, "transformer": transformer})
 
     def _set_positions(self, axes: Sequence[str], sizes: Sequence[int]) -> None:
         """Creates the position tables; called once by the constructor of a subclass."""

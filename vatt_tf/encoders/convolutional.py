@@ -9,13 +9,14 @@ from typing import Any
 import keras
 from keras import ops
 
+from vatt_tf.encoders.tower import as_pixels
 from vatt_tf.errors import is_number
 from vatt_tf.fields import fail
 
 
 def unit_range(inputs: Any) -> Any:
-    """Pixels, or floats in [-1, 1], to float32 in [0, 1]."""
-    pixels = ops.cast(inputs, "float32")
+    """Pixels, or floats in [-1, 1] (see ``as_pixels``), to float32 in [0, 1]."""
+    pixels = ops.cast(as_pixels(inputs), "float32")
     if keras.backend.is_float_dtype(keras.backend.standardize_dtype(inputs.dtype)):
         return pixels * 0.5 + 0.5
     return pixels / 255.0

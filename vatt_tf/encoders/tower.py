@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 import gin
 import keras
+from keras import ops
 
 from vatt_tf.data.schema import MODALITIES
 from vatt_tf.errors import UserError, value_text
@@ -59,6 +60,17 @@ class TowerConfig(AsDict):
         """FLOPs of one clip, see :mod:`vatt_tf.models.flops`; None to count them in the graph."""
         del training, convention
         return None
+
+
+def as_pixels(frames: Any) -> Any:
+    """Frames in [-1, 1], or integers: floats of 0 to 255, as ``keras.Input`` gives them, scaled.
+
+    A clip that reaches beyond 2 is no clip in [-1, 1], which resizing may overshoot a little.
+    """
+    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(frames.dtype)):
+        return frames
+    peak = ops.max(frames, axis=tuple(range(1, len(frames.shape))), keepdims=True)
+    return ops.where(peak > 2.0, frames / 127.5 - 1.0, frames)
 
 
 class VideoInput:
@@ -119,7 +131,8 @@ class Tower(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
-        return cls(made_from(cls.config_class, config.pop("config"), cls.__name__), **config)
+        made = made_from(cls.config_class, config["config"], cls.__name__)
+        return cls(**{**config, "config": made})
 
 
 def register(

@@ -16,7 +16,7 @@ from vatt_tf.encoders.sizes import (
     check_transformer,
     patch_sequence,
 )
-from vatt_tf.encoders.tower import VideoInput, check_clip, register
+from vatt_tf.encoders.tower import VideoInput, as_pixels, check_clip, register
 from vatt_tf.fields import as_sizes, fail, set_field
 
 
@@ -90,7 +90,8 @@ class VideoEncoder(PatchEncoder):
         **kwargs: Of ``keras.layers.Layer``.
 
     Call arguments:
-        inputs: [B, T, H, W, 3], uint8, or float in [-1, 1]. Other clip sizes than the configured
+        inputs: [B, T, H, W, 3], uint8, or float in [-1, 1] (or of 0 to 255, which a clip that
+            reaches beyond 2 is taken for). Other clip sizes than the configured
             one interpolate the position tables.
         training: Switches dropout and DropToken on.
         pooled_only: Leaves ``features`` out, and computes nothing that only they need.
@@ -102,3 +103,8 @@ class VideoEncoder(PatchEncoder):
 
     config_class = VideoTowerConfig
     axes = ("temporal", "vertical", "horizontal")
+
+    def call(
+        self, inputs: Any, training: bool = False, pooled_only: bool = False
+    ) -> dict[str, Any]:
+        return super().call(as_pixels(inputs), training=training, pooled_only=pooled_only)

@@ -20,7 +20,7 @@ class EvaluationSource:
 
     Attributes:
         path: Folder or glob of record files.
-        split: Name of the split, or None when the folder has no manifest.
+        split: Name of the split, or None for shards that belong to none that is known.
         records: Number of records in the manifest, or None.
         labels: Sorted label names of the manifest, empty without one.
         held_out: ``by file`` or ``by time`` where ``prepare`` chose the held-out clips, else "".
@@ -44,11 +44,12 @@ def find_source(data: str, held_out: Sequence[str] = HELD_OUT) -> EvaluationSour
 
     Args:
         data: Folder written by ``vatt_tf.prepare`` (its val split is taken, else test), the folder
-            of one split in it, or a folder or glob of record files without a manifest.
+            of one split in it, or a folder or glob of record files without a manifest. Training
+            clips are held out by nothing: they have to be named.
         held_out: Splits to look for, best first.
 
     Raises:
-        UserError: If nothing is there, or the prepared folder has no held-out split.
+        UserError: If nothing is there, or the folder has splits and none is held out.
     """
     data = paths.expand(data)
     path = pathlib.Path(data)
@@ -59,22 +60,36 @@ def find_source(data: str, held_out: Sequence[str] = HELD_OUT) -> EvaluationSour
             f"--data={data}: no such folder; make one with "
             "`python -m vatt_tf.prepare --videos=DIR --out=SHARDS`"
         )
-    from vatt_tf.data.shards.index import manifest_in
+    from vatt_tf.data.shards.index import manifest_in, shards_in
 
     if (manifest := manifest_in(path)) is not None:
         filled = [name for name, split in manifest["splits"].items() if split.get("records", 1)]
         for name in held_out:
             if name in filled:
                 return _from_manifest(path / name, name, manifest)
-        raise UserError(
-            f"--data={data}: none of the held-out splits {', '.join(held_out)} is there (it has: "
-            f"{', '.join(filled) or 'no records'}); name the split to evaluate on, e.g. "
-            f"--data={path / (filled[0] if filled else 'val')}, or prepare with --val_fraction=0.2"
-        )
+        raise _nothing_held_out(path, held_out, filled)
     manifest = manifest_in(path.parent)
     if manifest is not None and path.name in manifest["splits"]:
         return _from_manifest(path, path.name, manifest)
+    if not path.is_dir() or shards_in(paths.as_text(path)):
+        return EvaluationSource(paths.as_text(path))
+    filled = [child.name for child in sorted(path.iterdir()) if shards_in(paths.as_text(child))]
+    for name in held_out:
+        if name in filled:
+            return EvaluationSource(paths.as_text(path / name), name)
+    if filled:
+        raise _nothing_held_out(path, held_out, filled)
     return EvaluationSource(paths.as_text(path))
+
+
+def _nothing_held_out(
+    path: pathlib.Path, held_out: Sequence[str], filled: Sequence[str]
+) -> UserError:
+    return UserError(
+        f"--data={path}: none of the held-out splits {', '.join(held_out)} is there (it has: "
+        f"{', '.join(filled) or 'no records'}); name the split to evaluate on, e.g. "
+        f"--data={path / (filled[0] if filled else 'val')}, or prepare with --val_fraction=0.2"
+    )
 
 
 def _from_manifest(folder: pathlib.Path, split: str, manifest: dict) -> EvaluationSource:

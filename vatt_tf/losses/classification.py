@@ -26,9 +26,9 @@ def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
 def sigmoid_cross_entropy(logits: Any, labels: Any) -> Any:
     """Binary cross entropies of each clip, summed over the classes, float32 ``[b]``."""
     logits = ops.cast(logits, "float32")
-    # max(x, 0) - x y + log(1 + exp(-|x|)) is -y log p - (1 - y) log(1 - p) without overflow.
-    loss = ops.maximum(logits, 0.0) - logits * labels + ops.log1p(ops.exp(-ops.abs(logits)))
-    return ops.sum(loss, axis=-1)
+    # -y log p - (1 - y) log(1 - p) without overflow; its gradient is p - y at 0 too, where that of
+    # max(x, 0) + log(1 + exp(-|x|)) is a matter of ties.
+    return ops.sum(ops.softplus(logits) - logits * labels, axis=-1)
 
 
 def balance_weights(labels: Any, class_counts: Any) -> Any:

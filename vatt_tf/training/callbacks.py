@@ -69,7 +69,11 @@ class Watch:
 
         config = task.config
         self._best = BestWeights(
-            run_dir, save if chief else None, config.evaluate_every, task.patience
+            run_dir,
+            save if chief else None,
+            config.evaluate_every,
+            task.patience,
+            task.measured() if config.evaluate_every else None,
         )
         self._guards = Guards(
             config.guards,
@@ -95,7 +99,8 @@ class Watch:
         # On every worker: an evaluation is a collective operation, all have to take part.
         self.evaluated = last_evaluation(self._run_dir, first)
         self._log = MetricsLog(self._run_dir, first) if self._chief else None
-        self._best.restore(first, self.evaluated)
+        if note := self._best.restore(first, self.evaluated):
+            self.say(f"note: {note}")
 
     def step(self, step: int, metrics: dict[str, float], batch: Any) -> None:
         """Advances the progress bar and notes corrupt records after each step."""

@@ -74,10 +74,16 @@ def test_audio_window():
     assert cut(8, 6, period=12) == ([9, 10, 0, 0, 1, 2], 4)
 
 
-def nearest(times, window, count):
+def nearest(times, window, count, record=None, distance=1e9, **options):
     start, end = np.array(times, np.float64).T
     chosen = sampling.captions_near(
-        tf.constant(start), tf.constant(end), tf.constant(window, tf.float64), count
+        tf.constant(start),
+        tf.constant(end),
+        tf.constant(window, tf.float64),
+        tf.constant(window if record is None else record, tf.float64),
+        count,
+        distance=distance,
+        **options,
     )
     return chosen.numpy().tolist()
 
@@ -97,6 +103,39 @@ def test_captions_grow_from_the_overlapping_one():
     assert nearest(times, (9, 10), 1) == [3]
     # Order in the record does not matter.
     assert nearest(times[::-1], (4.5, 5.5), 3) == [2, 1, 3]
+
+
+def test_a_clip_without_words_has_none():
+    times = [(0, 2), (8.5, 9), (12, 12)]
+    assert nearest(times, (4, 6), 2, distance=0) == []
+    assert nearest(times, (2, 4), 2, distance=0) == []  # they touch
+    assert nearest(times, (1.9, 4), 2, distance=0) == [0, 1]
+    # A stated distance: 2 s on the left, 2.5 s on the right.
+    assert nearest(times, (4, 6), 1, distance=1.9) == []
+    assert nearest(times, (4, 6), 1, distance=2.0) == [0]
+    # A caption may be a moment: it lies in the clip that it begins in.
+    assert nearest(times, (11, 13), 1, distance=0) == nearest(times, (12, 13), 1, distance=0) == [2]
+    assert nearest(times, (11, 12), 1, distance=0) == []
+
+
+@pytest.mark.parametrize("own", range(5))
+def test_a_clip_takes_the_caption_of_its_own_row(own):
+    """Rows within each other: of the captions that cover a clip its own comes first."""
+    times = [(0, 20), (4, 8), (10, 14), (15, 30), (18, 20)]
+    start, end = times[own]
+    assert nearest(times, (start, end), 1, distance=0) == [own]
+    # In training too, wherever the window lies in the record.
+    for begin in np.linspace(start, end - 1, 7):
+        assert nearest(times, (begin, begin + 1), 1, times[own], distance=0) == [own]
+    # The record ends with a frame, up to half a frame behind its row: at 5 frames a second 0.1 s.
+    ends = (start, end + 0.1)
+    assert nearest(times, ends, 1, distance=0, tolerance=0.101) == [own]
+
+
+def test_of_captions_with_the_same_times_the_first_one_is_taken():
+    assert nearest([(4, 8), (0, 20), (4, 8)], (4, 8), 1) == [0]
+    # A text of the whole video is stored with the times of each clip.
+    assert nearest([(4, 8), (4, 8.1), (0, 3)], (4, 8.1), 1, tolerance=0.101) == [0]
 
 
 def test_captions_against_a_plain_loop():

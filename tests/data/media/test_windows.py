@@ -89,6 +89,27 @@ def test_windows_of_a_file(tmp_path):
     assert covering_side(media.probe(path), CLIP) == 16
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+def test_a_recording_of_several_channels(dtype):
+    """``[n, channels]``, as soundfile and SciPy give it; a batch keeps its rows."""
+    rng = np.random.default_rng(0)
+    channels = rng.uniform(-0.5, 0.5, (2000, 2))
+    channels = channels.astype("float32") if dtype == "float32" else (3e4 * channels).astype(dtype)
+    mono = channels.astype(np.float64).mean(axis=1) / (1 if dtype == "float32" else 32768)
+
+    def read(samples):
+        inputs = audio_inputs(samples, CLIP, Span(windows=1), CLIP.sample_rate)
+        return inputs.single, [np.concatenate(list(windows)) for windows in inputs.clips]
+
+    single, (found,) = read(channels)
+    assert single
+    np.testing.assert_allclose(found, read(mono)[1][0], atol=1e-6)
+    np.testing.assert_array_equal(read(channels[:, :1])[1], read(channels[:, 0])[1])
+    single, found = read(channels.T)
+    assert not single and len(found) == 2
+    np.testing.assert_array_equal(found[1], read(channels[:, 1])[1][0])
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -69,13 +69,13 @@ def test_parts_that_overlap_are_refused(one_file, monkeypatch):
 def test_few_files_are_split_and_five_are_not(tmp_path):
     folder = tmp_path / "videos"
     for index in range(4):
-        make_video(folder / f"{index}.mp4", seconds=10.0 if index else 1.0)
+        make_video(folder / f"{index}.mp4", seconds=10.0 if index else 1.0, level=index)
     plan = make_plan(folder, SETTINGS)
     parts = {(v.file, s.split): v.part for s in plan.shards for v in s.videos}
     assert plan.held_out == "by time"
     assert parts["1.mp4", "train"] == (0.0, 7.0) and parts["1.mp4", "val"] == (8.0, None)
     assert parts["0.mp4", "train"] is None and ("0.mp4", "val") not in parts  # too short
-    make_video(folder / "4.mp4", seconds=1.0)
+    make_video(folder / "4.mp4", seconds=1.0, level=4)
     plan = make_plan(folder, SETTINGS)
     assert plan.held_out == "by file"
     assert all(video.part is None for shard in plan.shards for video in shard.videos)
@@ -145,3 +145,39 @@ def test_silent_videos_without_captions_are_refused(tmp_path):
     (folder / "1.srt").write_text("1\n00:00:00,100 --> 00:00:00,900\na ball\n")
     content = command.prepare(folder, tmp_path / "words", Settings(short_side=32))
     assert content["splits"]["train"]["with_captions"] == 1
+
+
+def test_copies_of_a_file_are_on_one_side(tmp_path):
+    """Compared with the plan of the folder without copies; files of one size are no copies yet."""
+    (tmp_path / "videos/backup").mkdir(parents=True)
+    for index in range(20):
+        (tmp_path / f"videos/{index}.mp4").write_bytes(bytes([index]) * 300_000)
+    settings = dataclasses.replace(SETTINGS, val_fraction=0.5)
+
+    def splits():
+        plan = make_plan(tmp_path / "videos", settings)
+        return {v.file: s.split for s in plan.shards for v in s.videos}, plan.warnings
+
+    before, warnings = splits()
+    assert warnings == [] and set(before.values()) == {"train", "val"}
+    for index in range(20):
+        content = (tmp_path / f"videos/{index}.mp4").read_bytes()
+        (tmp_path / f"videos/backup/{index}.mp4").write_bytes(content)
+    after, warnings = splits()
+    assert after == before | {f"backup/{name}": split for name, split in before.items()}
+    assert len(warnings) == 20
+    assert warnings[0]["warning"].startswith("it holds the same as ")
+
+
+def test_clips_that_two_splits_share_are_reported(tmp_path, capsys):
+    """The same sound and frames under two names, which a list puts into two splits."""
+    for name in ("a", "b", "other"):
+        make_video(tmp_path / f"videos/{name}.mp4", seconds=1.0, level=9 + 90 * (name == "other"))
+    (tmp_path / "m.csv").write_text("path,split\na.mp4,train\nb.mp4,val\nother.mp4,val\n")
+    flags = [f"--manifest={tmp_path / 'm.csv'}", "--tokenizers=", "--jobs=1"]
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    assert command.main([f"--videos={videos}", f"--out={out}", *FLAGS[:3], "--quiet", *flags]) == 0
+    note = "1 clip of val shown in train too: b.mp4 0-1 s is a.mp4 0-1 s"
+    assert f"  {note}\n" in capsys.readouterr().out
+    warnings = json.loads((out / "manifest.json").read_text())["warnings"]
+    assert warnings == [{"file": "clips/val.csv", "warning": note}]

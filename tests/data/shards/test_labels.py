@@ -7,13 +7,12 @@ import tensorflow as tf
 
 from tests.data.records import SPEC, example, numbered, write_shards
 from vatt_tf.data.input.pipeline import evaluation_dataset, training_dataset
+from vatt_tf.data.schema import join_labels, split_labels
 from vatt_tf.data.shards.labels import (
-    join_labels,
     labels_of,
     look_alikes,
     normal_label,
     read_labels,
-    split_labels,
 )
 from vatt_tf.data.shards.read_errors import read_errors
 from vatt_tf.errors import UserError
@@ -79,14 +78,17 @@ def labelled(names, indices):
 
 def test_classes_are_looked_up_by_name(tmp_path):
     # The stored indices belong to another order of the classes.
-    records = [labelled(["dog", "café"], [7, 9]), labelled([], []), labelled([], [2, 0])]
+    records = [labelled(["dog|", "café"], [7, 9]), labelled([], []), labelled([], [2, 0])]
     shards = str(write_shards(tmp_path, records))
-    names = ("cat", "café", "dog")
+    names = ("cat", "café", "dog|")
     dataset = evaluation_dataset(shards, SPEC, None, batch_size=4, label_names=names)
     batch = next(iter(dataset))
     assert batch["labels"].dtype == tf.float32
     assert batch["labels"].numpy().tolist() == [[0, 1, 1], [0, 0, 0], [1, 0, 1], [0, 0, 0]]
     assert batch["label"].numpy().tolist() == [7, -1, 2, -1]
+    texts = [split_labels(text.decode()) for text in batch["label_text"].numpy()[:3]]
+    assert texts == [("dog|", "café"), (), ()]
+    assert batch["label_index"].numpy()[:3].tolist() == [b"", b"", b"2|0"]
     dataset = training_dataset(shards, SPEC, None, batch_size=3, label_names=names)
     batch = next(iter(dataset))
     assert dataset.element_spec["labels"].shape == [3, 3]

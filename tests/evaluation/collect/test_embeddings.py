@@ -46,8 +46,8 @@ def batches(count=7, size=3, windows=2, seed=0):
         "audio_mask": (np.arange(padded) % 3 != 1).astype(np.float32),
         "text": rng.integers(1, 9, (padded, 1, 5)).astype(np.int32),
         "text_mask": (np.arange(padded) % 4 != 3).astype(np.float32)[:, None],
-        "label": np.arange(padded, dtype=np.int32) % 2,
-        "label_text": np.array([f"class {i % 2}".encode() for i in range(padded)]),
+        "label_text": np.array([[b"class 0", b"", b"a\\|b|c"][i % 3] for i in range(padded)]),
+        "label_index": np.array([[b"", b"7|0", b""][i % 3] for i in range(padded)]),
         "filename": np.array([f"clip {i}.mp4".encode() for i in range(padded)]),
         "start": np.arange(padded, dtype=np.float32),
         "caption": np.array([[f"caption {i}".encode()] for i in range(padded)], object),
@@ -65,7 +65,7 @@ def test_windows_are_averaged_before_the_norm_and_the_tail_counts():
     assert len(result) == 7 and result.windows == 2
     assert result.filename == [f"clip {i}.mp4" for i in range(7)]
     assert result.caption[6] == "caption 6"
-    np.testing.assert_array_equal(result.label, np.arange(7) % 2)
+    assert result.labels == [("class 0",), (7, 0), ("a|b", "c")] * 2 + [("class 0",)]
     mean = everything["video"][:7].astype(np.float64).mean(axis=(2, 3, 4)).mean(axis=1)
     expected = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
     np.testing.assert_allclose(result.spaces["va"]["video"], expected, atol=1e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,63 @@ def test_numbers_on_different_data_are_warned_of(tmp_path):
     runs = [run_folder(tmp_path / x, classify(0.5, data=x)) for x in ("a", "b")]
     text, _ = check(report.write_comparison(runs, tmp_path / "all.html"))
     assert "not the same data, do not compare" in text
+
+
+def told(tmp_path, *blocks):
+    """The warning of a comparison of evaluations; "" where the best is marked."""
+    runs = [run_folder(tmp_path / str(i), {"zero_shot": one}) for i, one in enumerate(blocks)]
+    text, _ = check(report.write_comparison(runs, tmp_path / "all.html"))
+    found = re.findall('class="warning">([^<]*)<', text)
+    assert bool(found) != ("\N{BLACK STAR}</strong>" in text)
+    return found[0] if found else ""
+
+
+ZERO_SHOT = {
+    "task": "zero_shot",
+    "data": "o/val",
+    "split": "val",
+    "pool_size": 9,
+    "evaluated_on": [{"path": "o", "set": "1234"}],
+    "top1": 0.5,
+    "chance": {"top1": 0.1},
+    "per_class": {},
+    "classes": 2,
+    "protocol": {"windows": 4, "crop": "centre"},
+    "prompts": {"cat": ["a cat is seen"], "dog": ["a dog is seen"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data": "o/val/"}, ""),
+        ({"data": "elsewhere/o/val"}, ""),
+        ({"data": "o/val/", "evaluated_on": [{"path": "o"}]}, "not the same data"),
+        ({"evaluated_on": [{"path": "o", "set": "5678"}]}, "not the same data"),
+        ({"split": "test"}, "not the same data"),
+        ({"content": "ab"}, ""),  # an earlier block has none
+        ({"pool_size": 8}, "not the same data"),
+        ({"protocol": {"windows": 1, "crop": "centre"}}, "not measured alike.*: windows 4 and 1$"),
+        ({"limit": 9}, "not measured alike.*: limit None and 9$"),
+        ({"checkpoint": "best"}, "not measured alike.*: checkpoint None and best$"),
+        ({"prompts": {"cat": ["a cat"], "dog": ["a dog"]}}, "other prompts of classes$"),
+    ],
+)
+def test_what_is_not_measured_alike_has_no_best(tmp_path, change, words):
+    found = told(tmp_path, ZERO_SHOT, {**ZERO_SHOT, "top1": 0.25, **change})
+    assert re.search(words, found) if words else found == ""
+
+
+def test_content_tells_data_that_were_prepared_anew(tmp_path):
+    one, same, other = ({**ZERO_SHOT, "content": content} for content in ("ab", "ab", "cd"))
+    assert told(tmp_path, one, {**same, "top1": 0.25, "data": "copy/val", "split": None}) == ""
+    (tmp_path / "x").mkdir()
+    assert told(tmp_path / "x", one, {**other, "top1": 0.25}).startswith("not the same data")
+
+
+def test_a_folder_without_an_identity_may_be_written_in_several_ways(tmp_path):
+    one, other = ({**ZERO_SHOT, "evaluated_on": [], "data": data} for data in ("o/val", "./o/val/"))
+    assert told(tmp_path, one, {**other, "top1": 0.25}) == ""
 
 
 def test_runs_of_the_same_name_are_told_apart(tmp_path):

@@ -21,8 +21,7 @@ def make_set(spaces, captions, labels=None, masks=None):
         masks=masks,
         filename=[f"{i}.mp4" for i in range(n)],
         start=np.zeros(n, np.float32),
-        label=np.full(n, -1, np.int32) if labels is None else np.asarray(labels, np.int32),
-        label_text=[""] * n if labels is None else [f"class {x}" for x in labels],
+        labels=[() if x < 0 else (f"class {x}",) for x in (n * [-1] if labels is None else labels)],
         caption=list(captions),
     )
 
@@ -91,6 +90,21 @@ def test_by_class_uses_labelled_clips_only():
     )
     part = block["by_class"]["audio_to_video"]
     assert part == {"precision@1": 1.0, "chance": 0.5, "queries": 4}
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_clip_of_several_classes_counts_for_each(turn):
+    """Against brute force; neither the order of its classes nor their indices count."""
+    video = unit([[1, 0], [0.9, 0.3], [0, 1], [0.3, 0.9], [0.5, 0.5]])
+    audio = unit([[0.8, 0.3], [1, 0], [0.9, 0.1], [0, 1], [0.7, 0.7]])
+    clips = make_set({"va": {"video": video, "audio": audio}}, list("abcde"))
+    own = [("red", "circle"), ("circle",), ("red", "square"), (0,), ()]
+    clips.labels = [labels[::turn] for labels in own]
+    part = retrieval.retrieval_metrics(clips)["by_class"]["audio_to_video"]
+    share = np.array([[bool({*a} & {*b}) for b in own[:4]] for a in own[:4]])
+    top = (audio[:4] @ video[:4].T).argmax(axis=1)
+    hits = share[np.arange(4), top].mean()
+    assert part == {"precision@1": hits, "chance": pytest.approx(share.mean()), "queries": 4}
 
 
 def test_constant_model_is_at_chance_in_every_number():

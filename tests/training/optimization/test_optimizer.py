@@ -5,13 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vatt_tf.training.optimization.optimizer import optimizer
+from vatt_tf.encoders.tower import TOWERS
+from vatt_tf.models.vatt import abstract
+from vatt_tf.training.optimization.optimizer import is_decayed, optimizer
 
 STOCK = {
     "adam": keras.optimizers.Adam(0.1),
     "adamw": keras.optimizers.AdamW(0.1, weight_decay=0.0),
     "sgd": keras.optimizers.SGD(0.1, 0.9),
 }
+KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 SIZES, STEPS = (1, 2, 4), 3
 
 
@@ -59,3 +62,32 @@ def test_adam_is_that_of_the_paper(name):
             values[index] -= rate * first[index] / (np.sqrt(second[index]) + 1e-7)
     for found, expected in zip(trained(optimizer(0.1, name)), values, strict=True):
         np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-7)
+
+
+def test_weight_decay_goes_by_path():
+    """With gradients of 0 a variable shrinks by rate x decay a step, or stays."""
+    variables = []
+    for place, name in (("dense", "kernel"), ("positions", "temporal"), ("norm", "gamma")):
+        with keras.name_scope(place):
+            variables.append(keras.Variable(np.ones((2, 2), "float32"), name=name))
+    updates = optimizer(0.1, "adamw", weight_decay=0.5)
+    updates.build(variables)
+    updates.apply([tf.zeros((2, 2))] * 3, variables)
+    found = [float(variable.numpy()[0, 0]) for variable in variables]
+    np.testing.assert_allclose(found, [0.95, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("name", TOWERS.names())
+def test_what_is_decayed_of_every_tower(name):
+    """Kernels and matrices, nothing else: the towers of all gin files are these."""
+    config = TOWERS[name]()
+
+    def make():
+        tower = config.build(name="tower")
+        tower.build((None, *config.input_shape))
+        return tower
+
+    found = abstract(make).trainable_variables
+    decayed = {v.path for v in found if is_decayed(v)}
+    assert decayed == {v.path for v in found if v.path.rsplit("/", 1)[1] in KERNELS}
+    assert all(len(v.shape) >= 2 for v in found if v.path in decayed) and decayed

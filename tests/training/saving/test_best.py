@@ -2,19 +2,20 @@
 
 import json
 import os
+import re
 
 import pytest
 
 from vatt_tf.training.saving.best import BestWeights, EarlyStop
 
 
-def keeper(folder, patience=0):
+def keeper(folder, patience=0, **measured):
     def save(path, **extra):
         os.makedirs(path)
         with open(f"{path}/model.json", "w", encoding="utf-8") as file:
-            json.dump({"format": 1, **extra}, file)
+            json.dump({"format": 1, "eval_data": measured.get("eval_data"), **extra}, file)
 
-    return BestWeights(str(folder), save, evaluate_every=10, patience=patience)
+    return BestWeights(str(folder), save, evaluate_every=10, patience=patience, measured=measured)
 
 
 def stored(folder):
@@ -57,3 +58,39 @@ def test_patience_ends_the_run_and_keeps_it_ended(tmp_path):
         keeper(tmp_path, patience=2).restore(30)
     # Interrupted in the evaluation after step 30, which may yet be better.
     keeper(tmp_path, patience=2).restore(30, evaluated=20)
+
+
+EASY = {"eval_data": "easy/val", "data": "0123", "metric": "top1", "windows": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data": "4567"}, r"other evaluation data \(easy/val, as they were\)"),
+        ({"eval_data": "hard/val", "data": "4567"}, r"other evaluation data \(easy/val"),
+        ({"windows": 4}, "windows 1"),
+        ({"metric": "mAP"}, "metric top1"),
+        ({"eval_data": "moved/easy/val"}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_best_score_belongs_to_what_it_was_measured_on(tmp_path, change, words):
+    keeper(tmp_path, patience=1, **EASY).update(30, 1.0)
+    best = keeper(tmp_path, patience=1, **{**EASY, **change})
+    note = best.restore(30)
+    assert bool(note) == bool(words) and re.search(words, note)
+    if words:  # the next evaluation is the best of the new record, and no run stops before it
+        assert best.update(40, 0.6) and stored(tmp_path)["score"] == 0.6
+        assert keeper(tmp_path, **{**EASY, **change}).restore(40) == ""
+    else:
+        with pytest.raises(EarlyStop):
+            best.update(40, 0.6)
+
+
+def test_the_best_of_an_earlier_version_knows_the_name_of_its_data(tmp_path):
+    keeper(tmp_path, **EASY).update(30, 1.0)
+    content = stored(tmp_path)
+    del content["measured"]
+    (tmp_path / "best/model.json").write_text(json.dumps(content))
+    assert keeper(tmp_path, **EASY).restore(30) == ""
+    assert "easy/val" in keeper(tmp_path, **{**EASY, "eval_data": "hard/val"}).restore(30)

@@ -68,9 +68,9 @@ def training_clip(
             lambda sound: masked_sound(sound, augmentation, keys[4]),
         )
         result |= {"audio": audio, "audio_mask": _mask(count)}
-    window = tf.stack([begin, begin + spec.seconds])
+    window = tf.stack([begin, tf.minimum(begin + spec.seconds, record.end)])
     return result | {
-        "caption": _captions(record, window, spec.texts, keys[3]),
+        "caption": _captions(record, window, spec, keys[3]),
         "label": record.label,
         "record_id": record.record_id,
     }
@@ -111,17 +111,25 @@ def evaluation_clip(
         result |= {"video": tf.concat(video, 0), "video_mask": shown * _mask(stored_frames)}
     if audio:
         result |= {"audio": tf.stack(audio), "audio_mask": shown * _mask(tf.add_n(counts))}
-    captions = _captions(record, tf.stack([record.start, record.end]), spec.texts, None)
+    captions = _captions(record, tf.stack([record.start, record.end]), spec, None)
     return result | {
         "caption": tf.where(valid, captions, ""),
         "label": tf.where(valid, record.label, -1),
         "record_id": record.record_id,
         "valid": valid,
-        "label_text": record.label_text,
+        **_labels(record),
         "filename": record.filename,
         "start": tf.cast(record.start, tf.float32),
         "end": tf.cast(record.end, tf.float32),
     }
+
+
+def _labels(record: Record) -> dict[str, tf.Tensor]:
+    """All classes of a record, as ``schema.join_labels`` writes them; indices if it names none."""
+    names = tf.strings.regex_replace(record.label_names, r"([\\|])", r"\\\1")
+    numbers = tf.strings.as_string(record.label_indices)
+    unnamed = tf.where(tf.size(names) > 0, "", tf.strings.reduce_join(numbers, separator="|"))
+    return {"label_text": tf.strings.reduce_join(names, separator="|"), "label_index": unnamed}
 
 
 def _mask(count: tf.Tensor) -> tf.Tensor:
@@ -247,17 +255,27 @@ def _audio(
     return tf.ensure_shape(clip[..., tf.newaxis], spec.audio_shape), count
 
 
-def _captions(record: Record, window: tf.Tensor, count: int, key: tf.Tensor | None) -> tf.Tensor:
-    """Captions of a clip as valid UTF-8, string ``[count]``, "" where there are fewer.
+def _captions(
+    record: Record, window: tf.Tensor, spec: ClipSpec, key: tf.Tensor | None
+) -> tf.Tensor:
+    """Captions of a clip as valid UTF-8, string ``[texts]``, "" where there are fewer.
 
     With times: the ones nearest to the window. Without: the first ones or, with a ``key``, a
     random choice (DMVR's rule, facts A.3).
     """
-    total = tf.size(record.captions)
+    total, count = tf.size(record.captions), spec.texts
 
     def near() -> tf.Tensor:
         times = record.caption_times
-        return sampling.captions_near(times[:, 0], times[:, 1], window, count)
+        return sampling.captions_near(
+            times[:, 0],
+            times[:, 1],
+            window,
+            tf.stack([record.start, record.end]),
+            count,
+            distance=spec.caption_distance,
+            tolerance=1e-3 + tf.math.divide_no_nan(tf.constant(0.5, tf.float64), record.frame_rate),
+        )
 
     def any_order() -> tf.Tensor:
         if key is None:

@@ -29,6 +29,7 @@ from vatt_tf.wording import count_of
 
 # Splits looked for when the top folder of a prepared data set is given.
 TRAINING_SPLITS = ("train",)
+# Commands take training clips only where they are named, see ``evaluation.source.find_source``.
 EVALUATION_SPLITS = ("val", "valid", "validation", "test", "train")
 
 
@@ -191,8 +192,9 @@ def evaluation_dataset(
         crops, T, H, W, 3]`` (largest crops of the clip's aspect ratio; crop ``c`` of window ``w``
         at ``w * crops + c``) and ``audio`` ``[b, windows, ...]``, and besides ``valid`` bool
         ``[b]``, ``caption`` string ``[b, P]`` (valid UTF-8, "" for none, the one that overlaps the
-        record most first), ``label_text`` string ``[b]``, ``filename`` string ``[b]``, ``start``
-        and ``end`` float32 ``[b]`` in seconds.
+        record most first), ``label_text`` string ``[b]`` (all classes, ``schema.split_labels``),
+        ``label_index`` string ``[b]`` (the indices of a record that names no class, likewise),
+        ``filename`` string ``[b]``, ``start`` and ``end`` float32 ``[b]`` in seconds.
 
     Raises:
         UserError: If there is no data, a shard is damaged, or the arguments do not fit.

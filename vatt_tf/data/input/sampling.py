@@ -150,29 +150,50 @@ def low_passed(waveform: tf.Tensor, first: tf.Tensor, count: int, step: tf.Tenso
     return tf.nn.conv1d(piece, taps, 1, "VALID")[0, :, 0]
 
 
-def captions_near(start: tf.Tensor, end: tf.Tensor, window: tf.Tensor, count: int) -> tf.Tensor:
+def captions_near(
+    start: tf.Tensor,
+    end: tf.Tensor,
+    window: tf.Tensor,
+    record: tf.Tensor,
+    count: int,
+    *,
+    distance: float = 0.0,
+    tolerance: tf.Tensor | float = 1e-3,
+) -> tf.Tensor:
     """Numbers of the captions nearest in time to a window (docs/reference.md, Captions).
 
-    Begins with the caption that overlaps the window most (the nearest one if none does) and
-    grows a contiguous run of captions, one at a time, to the side that keeps the time span
-    shorter; at the ends of the list the run grows to the other side.
+    Begins with the caption that overlaps the window most and grows a contiguous run of captions,
+    one at a time, to the side that keeps the time span shorter; at the ends of the list the run
+    grows to the other side. Where captions lie within each other several overlap it as much: then
+    it begins with the one whose times are those of the record, which is that of its own row, and of
+    several such with the first one stored.
 
     Args:
         start: float64 ``[captions]``, begin of each caption in seconds.
         end: float64 ``[captions]``.
         window: float64 ``[2]``, begin and end of the clip on the same time line.
+        record: float64 ``[2]``, begin and end of the record that the clip is cut from.
         count: Captions wanted.
+        distance: Seconds that the nearest caption may lie beside the window; 0: it overlaps it.
+        tolerance: Seconds that count as none: the end of a record is that of a frame.
 
     Returns:
-        int32 ``[min(captions, count)]``, the best caption first, then in the order of growth.
+        int32 ``[min(captions, count)]``, the best caption first, then in the order of growth;
+        ``[0]`` where none is near enough.
     """
     total = tf.size(start)
-    by_time = tf.argsort(start, stable=True)
-    start, end = tf.gather(start, by_time), tf.gather(end, by_time)
     # Positive: seconds of overlap; negative: minus the gap.
     overlap = tf.minimum(end, window[1]) - tf.maximum(start, window[0])
-    best = tf.argmax(overlap, output_type=tf.int32)
-    low, high = best, best
+    moment = (start == end) & (window[0] <= start) & (start < window[1])
+    overlap = tf.where(moment, tolerance, overlap)
+    most = tf.reduce_max(overlap)
+    near = (most > 0) | ((distance > 0) & (most >= -distance))
+    as_much = (overlap >= most - tolerance) & ((overlap > 0) | (most <= 0))
+    unlike = tf.where(as_much, tf.abs(start - record[0]) + tf.abs(end - record[1]), np.inf)
+    best = tf.argmax(unlike <= tf.reduce_min(unlike) + tolerance, output_type=tf.int32)
+    by_time = tf.argsort(start, stable=True)
+    start, end = tf.gather(start, by_time), tf.gather(end, by_time)
+    low = high = best = tf.argsort(by_time)[best]
     chosen = [best]
     for _ in range(count - 1):
         left, right = tf.maximum(low - 1, 0), tf.minimum(high + 1, total - 1)
@@ -183,4 +204,4 @@ def captions_near(start: tf.Tensor, end: tf.Tensor, window: tf.Tensor, count: in
         high = tf.where(go_left, high, right)
         # Past the last caption `right` repeats it; those are cut off below.
         chosen.append(tf.where(go_left, low, high))
-    return tf.gather(by_time, tf.stack(chosen)[:total])
+    return tf.gather(by_time, tf.stack(chosen)[: tf.where(near, total, 0)])

@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import numbers
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -22,10 +23,13 @@ from vatt_tf.data import media
 from vatt_tf.data.media import resampling
 from vatt_tf.data.media.info import MediaInfo
 from vatt_tf.data.schema import ClipSpec
-from vatt_tf.errors import UserError
+from vatt_tf.errors import UserError, value_text
 
 PathLike = str | os.PathLike
 Windows = Iterator[np.ndarray]
+# An array of samples with no more columns is one recording, [n, channels], as soundfile and SciPy
+# give it, if it has at least so many rows: 0.1 s of speech.
+MOST_CHANNELS, FEWEST_SAMPLES = 8, 800
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,12 @@ class Span:
     windows: int = 4
 
     def __post_init__(self) -> None:
+        for name in ("start", "end"):
+            value = getattr(self, name)
+            if not (_is_real(value) or (value is None and name == "end")):
+                raise UserError(f"{name} is {value_text(value)}, expected seconds")
+        if not isinstance(self.windows, numbers.Integral):
+            raise UserError(f"windows is {value_text(self.windows)}, expected a whole number")
         if self.start < 0 or (self.end is not None and self.end <= self.start):
             raise UserError(
                 f"expected 0 <= start < end in seconds, found start={self.start}, end={self.end}"
@@ -80,9 +90,7 @@ def video_inputs(source: Any, clip: ClipSpec, span: Span, frame_rate: float | No
     frames = _check_frames(source)
     single = frames.ndim == 4
     batch = frames[None] if single else frames
-    rate = clip.frame_rate if frame_rate is None else float(frame_rate)
-    if rate <= 0:
-        raise UserError(f"frame_rate must be positive, found {frame_rate}")
+    rate = float(_rate("frame_rate", clip.frame_rate if frame_rate is None else frame_rate))
     return Inputs(single, len(batch), (_frame_windows(item, rate, clip, span) for item in batch))
 
 
@@ -103,9 +111,7 @@ def audio_inputs(source: Any, clip: ClipSpec, span: Span, sample_rate: int | Non
     samples = _check_samples(source)
     single = samples.ndim == 1
     batch = samples[None] if single else samples
-    rate = 48_000 if sample_rate is None else sample_rate
-    if rate <= 0:
-        raise UserError(f"sample_rate must be positive, found {sample_rate}")
+    rate = int(_rate("sample_rate", 48_000 if sample_rate is None else sample_rate))
     step, rest = divmod(rate, clip.sample_rate)
     # What is no multiple takes the way of a file.
     fits = rest == 0 and step <= resampling.MOST_STEP
@@ -124,6 +130,10 @@ def text_inputs(strings: str | Sequence[str]) -> Inputs:
         UserError: If something is not a string or is empty.
     """
     single = isinstance(strings, str)
+    if not single and (isinstance(strings, bytes) or not isinstance(strings, Iterable)):
+        raise UserError(
+            f"embed_text takes a string or a list of strings, found {value_text(strings)}"
+        )
     values: list[str] = [strings] if isinstance(strings, str) else list(strings)
     if not values:
         raise UserError("embed_text needs at least one string, found an empty list")
@@ -300,8 +310,33 @@ def _as_paths(source: PathLike | Sequence[PathLike]) -> tuple[list[pathlib.Path]
     return paths, single
 
 
+def _is_real(value: Any) -> TypeGuard[float]:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _rate(name: str, value: Any) -> Any:
+    """A rate that is a positive number, of samples a whole one."""
+    good = _is_real(value) and 0 < value < math.inf
+    if not good or (name == "sample_rate" and value != int(value)):
+        unit = "a whole number of samples" if name == "sample_rate" else "frames"
+        raise UserError(f"{name} must be positive, {unit} a second, found {value!r}")
+    return value
+
+
+def _as_array(source: Any, what: str, expected: str) -> np.ndarray:
+    try:
+        array = np.asarray(source)
+    except ValueError as error:
+        shapes = ", ".join(str(np.shape(item)) for item in list(source)[:4])
+        raise UserError(
+            f"{what} are a list of arrays of different shapes ({shapes}), expected {expected}; "
+            "embed one after the other"
+        ) from error
+    return array
+
+
 def _check_frames(source: Any) -> np.ndarray:
-    frames = np.asarray(source)
+    frames = _as_array(source, "frames", "[T, H, W, 3] or [N, T, H, W, 3]")
     if frames.ndim not in (4, 5) or frames.shape[-1] != 3 or 0 in frames.shape:
         raise UserError(
             f"frames have shape {frames.shape}, expected [T, H, W, 3] or [N, T, H, W, 3]; give "
@@ -313,12 +348,26 @@ def _check_frames(source: Any) -> np.ndarray:
 
 
 def _check_samples(source: Any) -> np.ndarray:
-    samples = np.asarray(source)
+    """Samples float32, mono [n] or a batch [N, n]; the channels of a recording are averaged."""
+    expected = "mono [n], a recording [n, channels] or a batch [N, n]"
+    samples = _as_array(source, "samples", expected)
     if samples.ndim not in (1, 2) or 0 in samples.shape:
         raise UserError(
-            f"samples have shape {samples.shape}, expected mono [n] or a batch [N, n]; give files "
-            "as a path or a list of paths"
+            f"samples have shape {samples.shape}, expected {expected}; give files as a path or a "
+            "list of paths"
         )
+    recording = samples.ndim == 2 and samples.shape[1] <= MOST_CHANNELS
+    if recording and len(samples) < FEWEST_SAMPLES:
+        raise UserError(
+            f"samples have shape {samples.shape}: neither a recording [n, channels] of at least "
+            f"{FEWEST_SAMPLES} samples nor a batch [N, n] of more than {MOST_CHANNELS}; give one "
+            "recording as mono [n], samples.mean(axis=1), or one item of a batch at a time"
+        )
+    values = _check_values(samples)
+    return values.mean(axis=1) if recording else values
+
+
+def _check_values(samples: np.ndarray) -> np.ndarray:
     if samples.dtype == np.int16:
         return samples.astype(np.float32) / 32768.0
     if not np.issubdtype(samples.dtype, np.floating):

@@ -31,11 +31,17 @@ Spans = Iterable[tuple[float, float | None]]
 
 @dataclasses.dataclass
 class LabelledClip:
-    """A clip with its texts and labels."""
+    """A clip with its texts, those of its own row first, and its labels."""
 
     media: MediaClip
     captions: list[Caption]
     labels: list[str]
+
+    @property
+    def has_words(self) -> bool:
+        """Whether any caption overlaps the clip; the others are its neighbours."""
+        start, end = self.media.start, self.media.end
+        return any(c.start < end and max(c.end, c.start + 1e-6) > start for c in self.captions)
 
 
 class VideoClips:
@@ -92,7 +98,8 @@ class VideoClips:
             yield from self._timed(timed)
         whole = [row for row in rows if row[0] is None]
         if whole or not rows:
-            yield from self._cut([label for row in whole for label in row[2]])
+            labels = [label for row in whole for label in row[2]]
+            yield from self._cut(labels, [text for row in whole for text in row[3]])
 
     def _read_captions(self) -> list[Caption]:
         captions = []
@@ -186,7 +193,7 @@ class VideoClips:
                     f"the span {row[0]:g}-{row[1]:g} s ends after the video; the clip ends at "
                     f"{clip.end:.2f} s"
                 )
-            yield from self._finished(clip, row[2])
+            yield from self._finished(clip, row[2], row[3])
         for index in sorted(missing):
             start = wanted[index][0]
             self.quarantine.append(
@@ -199,12 +206,12 @@ class VideoClips:
         """Longest clip, and one frame more."""
         return self.settings.max_clip_seconds + 1.0 / self.settings.frame_rate
 
-    def _cut(self, labels: list[str]) -> Iterator[LabelledClip]:
+    def _cut(self, labels: list[str], texts: list[str]) -> Iterator[LabelledClip]:
         """Cuts the whole video as the settings say."""
         cut = self.settings.cut
         if self.settings.media == "image":
             for clip in self._run([(0.0, None)]):
-                yield from self._finished(clip, labels)
+                yield from self._finished(clip, labels, texts)
             return
         timed = [caption for caption in self.captions if not caption.whole]
         if cut == "whole":
@@ -215,15 +222,15 @@ class VideoClips:
                         "cannot be one clip; use --cut=fixed"
                     )
                 else:
-                    yield from self._finished(clip, labels)
+                    yield from self._finished(clip, labels, texts)
         elif cut == "captions" and timed:
             for clip in self._run(self._caption_spans):
-                yield from self._finished(clip, labels)
+                yield from self._finished(clip, labels, texts)
         else:
             for clip in self._run(self._fixed_spans):
                 rest = clip.missing > 0 and clip.end - clip.start < self.settings.min_clip_seconds
                 if not (rest and clip.span > 0):
-                    yield from self._finished(clip, labels)
+                    yield from self._finished(clip, labels, texts)
 
     def _caption_spans(self) -> list[tuple[float, float | None]]:
         """The span of each caption, widened evenly to the clip length inside the video."""
@@ -276,7 +283,9 @@ class VideoClips:
             f"--max_clip_seconds={self.settings.max_clip_seconds:g}"
         )
 
-    def _finished(self, clip: MediaClip, labels: list[str]) -> Iterator[LabelledClip]:
+    def _finished(
+        self, clip: MediaClip, labels: list[str], texts: list[str]
+    ) -> Iterator[LabelledClip]:
         if clip.damage:
             self.quarantine.append(
                 f"{clip.damage}; the clip at {clip.start:.2f}-{clip.end:.2f} s is left out"
@@ -285,6 +294,8 @@ class VideoClips:
         self.records += 1
         captions, more = self._timeline.near(clip.start, clip.end)
         self._crowded += bool(more)
+        # Rows may lie within each other: readers take the first of captions that fit as well.
+        captions.sort(key=lambda caption: caption.text not in texts)
         yield LabelledClip(clip, captions, labels)
 
 

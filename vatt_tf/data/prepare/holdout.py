@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,13 +20,15 @@ FEW_FILES = 5
 # In a folder of up to so many files, those that chance holds out are counted: they may be one, or
 # have no sound, so that nothing could be evaluated.
 SMALL_FOLDER = 200
+_PIECE = 2**16  # bytes of a file that are compared at a place
+_SMALLEST = 512  # bytes; a smaller file holds no picture and no sound
 BY_FILE, BY_TIME = "by file", "by time"
 
 
 def hold_out(
-    files: Mapping[str, str], settings: Settings
+    files: Mapping[str, str], settings: Settings, copies: Mapping[str, str]
 ) -> tuple[list[tuple[str, str, Part | None]], str]:
-    """Gives every file its split.
+    """Gives every file its split; copies of a file have the same.
 
     Of few files the last ``val_fraction`` of each is held out, one clip's length apart, because
     neighbouring clips show the same scene. Files that are too short for that, that cannot be read
@@ -32,10 +37,48 @@ def hold_out(
     Args:
         files: Name -> path, in order.
         settings: Give the fraction, and how files are cut.
+        copies: See :func:`copies_of`.
 
     Returns:
         (name, split, part of the file or None for all of it), and a note for the user or "".
     """
+    splits, note = _hold_out({n: p for n, p in files.items() if n not in copies}, settings)
+    found: dict[str, list[tuple[str, Part | None]]] = defaultdict(list)
+    for name, split, part in splits:
+        found[name].append((split, part))
+    return [(name, *each) for name in files for each in found[copies.get(name, name)]], note
+
+
+def copies_of(files: Mapping[str, str]) -> dict[str, str]:
+    """Names of files that hold the same as an earlier one -> the name of the first of them.
+
+    Compared are sizes and, of files of one size, their ends and the middle.
+
+    Args:
+        files: Name -> path, in order.
+    """
+    by_size: dict[int, list[str]] = defaultdict(list)
+    for name, path in files.items():
+        with contextlib.suppress(OSError):  # it gets its reason when its clips are read
+            by_size[os.stat(path).st_size].append(name)
+    found: dict[str, str] = {}
+    first: dict[tuple[int, bytes], str] = {}
+    for size, names in by_size.items():
+        for name in names if len(names) > 1 and size >= _SMALLEST else ():
+            with contextlib.suppress(OSError), open(files[name], "rb") as file:
+                digest = hashlib.sha256()
+                for place in (0, size // 2, max(0, size - _PIECE)):
+                    file.seek(place)
+                    digest.update(file.read(_PIECE))
+                same = first.setdefault((size, digest.digest()), name)
+                if same != name:
+                    found[name] = same
+    return found
+
+
+def _hold_out(
+    files: Mapping[str, str], settings: Settings
+) -> tuple[list[tuple[str, str, Part | None]], str]:
     parts: dict[str, tuple[Part, Part]] = {}
     several = settings.cut != "whole" and settings.media != "image"  # clips of a file
     if settings.val_fraction and len(files) < FEW_FILES and several:

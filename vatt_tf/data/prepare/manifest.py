@@ -11,6 +11,7 @@ from vatt_tf.data.lists.manifest import MANIFEST_FORMAT
 from vatt_tf.data.prepare import holdout
 from vatt_tf.data.prepare.folder import TRANSCRIPTS
 from vatt_tf.data.prepare.plan import Plan, Settings
+from vatt_tf.data.shards.clip_table import INVENTORY
 from vatt_tf.output_folder import listed
 from vatt_tf.wording import count_of
 
@@ -118,5 +119,6 @@ def notes(content: Mapping[str, Any], out: str) -> Iterator[str]:
     if content["warnings"]:
         yield f"warnings: {len(content['warnings'])} (in {out}/manifest.json)"
         for entry in content["warnings"]:
-            if entry["warning"].startswith("--"):  # a flag without effect
-                yield f"  {entry['warning']}"
+            # A flag without effect; clips that two splits share.
+            if entry["warning"].startswith("--") or entry["file"].startswith(f"{INVENTORY}/"):
+                yield paths.shown(f"  {entry['warning']}")

@@ -20,7 +20,7 @@ from vatt_tf.data.lists.manifest import Row, Rows
 from vatt_tf.data.media.captions import pick_caption_file
 from vatt_tf.data.media.file_names import FileNames, FoundFile
 from vatt_tf.data.media.scan import MEDIA_SUFFIXES, VIDEO_SUFFIXES, scan
-from vatt_tf.data.prepare.holdout import BY_FILE, BY_TIME, hold_out, number_of
+from vatt_tf.data.prepare.holdout import BY_FILE, BY_TIME, copies_of, hold_out, number_of
 from vatt_tf.data.prepare.plan import Plan, PlanError, Settings, Shard, Span, Video
 from vatt_tf.data.shards.overlap import same_clips, tell_some
 from vatt_tf.wording import count_of
@@ -112,7 +112,11 @@ def _from_folder(
             note = f"the same file is also called {shown}; it is used once"
             warnings.append({"file": first.name, "warning": note})
     paths = {name: chosen[name].path for name in sorted(chosen)}
-    splits, note = hold_out(paths, settings)
+    copies = copies_of(paths) if settings.val_fraction else {}
+    for name, original in copies.items():
+        note = f"it holds the same as {original}: what is held out of the one is so of the other"
+        warnings.append({"file": name, "warning": note})
+    splits, note = hold_out(paths, settings, copies)
     if note:
         warnings.append({"file": splits[0][0], "warning": note})
     return [

@@ -314,7 +314,7 @@ def _shard_records(
                 labels=[(indices[label], label) for label in clip.labels],
             )
             account["with_audio"] += media.waveform is not None
-            account["with_captions"] += bool(clip.captions)
+            account["with_captions"] += clip.has_words
             account["seconds"] += media.end - media.start
             report("read", video.file, clips.fraction)
         for reason in clips.quarantine:

@@ -1,12 +1,15 @@
-"""How many training clips have sound and captions, as the manifests of the shards say."""
+"""What shards hold: clips with sound and captions by their manifests; a fingerprint of all."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Sequence
 
-from vatt_tf.data.shards.index import DataSource, manifests
+import tensorflow as tf
+
+from vatt_tf.data.shards.index import DataSource, list_shards, manifests
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,3 +48,23 @@ def contents(sources: Sequence[DataSource], splits: Sequence[str]) -> Contents |
             return None
         total = Contents(*(getattr(total, name) + split[name] for name in names))
     return total
+
+
+def fingerprint(path: str | Sequence[str], splits: Sequence[str]) -> str:
+    """Sixteen hex digits that change with the content of the shards, and not with their folder.
+
+    By their names, sizes and, where manifests have them, hashes; nothing is read.
+
+    Args:
+        path: See ``DataSource``.
+        splits: For the top folder of a prepared data set, the split folders to look for.
+    """
+    hashes = {
+        os.path.basename(shard["file"]): shard.get("sha256")
+        for manifest in manifests(path, splits).values()
+        for split in manifest.get("splits", {}).values()
+        for shard in split.get("shards", ())
+    }
+    names = {file: os.path.basename(file) for file in list_shards(path, splits)}
+    found = sorted((n, tf.io.gfile.stat(f).length, hashes.get(n)) for f, n in names.items())
+    return hashlib.sha256(repr(found).encode()).hexdigest()[:16]

@@ -185,9 +185,9 @@ def list_shards(path: str | Sequence[str], splits: Sequence[str] = ("train",)) -
         return tuple(file for part in path for file in list_shards(part, splits))
     gfile = tf.io.gfile
     if gfile.isdir(path):
-        found = _shards_in(path)
+        found = shards_in(path)
         for split in splits if not found else ():
-            found = _shards_in(os.path.join(path, split))
+            found = shards_in(os.path.join(path, split))
             if found:
                 break
         if not found:
@@ -222,7 +222,7 @@ def _is_shard(file: str) -> bool:
     return ".tmp-" not in os.path.basename(file) and not tf.io.gfile.isdir(file)
 
 
-def _shards_in(folder: str) -> list[str]:
+def shards_in(folder: str) -> list[str]:
     """Shard files right in a folder."""
     names = [name for name in paths.list_names(folder) if not name.startswith(".")]
     for pattern in ("*.tfrecord", "*-of-*"):

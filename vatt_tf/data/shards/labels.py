@@ -106,14 +106,3 @@ def known_classes(names: Sequence[str]) -> str:
     """The classes for a message, shortened."""
     more = f" ... ({len(names)} in all)" if len(names) > 12 else ""
     return ", ".join(names[:12]) + more
-
-
-def join_labels(labels: Iterable[str]) -> str:
-    """One cell of a table: ``dog|barking``; a ``|`` in a name is marked with a backslash."""
-    return "|".join(re.sub(r"([\\|])", r"\\\1", label) for label in labels)
-
-
-def split_labels(cell: str) -> tuple[str, ...]:
-    """The labels of a cell that ``join_labels`` wrote."""
-    parts = re.findall(r"(?:[^\\|]|\\.)+", cell)
-    return tuple(re.sub(r"\\(.)", r"\1", part) for part in parts)

@@ -100,7 +100,6 @@ class Record:
         captions: string ``[captions]``, as stored (bytes that may not be UTF-8).
         caption_times: float64 ``[captions or 0, 2]``, begin and end in seconds.
         label: int32, first label index (-1).
-        label_text: string, first label name ("").
         label_indices: int64 ``[labels]``.
         label_names: string ``[labels or 0]``.
         filename: string ("").
@@ -116,7 +115,6 @@ class Record:
     captions: tf.Tensor
     caption_times: tf.Tensor
     label: tf.Tensor
-    label_text: tf.Tensor
     label_indices: tf.Tensor
     label_names: tf.Tensor
     filename: tf.Tensor
@@ -163,7 +161,6 @@ class Record:
             captions=tf.cast(captions, tf.string),
             caption_times=tf.zeros([0, 2], tf.float64),
             label=tf.constant(-1),
-            label_text=_first(names, ""),
             label_indices=tf.zeros([0], tf.int64),
             label_names=names,
             filename=tf.constant(""),
@@ -269,7 +266,6 @@ def parse_record(
         captions=captions,
         caption_times=times,
         label=tf.cast(_first(context[keys.label_index], -1), tf.int32),
-        label_text=_first(context[keys.label_text], ""),
         label_indices=context[keys.label_index],
         label_names=context[keys.label_text],
         filename=_first(context[keys.filename], ""),

@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from vatt_tf.data.schema import RecordKeys
+from vatt_tf.data.schema import RecordKeys, split_labels
 from vatt_tf.data.shards.clip_table import INVENTORY
 from vatt_tf.data.shards.index import DataSource, as_sources, index_source, read_manifest
-from vatt_tf.data.shards.labels import HOW_TO_NAME_CLASSES, known_classes, split_labels
+from vatt_tf.data.shards.labels import HOW_TO_NAME_CLASSES, known_classes
 from vatt_tf.data.shards.overlap import content_hash, same_clips, tell_some
 from vatt_tf.errors import UserError
 from vatt_tf.wording import count_of
+
+# Bytes of records without a table that are read to look for the clips of another set in them.
+MOST_READ = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Inventory:
         ends: float64 ``[records]``, seconds.
         labels: Class names of each record; indices where the records have no names.
         content: 16 hex digits of the hash of frames and sound.
+        unread: Shards without a table that are not listed because they are too large to be read.
     """
 
     path: str
@@ -45,6 +49,7 @@ class Inventory:
     ends: np.ndarray
     labels: tuple[tuple[str | int, ...], ...]
     content: tuple[str, ...]
+    unread: int = 0
 
     def __len__(self) -> int:
         return len(self.files)
@@ -59,6 +64,8 @@ def read_inventory(
     source: DataSource | str | os.PathLike,
     splits: Sequence[str],
     keys: RecordKeys | None = None,
+    *,
+    like: Inventory | None = None,
 ) -> Inventory:
     """Lists the records of a source.
 
@@ -67,21 +74,34 @@ def read_inventory(
         splits: For the top folder of a prepared data set, the splits to look for
             (``pipeline.TRAINING_SPLITS`` or ``EVALUATION_SPLITS``).
         keys: Names of the features, for records that are read; None: DMVR's.
+        like: Lists only the records with a file or a content of these, so that training data of
+            any size take little memory and time.
 
     Raises:
         UserError: There is no data, or a shard is damaged.
     """
     (found,), keys = as_sources(source), keys or RecordKeys()
-    index = index_source(found, splits)
-    tables: dict[str, dict[str, list[tuple]]] = {}
+    index = index_source(found, splits, tolerate_damage=like is not None)
+    wanted = None if like is None else _marks(like)
+    tables: dict[str, tuple[dict[str, list[tuple]], Counter[str]]] = {}
     rows: list[tuple] = []
-    for file, count in zip(index.files, np.diff(index.first_row), strict=True):
-        folder = os.path.dirname(file)
+    unread, read = 0, 0
+    for file, first, count in zip(
+        index.files, index.first_row, np.diff(index.first_row), strict=False
+    ):
+        folder, name = os.path.split(file)
         if folder not in tables:
-            tables[folder] = _read_table(file)
-        listed = tables[folder].get(os.path.basename(file), [])
-        rows += listed if len(listed) == count else _read_records(file, keys)
-    columns: Any = zip(*rows, strict=True)
+            tables[folder] = _read_table(file, wanted)
+        table, counts = tables[folder]
+        if counts[name] == count or (wanted is not None and counts[name]):
+            rows += table.get(name, ())
+            continue
+        read += int(index.lengths[first : first + count].sum())
+        if wanted is not None and (read > MOST_READ or index.has_own_layout):
+            unread += 1
+        else:
+            rows += (row for row in _read_records(file, keys) if _is_wanted(row, wanted))
+    columns: Any = zip(*rows, strict=True) if rows else [()] * 6
     folders, files, starts, ends, labels, content = columns
     return Inventory(
         path=str(found.path),
@@ -91,7 +111,18 @@ def read_inventory(
         ends=np.array(ends, np.float64),
         labels=labels,
         content=content,
+        unread=unread,
     )
+
+
+def _marks(table: Inventory) -> set[Any]:
+    """What a record shares with one of these if it may be the same clip."""
+    named = zip(table.folders, table.files, strict=True)
+    return {*table.content, *(name for name in named if name[1])}
+
+
+def _is_wanted(row: tuple, wanted: set[Any] | None) -> bool:
+    return wanted is None or row[:2] in wanted or row[-1] in wanted
 
 
 def join_inventories(parts: Sequence[Inventory]) -> Inventory:
@@ -114,26 +145,30 @@ def _root(file: str) -> str:
     return folder if "://" in folder else os.path.realpath(folder)
 
 
-def _read_table(file: str) -> dict[str, list[tuple]]:
-    """Rows by name of the shard of the table that belongs to a shard's folder; {} without one."""
+def _read_table(file: str, wanted: set[Any] | None) -> tuple[dict[str, list[tuple]], Counter[str]]:
+    """The table that belongs to a shard's folder: wanted rows, and the number of all, by shard."""
     root = _root(file)
     path = os.path.join(root, INVENTORY, f"{os.path.basename(os.path.dirname(file))}.csv")
-    if not tf.io.gfile.exists(path):
-        return {}
     table: dict[str, list[tuple]] = defaultdict(list)
+    counts: Counter[str] = Counter()
+    if not tf.io.gfile.exists(path):
+        return table, counts
     try:
         with tf.io.gfile.GFile(path, "r") as stream:
             for row in csv.DictReader(stream):
                 span = float(row["start"]), float(row["end"])
                 entry = (root, row["file"], *span, split_labels(row["labels"]), row["content"])
-                table[os.path.basename(row["shard"])].append(entry)
+                name = os.path.basename(row["shard"])
+                counts[name] += 1
+                if _is_wanted(entry, wanted):
+                    table[name].append(entry)
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} is damaged ({type(error).__name__}: {error}): run "
             "`python -m vatt_tf.prepare` again, or delete it "
             "to have the records read instead"
         ) from error
-    return table
+    return table, counts
 
 
 def _read_records(file: str, keys: RecordKeys) -> Iterator[tuple]:
@@ -168,11 +203,16 @@ def _record(example: Any, keys: RecordKeys) -> tuple:
     return (texts(keys.filename) or [""])[0], start, end, labels, content
 
 
-def refuse_shared(train: Inventory, test: Inventory) -> None:
+def refuse_shared(train: Inventory, test: Inventory, run: str = "") -> None:
     """Refuses to test on what was trained on.
 
     A record is shared when frames and sound are the same, or when it comes from the same file of
     the same prepared data set and the times overlap.
+
+    Args:
+        train: The training clips.
+        test: The held-out clips.
+        run: Name of the configurable of a run that can be told to train all the same.
 
     Raises:
         UserError: There is a shared record; the message lists them.
@@ -190,6 +230,7 @@ def refuse_shared(train: Inventory, test: Inventory) -> None:
         raise UserError(
             f"{len(told)} of the {len(test)} records of {test.path} are in the training data "
             f"{train.path} too: {tell_some(told)}. Give each clip one split and prepare again"
+            + (f", or set {run}.allow_shared_clips=True" if run else "")
         )
 
 

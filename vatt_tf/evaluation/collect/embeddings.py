@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from vatt_tf.data.schema import MODALITIES
+from vatt_tf.data.schema import MODALITIES, split_labels
 from vatt_tf.evaluation.collect import batches
 from vatt_tf.unit_length import l2_normalize
+
+# Classes by name; by index for records that name none.
+Labels = list[tuple[str | int, ...]]
+_LABELS = ("label_text", "label_index")
 
 
 @dataclasses.dataclass
@@ -28,8 +32,7 @@ class EmbeddingSet:
         masks: modality -> bool [n], whether the clip has it.
         filename: The n file names.
         start: float32 [n], start of the clip in its file, in seconds.
-        label: int32 [n], first label index, -1 for none.
-        label_text: The n label names, "" for none.
+        labels: The classes of the n clips by name; by index (int) for records that name none.
         caption: The n captions that were embedded (the one that overlaps the clip most).
         strips: A few frames of each clip side by side as JPEG bytes; empty unless asked for.
         windows: Windows averaged per clip.
@@ -39,8 +42,7 @@ class EmbeddingSet:
     masks: dict[str, np.ndarray]
     filename: list[str]
     start: np.ndarray
-    label: np.ndarray
-    label_text: list[str]
+    labels: Labels
     caption: list[str]
     strips: list[bytes] = dataclasses.field(default_factory=list)
     windows: int = 1
@@ -160,17 +162,27 @@ def embed_dataset(
 def add_clips(table: batches.ClipTable, batch: batches.Batch, rows: np.ndarray) -> None:
     """Adds the columns of an :class:`EmbeddingSet` for some rows of a batch."""
     first_caption = {**batch, "caption": batch["caption"][:, 0]}
-    table.add(first_caption, rows, ("filename", "start", "label", "label_text", "caption"))
+    table.add(first_caption, rows, ("filename", "start", *_LABELS, "caption"))
 
 
 def clip_columns(table: batches.ClipTable) -> dict[str, Any]:
     """The clips of :func:`add_clips` as fields of an :class:`EmbeddingSet`."""
+    names, indices = (map(split_labels, table.strings(name)) for name in _LABELS)
     return {
         "start": table.column("start").astype(np.float32),
-        "label": table.column("label").astype(np.int32),
-        **{name: table.strings(name) for name in ("filename", "label_text", "caption")},
+        "labels": [n or tuple(map(int, i)) for n, i in zip(names, indices, strict=True)],
+        **{name: table.strings(name) for name in ("filename", "caption")},
         "strips": table.strips,
     }
+
+
+def multi_hot(labels: Labels, names: Sequence[str | int]) -> np.ndarray:
+    """The classes of clips, bool [n, classes]; those that ``names`` lacks do not count."""
+    number = {name: c for c, name in enumerate(names)}
+    found = np.zeros((len(labels), len(names)), bool)
+    for row, own in zip(found, labels, strict=True):
+        row[[number[name] for name in own if name in number]] = True
+    return found
 
 
 def embed_strings(

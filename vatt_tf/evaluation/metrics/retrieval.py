@@ -168,13 +168,14 @@ def relevance_ranks(
 
     Any item of the group is a right answer, so that only the wrong items above the best right one
     push it down. With the captions a and b for clip 0 and c for clip 1, video->text has
-    ``query_group = [0, 1]`` and ``item_group = [0, 0, 1]``.
+    ``query_group = [0, 1]`` and ``item_group = [0, 0, 1]``. Clips with several classes have several
+    groups; an item that shares one with the query is right.
 
     Args:
         queries: [q, d] embeddings.
         items: [n, d] embeddings.
-        query_group: int [q].
-        item_group: int [n].
+        query_group: int [q], or bool [q, groups].
+        item_group: int [n], or bool [n, groups].
         chunk: Queries scored at once.
         tolerance: See :func:`paired_ranks`.
 
@@ -182,14 +183,15 @@ def relevance_ranks(
         ValueError: If a query has no right item.
     """
     query_group, item_group = np.asarray(query_group), np.asarray(item_group)
-    if query_group.shape != (len(queries),) or item_group.shape != (len(items),):
+    several = query_group.shape[1:]
+    if query_group.shape != (len(queries), *several) or item_group.shape != (len(items), *several):
         raise ValueError(
-            f"groups must have shapes ({len(queries)},) and ({len(items)},), got "
+            f"groups must have shapes ({len(queries)},) and ({len(items)},) or with groups, got "
             f"{query_group.shape} and {item_group.shape}"
         )
     above, level, right = np.empty((3, len(queries)), np.int64)
     for rows, scores in similarity_chunks(queries, items, chunk):
-        relevant = query_group[rows, None] == item_group[None, :]
+        relevant = _share_group(query_group[rows], item_group)
         if not relevant.any(axis=1).all():
             lost = rows.start + int(np.flatnonzero(~relevant.any(axis=1))[0])
             raise ValueError(f"query {lost} (group {query_group[lost]}) has no right item")
@@ -197,6 +199,13 @@ def relevance_ranks(
         above[rows], level[rows] = _count(scores, best, ~relevant, tolerance)
         right[rows] = _count(scores, best, relevant, tolerance)[1]
     return Ranks(above, level, right)
+
+
+def _share_group(query_group: np.ndarray, item_group: np.ndarray) -> np.ndarray:
+    """Whether query and item have a group in common, bool [q, n]."""
+    if query_group.ndim == 1:
+        return query_group[:, None] == item_group[None, :]
+    return query_group.astype(np.float32) @ item_group.astype(np.float32).T > 0
 
 
 def recall_metrics(ranks: Ranks, ks: Sequence[int] = RECALL_AT) -> dict[str, float]:
@@ -230,24 +239,32 @@ def class_metrics(
     *,
     tolerance: float = 0.0,
 ) -> dict[str, float]:
-    """Class-level relevance: a hit is any item of the query's class.
+    """Class-level relevance: a hit is any item that has a class of the query.
+
+    Args:
+        queries: [q, d] embeddings.
+        items: [n, d] embeddings.
+        query_labels: int [q], or bool [q, classes] for clips with several classes.
+        item_labels: int [n], or bool [n, classes].
+        tolerance: See :func:`paired_ranks`.
 
     Returns:
-        ``precision@1`` (the top item has the query's class), ``chance`` (the same for random
+        ``precision@1`` (the top item has a class of the query), ``chance`` (the same for random
         scores) and ``queries``. Queries whose class no item has are left out of all three.
     """
     query_labels, item_labels = np.asarray(query_labels), np.asarray(item_labels)
-    present = np.isin(query_labels, item_labels)
+    rows = range(0, len(query_labels), 1024)
+    counts = [_share_group(query_labels[i : i + 1024], item_labels).sum(axis=1) for i in rows]
+    of_query = np.concatenate(counts)
+    present = of_query > 0
     if not present.any():
         raise ValueError("no query has a class that occurs among the items")
     ranks = relevance_ranks(
         queries[present], items, query_labels[present], item_labels, tolerance=tolerance
     )
-    classes, counts = np.unique(item_labels, return_counts=True)
-    of_query = counts[np.searchsorted(classes, query_labels[present])]
     return {
         "precision@1": float(ranks.hits(1).mean()),
-        "chance": chance_group_recall(of_query, len(item_labels), (1,))["R@1"],
+        "chance": chance_group_recall(of_query[present], len(item_labels), (1,))["R@1"],
         "queries": int(present.sum()),
     }
 

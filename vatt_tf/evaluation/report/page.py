@@ -81,7 +81,7 @@ def write_report(
     if evaluation is not None:
         sections += [retrieval_examples.section(evaluation), maps.similarities(evaluation, inputs)]
         sections.append(maps.tsne(evaluation, activations))
-    if inputs is not None and (inputs.label >= 0).any():
+    if inputs is not None and any(inputs.labels):
         sections.append(maps.classes(inputs))
     if activations is not None:
         sections.append(unit_activations.section(activations.units))
@@ -119,7 +119,7 @@ def write_comparison(
         looked = activations[i] if activations else None
         inputs = None if looked is None else looked.clips
         charts = maps.modality_maps(evaluation, looked)
-        if evaluation is None and inputs is not None and (inputs.label >= 0).any():
+        if evaluation is None and inputs is not None and any(inputs.labels):
             charts = maps.class_maps(inputs)
         if any(charts):
             rows.append(f"<h3>{html.escape(run.name)}</h3>{elements.grid(charts, 'small')}")

@@ -48,7 +48,9 @@ def classification_block(predictions: Predictions, *, confidence: bool = True) -
             "column `label`"
         )
     if predictions.multi_label:
-        return {**head, **_multi_label(predictions, confidence)}
+        draws = classification_metrics.MULTI_LABEL_DRAWS if confidence else 0
+        scores, labels = predictions.scores, predictions.labels
+        return {**head, **multi_label_block(scores, labels, predictions.label_names, draws=draws)}
     return {**head, **_single_label(predictions, confidence)}
 
 
@@ -102,19 +104,29 @@ def chance(classes: int) -> dict[str, float]:
     return guesses | ({"top5": 5 / classes} if classes > 5 else {})
 
 
-def _multi_label(predictions: Predictions, confidence: bool) -> dict[str, Any]:
-    names = predictions.label_names
-    draws = classification_metrics.MULTI_LABEL_DRAWS if confidence else 0
-    found = classification_metrics.multi_label_metrics(
-        predictions.scores, predictions.labels, draws=draws
-    )
+def multi_label_block(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    *,
+    draws: int = classification_metrics.MULTI_LABEL_DRAWS,
+) -> dict[str, Any]:
+    """The numbers of clips that may have several classes, as JSON values.
+
+    Args:
+        scores: float [n, C].
+        labels: [n, C], not 0 where the clip has the class.
+        names: The C classes.
+        draws: Resamples of the confidence intervals; 0 for none.
+    """
+    found = classification_metrics.multi_label_metrics(scores, labels, draws=draws)
     clips = found["class_clips"]
     counted = clips > 0
     return {
-        "pool_size": len(predictions),
+        "pool_size": len(scores),
         # In random order the precision of a class is its fraction of the clips at any recall.
         "chance": {
-            "mAP": float(clips[counted].mean() / len(predictions)),
+            "mAP": float(clips[counted].mean() / len(scores)),
             "mean_auc": 0.5,
             "d_prime_mean": 0.0,
             "d_prime_of_mean_auc": 0.0,
@@ -133,7 +145,7 @@ def _multi_label(predictions: Predictions, confidence: bool) -> dict[str, Any]:
         },
         "without_positives": [name for name, some in zip(names, counted, strict=True) if not some],
         "without_negatives": [
-            name for name, n in zip(names, clips, strict=True) if n == len(predictions)
+            name for name, n in zip(names, clips, strict=True) if n == len(scores)
         ],
     }
 
@@ -145,18 +157,7 @@ def _number(value: float) -> float | None:
 
 def format_classification(block: dict[str, Any], most: int = 20) -> str:
     """Formats the block as the table that ``vatt_tf.evaluate`` prints."""
-    guess, lines = block["chance"], []
-    for name in SINGLE_LABEL + MULTI_LABEL:
-        if block.get(name) is None:
-            continue
-        scale, unit = (1, "") if name in MULTI_LABEL[1:] else (100, " %")
-        digits = 1 if unit else 2
-        low, high = (fixed(scale * x, digits) for x in block["confidence"][name])
-        lines.append(
-            f"{METRIC_NAMES.get(name, name):<20}{fixed(scale * block[name], digits):>8}{unit}  "
-            f"[{low}, {high}]  (chance {fixed(scale * guess[name], digits)}{unit})"
-        )
-    lines.append("(in brackets the 95 % interval of the bootstrap over clips)")
+    lines = metric_lines(block)
     lines.append(
         f"{block['pool_size']} of {count_of(block['clips'], 'clip')}, "
         f"{count_of(block['classes'], 'class', 'classes')}"
@@ -185,3 +186,20 @@ def format_classification(block: dict[str, Any], most: int = 20) -> str:
         f"{count_of(protocol['crops'], 'crop')}, {protocol['aggregation']}",
     ]
     return "\n".join(lines)
+
+
+def metric_lines(block: dict[str, Any]) -> list[str]:
+    """A line per metric, with its interval and chance."""
+    guess, lines = block["chance"], []
+    for name in SINGLE_LABEL + MULTI_LABEL:
+        if block.get(name) is None:
+            continue
+        scale, unit = (1, "") if name in MULTI_LABEL[1:] else (100, " %")
+        digits = 1 if unit else 2
+        low, high = (fixed(scale * x, digits) for x in block["confidence"][name])
+        lines.append(
+            f"{METRIC_NAMES.get(name, name):<20}{fixed(scale * block[name], digits):>8}{unit}  "
+            f"[{low}, {high}]  (chance {fixed(scale * guess[name], digits)}{unit})"
+        )
+    lines.append("(in brackets the 95 % interval of the bootstrap over clips)")
+    return lines

@@ -16,6 +16,7 @@ from vatt_tf.evaluation.job import Evaluation, Job
 from vatt_tf.evaluation.source import EvaluationSource, find_source
 from vatt_tf.evaluation.tasks import classification, retrieval, zero_shot
 from vatt_tf.evaluation.tasks.probe_task import run_probe
+from vatt_tf.evaluation.tasks.prompts import match_labels, read_prompts
 from vatt_tf.evaluation.tasks.reading import minimal_clip_spec, open_records, reading
 from vatt_tf.models import io
 from vatt_tf.models.config.vatt import VattConfig
@@ -107,9 +108,9 @@ def _zero_shot(job: Job) -> Evaluation:
     found = find_source(job.data)
     # First, so that mistakes in small files show before the model is loaded.
     prompts = job.options.prompts
-    classes = None if prompts is None else zero_shot.read_prompts(prompts)
+    classes = None if prompts is None else read_prompts(prompts)
     if classes is not None and found.labels:
-        zero_shot.match_labels(classes, found.labels)
+        match_labels(classes, found.labels)
     model, tokenizer, dataset, collected = _embed(job, found)
     block = zero_shot.zero_shot_metrics(
         collected, model, tokenizer, labels=found.labels, prompts=classes

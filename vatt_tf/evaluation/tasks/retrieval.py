@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from vatt_tf.errors import UserError
-from vatt_tf.evaluation.collect.embeddings import EmbeddingSet
+from vatt_tf.evaluation.collect.embeddings import EmbeddingSet, Labels, multi_hot
 from vatt_tf.evaluation.metrics import retrieval as metrics
 from vatt_tf.evaluation.metrics.bootstrap import bootstrap, weighted_median
 from vatt_tf.wording import count_of, fixed, wrapped
@@ -42,7 +42,7 @@ def retrieval_metrics(embeddings: EmbeddingSet, tolerance: float = TOLERANCE) ->
     Headline numbers are paired: clip i's own caption, video or audio is the one right answer to
     query i, even when another clip has the same caption (the two captions then tie).
     ``by_caption`` is added when captions repeat (each different caption once, any clip that has it
-    is right) and ``by_class`` when clips have labels (the top item has the class of the query).
+    is right) and ``by_class`` when clips have labels (the top item has a class of the query).
     Clips that lack one of the two modalities leave the pool of that direction.
 
     Returns:
@@ -55,6 +55,7 @@ def retrieval_metrics(embeddings: EmbeddingSet, tolerance: float = TOLERANCE) ->
     by_class: dict[str, Any] = {}
     by_caption: dict[str, Any] = {}
     excluded: dict[str, int] = {}
+    classes, has_class = _class_groups(embeddings.labels)
     for query, item in DIRECTIONS:
         space = embeddings.space_of(query, item)
         if space is None:
@@ -81,15 +82,12 @@ def retrieval_metrics(embeddings: EmbeddingSet, tolerance: float = TOLERANCE) ->
             "chance": metrics.chance_recall(len(both)),
             "confidence": recall_confidence(ranks),
         }
-        labels = embeddings.label[both]
-        labelled = labels >= 0
+        labelled = has_class[both]
         if labelled.any():
+            labels = classes[both][labelled]
+            queries, items = values[query][labelled], values[item][labelled]
             by_class[name] = metrics.class_metrics(
-                values[query][labelled],
-                values[item][labelled],
-                labels[labelled],
-                labels[labelled],
-                tolerance=tolerance,
+                queries, items, labels, labels, tolerance=tolerance
             )
         if "text" in values and caption_ids.max() + 1 < len(both):
             by_caption[name] = _by_caption(values, query, item, caption_ids, tolerance)
@@ -134,6 +132,16 @@ def recall_confidence(ranks: metrics.Ranks) -> dict[str, list[float]]:
         return {**found, "MedR": weighted_median(expected, weights) + 1.0}
 
     return bootstrap(statistics, len(expected))
+
+
+def _class_groups(labels: Labels) -> tuple[np.ndarray, np.ndarray]:
+    """Classes of clips as ``class_metrics`` takes them, and whether a clip has any, bool [n]."""
+    has_class = np.array([bool(own) for own in labels])
+    names = list(dict.fromkeys(name for own in labels for name in own))
+    if any(len(own) > 1 for own in labels):
+        return multi_hot(labels, names), has_class
+    number = {name: c for c, name in enumerate(names)}
+    return np.array([number[own[0]] if own else -1 for own in labels]), has_class
 
 
 def _caption_ids(captions: np.ndarray) -> np.ndarray:
@@ -198,7 +206,7 @@ def format_retrieval(block: dict[str, Any]) -> str:
         lines += ["", "by caption (each different caption once, any clip that has it is right):"]
         lines += [row(name, part) for name, part in block["by_caption"].items()]
     if block.get("by_class"):
-        lines += ["", "by class (precision@1: the top item has the class of the query):"]
+        lines += ["", "by class (precision@1: the top item has a class of the query):"]
         lines += [
             f"{name.replace('_to_', ' -> '):<16}{100 * part['precision@1']:.1f} % "
             f"(chance {100 * part['chance']:.1f} %, "

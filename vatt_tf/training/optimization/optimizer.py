@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -19,6 +20,11 @@ OPTIMIZERS: Registry[Callable[..., keras.optimizers.Optimizer]] = Registry("opti
 
 # Vectors and tables without weight decay, which would pull scales and positions to 0.
 _NOT_DECAYED = ("bias", "gamma", "beta", "scale", "agg", "position", "relative", "embeddings")
+
+
+def is_decayed(variable: keras.Variable) -> bool:
+    """Whether weight decay is for a variable: by its path, since ``name`` is it only somewhere."""
+    return not re.search("|".join(_NOT_DECAYED), variable.path)
 
 
 class _OneByOne:
@@ -69,7 +75,10 @@ class _Adam(_OneByOne, _OneOperation, keras.optimizers.Adam):
 
 
 class _AdamW(_OneByOne, _OneOperation, keras.optimizers.AdamW):
-    pass
+    def build(self, variables: Sequence[Any]) -> None:
+        """Creates the slots, and excludes variables from the decay."""
+        self.exclude_from_weight_decay([v for v in variables if not is_decayed(v)])
+        super().build(variables)
 
 
 class _SGD(_OneByOne, keras.optimizers.SGD):
@@ -85,9 +94,7 @@ def _adam(learning_rate: Any, **options: float) -> keras.optimizers.Optimizer:
 @OPTIMIZERS.register("adamw")
 def _adamw(learning_rate: Any, **options: float) -> keras.optimizers.Optimizer:
     picked = _picked(options, "weight_decay", "beta_1", "beta_2", "epsilon")
-    built = _AdamW(learning_rate, **picked, name="adamw")
-    built.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
-    return built
+    return _AdamW(learning_rate, **picked, name="adamw")
 
 
 @OPTIMIZERS.register("sgd")

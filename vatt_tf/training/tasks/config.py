@@ -63,6 +63,7 @@ class RunConfig:
         keep_checkpoints: Newest checkpoints that are kept, those by time among them.
         evaluate_every: Steps between evaluations on ``eval_data``; 0 for none. The best weights
             are kept in the folder ``best`` of the run directory.
+        allow_shared_clips: Train although some clips of ``eval_data`` are training clips.
         max_damaged_share: Largest fraction of the records that may be corrupt: they are left out,
             listed in ``damaged_records.json``, and more of them end the run; 0: the first one does.
         data_service: Addresses of ``vatt_tf.data.service`` that read the clips; none: this process
@@ -95,6 +96,7 @@ class RunConfig:
     checkpoint_minutes: float = 10.0
     keep_checkpoints: int = 3
     evaluate_every: int = 0
+    allow_shared_clips: bool = False
     max_damaged_share: float = 0.01
     data_service: Sequence[str] = ()
     guards: GuardConfig = dataclasses.field(default_factory=GuardConfig)
@@ -161,7 +163,8 @@ class RunConfig:
     @property
     def bound_clip_options(self) -> dict[str, Any]:
         """Those of ``initial.CLIP_OPTIONS`` that the run file binds."""
-        values = {name: getattr(self, name) for name in initial.CLIP_OPTIONS}
+        names = (*initial.CLIP_OPTIONS, "caption_distance")
+        values = {name: getattr(self, name, None) for name in names}
         return {name: value for name, value in values.items() if value is not None}
 
     def sizes(self, replicas: int) -> tuple[int, int]:
@@ -224,6 +227,8 @@ class TrainConfig(RunConfig):
         word_vectors: word2vec or GloVe text file, ``.npy`` or ``.pkl``, for the word table;
             ``None`` to leave it at its random start.
         texts: Candidate captions of a clip (P of MIL-NCE; paper: 5).
+        caption_distance: Seconds that the nearest caption may lie beside a clip, in training and
+            evaluation; ``None`` for 0: a clip that no caption overlaps has none.
     """
 
     name: ClassVar[str] = "train"
@@ -233,6 +238,7 @@ class TrainConfig(RunConfig):
     tokenizer_file: str | None = None
     word_vectors: str | None = None
     texts: int = 5
+    caption_distance: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -242,6 +248,9 @@ class TrainConfig(RunConfig):
         if not isinstance(self.objective, ObjectiveConfig):
             self.fail("objective", "@contrastive_loss()")
         self.check_whole("texts", 1)
+        distance = self.caption_distance
+        if distance is not None and not (is_number(distance) and 0 <= distance < math.inf):
+            self.fail("caption_distance", "0 or a number above it, or None")
         if self.batch_size == 1:
             # With one clip the loss has no negatives: it is 0 from the start.
             raise UserError(

@@ -65,11 +65,12 @@ class Finetuning(Task):
 
     def __init__(self, config: FinetuneConfig, started: StartedRun | None = None) -> None:
         self.config = config
-        self.patience = config.patience
+        self.patience, self.windows = config.patience, config.eval_windows
         self.labels = config.label_names()
         if started is not None:
             check_labels(started, self.labels, config.labels or str(config.data[0].path))
         self.model_config = config.model.resolve(len(self.labels), config.initial_weights)
+        self.metric = "mAP" if self.model_config.multi_label else "top1"
         self.clip = run_clip(config, started)
         own = None if started is None else started.tokenizer()
         self.tokenizer = _tokenizer(config, self.model_config) if own is None else own
@@ -93,7 +94,7 @@ class Finetuning(Task):
             check_scored(held_out, config.name, single_label=not config.model.multi_label)
         if not config.allow_shared_clips:
             for part in clips:
-                refuse_shared(part, held_out)
+                refuse_shared(part, held_out, config.name)
 
     def model(self) -> Any:
         """Builds the classifier with its initial weights."""
@@ -128,7 +129,7 @@ class Finetuning(Task):
 
     def score(self, metrics: dict[str, float]) -> float:
         """Top-1 accuracy, or mAP where clips have several labels."""
-        return metrics["mAP" if self.model_config.multi_label else "top1"]
+        return metrics[self.metric]
 
     def guards(self, batch_size: int) -> list[Guard]:
         """Health check of the chance-level loss, where there is one."""

@@ -38,7 +38,6 @@ class FinetuneConfig(RunConfig):
             (paper).
         patience: Evaluations without a better one after which the run stops; 0 for never.
         eval_windows: Windows averaged per clip in the evaluations of the run.
-        allow_shared_clips: Train although some clips of ``eval_data`` are training clips.
     """
 
     name: ClassVar[str] = "finetune"
@@ -52,7 +51,6 @@ class FinetuneConfig(RunConfig):
     layer_decay: float = 1.0
     patience: int = 0
     eval_windows: int = 1
-    allow_shared_clips: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,8 +11,8 @@ import dataclasses
 from vatt_tf.data.input.pipeline import EVALUATION_SPLITS, TRAINING_SPLITS
 from vatt_tf.data.schema import MODALITIES
 from vatt_tf.data.shards.contents import contents
-from vatt_tf.data.shards.index import DataSource
 from vatt_tf.errors import HOW_TO_ADD_WORDS, PUBLISHED_WEIGHTS, UserError
+from vatt_tf.evaluation.source import find_source
 from vatt_tf.models.io import read_description
 from vatt_tf.training.tasks.config import TrainConfig
 from vatt_tf.training.tasks.run_data import StartedRun
@@ -41,7 +41,8 @@ def with_towers_of_data(
     absent = set()
     if counts is not None and counts.records:
         absent |= set() if counts.with_audio else {"audio"}
-        absent |= set() if counts.with_captions else {"text"}
+        # Counted are captions in clips; whether some lie near enough only the records tell.
+        absent |= set() if counts.with_captions or config.caption_distance else {"text"}
     shown = ", ".join(str(source.path) for source in config.data)
     if absent == {"audio", "text"}:
         raise UserError(
@@ -75,10 +76,11 @@ def check_held_out(config: TrainConfig) -> None:
     """
     if not config.evaluate_every or not config.eval_data:
         return
-    counts = contents([DataSource(config.eval_data)], EVALUATION_SPLITS)
+    counts = contents([find_source(config.eval_data).data_source()], EVALUATION_SPLITS)
     if counts is None:
         return
-    there = {"audio": counts.with_audio, "text": counts.with_captions}
+    words = counts.with_captions or bool(config.caption_distance)
+    there = {"audio": counts.with_audio, "text": words}
     compared = [name for name in config.model.modalities if name in there]
     if not any(there[name] for name in compared):
         what = " or ".join(_WHAT[name] for name in compared)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from vatt_tf import paths
+from vatt_tf.data.input.pipeline import EVALUATION_SPLITS, TRAINING_SPLITS
 from vatt_tf.data.schema import MODALITIES
-from vatt_tf.data.shards.index import HOW_TO_MAKE_SHARDS
+from vatt_tf.data.shards.contents import contents
+from vatt_tf.data.shards.index import HOW_TO_MAKE_SHARDS, index_source
+from vatt_tf.data.shards.summary import read_inventory, refuse_shared
 from vatt_tf.data.text.tokenizer import TOKENIZERS, load_tokenizer
 from vatt_tf.errors import UserError
+from vatt_tf.evaluation.source import find_source
 from vatt_tf.losses.objective import chance_level_loss
 from vatt_tf.models.initial import changed_options
 from vatt_tf.models.io import load_pretrained, read_description, save_description
@@ -26,6 +32,7 @@ from vatt_tf.training.tasks.evaluator import RetrievalEvaluator
 from vatt_tf.training.tasks.modalities import check_held_out, with_towers_of_data
 from vatt_tf.training.tasks.run_data import StartedRun, run_clip
 from vatt_tf.training.tasks.task import Task
+from vatt_tf.wording import count_of
 
 
 class Pretraining(Task):
@@ -40,10 +47,12 @@ class Pretraining(Task):
     """
 
     config: TrainConfig
+    metric = "mean R@10"
 
     def __init__(self, config: TrainConfig, started: StartedRun | None = None) -> None:
         self.config, self.notes = with_towers_of_data(config, started)
         check_held_out(self.config)
+        self.notes += [*_repeated_clips(self.config), *_shared_clips(self.config)]
         self.clip = run_clip(self.config, started)
         own = None if started is None else started.tokenizer()
         self.tokenizer = own
@@ -87,6 +96,49 @@ class Pretraining(Task):
     def score(self, metrics: dict[str, float]) -> float:
         """Mean R@10 of all directions."""
         return float(np.mean([value for name, value in metrics.items() if name.endswith("/R@10")]))
+
+
+def _repeated_clips(config: TrainConfig) -> Iterator[str]:
+    """A note for each source with fewer clips than a batch has of it."""
+    weights = sum(source.weight for source in config.data)
+    for source in config.data:
+        share = (config.batch_size or 8) * source.weight / weights
+        count = contents([source], TRAINING_SPLITS)
+        if count is None:
+            records = index_source(source, TRAINING_SPLITS, tolerate_damage=True).records
+        else:
+            records = count.records
+        times = math.ceil(share) / max(records, 1)
+        if times > 1:
+            yield (
+                f"{source.path} has {count_of(records, 'clip')}, a batch takes {share:g} of it: it "
+                "holds clips several times, as negatives of themselves, so that no model gets a "
+                f"contrastive loss below about ln {times:.3g} = {math.log(times):.2f}; with "
+                f"BATCH_SIZE up to {max(2, int(records * weights / source.weight))} it can reach 0"
+            )
+
+
+def _shared_clips(config: TrainConfig) -> list[str]:
+    """Refuses to evaluate on training clips; notes on shards of which it cannot be told.
+
+    Raises:
+        UserError: A held-out clip is a training clip.
+    """
+    if not config.evaluate_every or not config.eval_data or config.allow_shared_clips:
+        return []
+    source = find_source(config.eval_data).data_source()
+    held_out = read_inventory(source, EVALUATION_SPLITS)
+    notes = []
+    for data in config.data:
+        clips = read_inventory(data, TRAINING_SPLITS, like=held_out)
+        refuse_shared(clips, held_out, config.name)
+        if clips.unread:
+            notes.append(
+                f"{data.path}: {count_of(clips.unread, 'shard')} without a table of clips "
+                f"(clips/*.csv), too large to be read: whether clips of {config.eval_data} are "
+                "in them is not known"
+            )
+    return notes
 
 
 def make_step(

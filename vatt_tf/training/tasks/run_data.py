@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from vatt_tf.data.schema import OLDEST_CLIP, ClipSpec
+from vatt_tf.data.schema import ANY_DISTANCE, OLDEST_CLIP, ClipSpec
 from vatt_tf.data.shards.index import DataSource
 from vatt_tf.data.shards.provenance import DataSet, data_sets, differences, read_data
 from vatt_tf.data.text.tokenizer import load_tokenizer
@@ -139,8 +139,10 @@ def run_clip(config: RunConfig, started: StartedRun | None) -> ClipSpec:
         config: The run.
         started: The run that is continued; None for a new one.
     """
-    before = {} if started is None else started.clip
-    kept = {name: before[name] for name in CLIP_OPTIONS if name in before}
+    # Before there was a distance, the nearest caption was taken however far away it was.
+    before = {} if started is None else {"caption_distance": ANY_DISTANCE, **started.clip}
+    options = (*CLIP_OPTIONS, "caption_distance")
+    kept = {name: before[name] for name in options if name in before}
     return dataclasses.replace(config.clip, **{**kept, **config.bound_clip_options})
 
 

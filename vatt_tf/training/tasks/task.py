@@ -8,9 +8,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from vatt_tf.data.input.pipeline import training_dataset
+from vatt_tf.data.input.pipeline import EVALUATION_SPLITS, training_dataset
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.data.service.server import service_dataset
+from vatt_tf.data.shards.contents import fingerprint
+from vatt_tf.evaluation.source import find_source
 from vatt_tf.training.gradients.contrastive import Gather
 from vatt_tf.training.monitoring.guards import Guard
 from vatt_tf.training.tasks.config import RunConfig
@@ -26,6 +28,8 @@ class Task(abc.ABC):
         labels: Names of the classes; None where the labels are not read.
         notes: Messages for the user before the first step.
         patience: Evaluations without a better one after which to stop; 0: never.
+        metric: What :meth:`score` is.
+        windows: Windows of a clip in the evaluations of the run.
     """
 
     config: RunConfig
@@ -34,6 +38,8 @@ class Task(abc.ABC):
     labels: tuple[str, ...] | None = None
     notes: Sequence[str] = ()
     patience: int = 0
+    metric: str = "score"
+    windows: int = 1
 
     def vocabulary_file(self) -> str | None:
         """Vocabulary of a new run from its data; None without one."""
@@ -74,6 +80,16 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def score(self, metrics: dict[str, float]) -> float:
         """Score of an evaluation by which the best weights are kept: higher is better."""
+
+    def measured(self) -> dict[str, Any]:
+        """Returns what a score belongs to: data, metric and windows of the evaluations."""
+        source = find_source(self.config.eval_data or "")
+        return {
+            "eval_data": self.config.eval_data,
+            "data": fingerprint(source.path, EVALUATION_SPLITS),
+            "metric": self.metric,
+            "windows": self.windows,
+        }
 
     @abc.abstractmethod
     def guards(self, batch_size: int) -> list[Guard]:

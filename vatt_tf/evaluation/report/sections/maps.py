@@ -142,8 +142,9 @@ def classes(clips: EmbeddingSet) -> str:
 
 
 def _class_map(clips: EmbeddingSet, space: str, modality: str, title: str) -> str:
-    chosen = evenly_spaced(clips.masks[modality] & (clips.label >= 0), TSNE_POINTS)
-    names = np.array([clips.label_text[i] or f"class {clips.label[i]}" for i in chosen], object)
+    labelled = np.array([bool(own) for own in clips.labels])
+    chosen = evenly_spaced(clips.masks[modality] & labelled, TSNE_POINTS)
+    names = np.array([_classes(clips, i) for i in chosen], object)
     flat = project(clips.spaces[space][modality][chosen])
     if flat is None:
         return ""
@@ -180,10 +181,14 @@ def project(points: np.ndarray) -> np.ndarray | None:
 
 
 def _describe(clips: EmbeddingSet, i: int, modality: str) -> str:
-    words = clips.caption[i] or clips.label_text[i]
+    words = clips.caption[i] or _classes(clips, i)
     return (
         f"{modality}: {words} ({_where(clips, i)})" if words else f"{modality}: {_where(clips, i)}"
     )
+
+
+def _classes(clips: EmbeddingSet, i: int) -> str:
+    return ", ".join(f"class {one}" if isinstance(one, int) else one for one in clips.labels[i])
 
 
 def _where(clips: EmbeddingSet, i: int) -> str:

@@ -6,9 +6,10 @@ import html
 from typing import Any
 
 from vatt_tf.evaluation.report import elements
+from vatt_tf.evaluation.report.headline import headlines
 from vatt_tf.evaluation.report.run_info import RunInfo
 from vatt_tf.evaluation.tasks.retrieval import directions
-from vatt_tf.wording import count_of
+from vatt_tf.wording import METRIC_NAMES, count_of
 
 
 def retrieval(run: RunInfo) -> str:
@@ -31,7 +32,7 @@ def retrieval(run: RunInfo) -> str:
             for name, part in block["by_class"].items()
         )
         body += (
-            "<h3>By class: the top item has the class of the query</h3>"
+            "<h3>By class: the top item has a class of the query</h3>"
             '<div class="scroll"><table><thead><tr><th>query to item</th><th>precision@1</th>'
             f"<th>queries</th></tr></thead><tbody>{rows}</tbody></table></div>"
         )
@@ -84,19 +85,30 @@ def zero_shot(run: RunInfo) -> str:
     block = run.results.get("zero_shot")
     if not block:
         return ""
-    chance = block["chance"]["top1"]
-    shown = sorted(block["per_class"].items(), key=lambda item: -item[1]["top1"])
+    metric = "ap" if block.get("multi_label") else "top1"
+    shown = sorted(block["per_class"].items(), key=lambda item: -item[1][metric])
+    chance = block["chance"].get("top1")
     rows = "".join(
-        f"<tr><th>{html.escape(name)}</th>{elements.percent_cell(part['top1'], chance, 'accent')}"
-        f'<td class="number">{part["clips"]}</td>'
+        f"<tr><th>{html.escape(name)}</th>"
+        + elements.percent_cell(
+            part[metric], part["clips"] / block["pool_size"] if chance is None else chance
+        )
+        + f'<td class="number">{part["clips"]}</td>'
         f"<td>{html.escape(block['prompts'][name][0])}</td></tr>"
         for name, part in shown[:40]
     )
     more = f"<p class='hint'>{len(shown) - 40} more classes are in results.json.</p>"
+    numbers = ", ".join(
+        f"{one.name} {one.text()} (chance {one.text(one.chance)})"
+        for one in headlines({"zero_shot": block})
+    )
+    what = (
+        "Each class ranks the videos by how near its prompts lie"
+        if chance is None
+        else "Each video gets the class whose prompts lie nearest"
+    )
     hint = (
-        f"Each video gets the class whose prompts lie nearest. Top-1 {100 * block['top1']:.1f} % "
-        f"(chance {100 * chance:.1f} %), top-5 {100 * block['top5']:.1f} % (chance "
-        f"{100 * block['chance']['top5']:.1f} %), {count_of(block['pool_size'], 'clip')}, "
+        f"{what}: {numbers}; {count_of(block['pool_size'], 'clip')}, "
         f"{count_of(block['classes'], 'class', 'classes')}."
     )
     if left_out := block.get("left_out"):
@@ -105,7 +117,7 @@ def zero_shot(run: RunInfo) -> str:
             f"{count_of(left_out['clips'], 'clip')} of these classes left out."
         )
     table = (
-        '<div class="scroll"><table><thead><tr><th>class</th><th>top-1</th><th>clips</th>'
-        f"<th>prompt</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<div class="scroll"><table><thead><tr><th>class</th><th>{METRIC_NAMES[metric]}</th>'
+        f"<th>clips</th><th>prompt</th></tr></thead><tbody>{rows}</tbody></table></div>"
     )
     return elements.card("Zero-shot classes", hint, table + (more if len(shown) > 40 else ""))
