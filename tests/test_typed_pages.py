@@ -7,7 +7,6 @@ path that it goes on from, and is typed in a copy of what that one has left.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import re
@@ -16,7 +15,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable
 
 import pytest
 
@@ -117,11 +117,18 @@ def taken(port: int) -> bool:
 
 
 def type_page(name: str, folder: pathlib.Path) -> None:
-    """Types a page in a folder, and leaves the exit code and the output there."""
+    """Types a page in a folder, and leaves the exit code and the output there.
+
+    Pages that serve on the same port take turns; one whose port another program has is skipped.
+    """
     script = typed(page_of(name))
     if name not in PATHS:
         script = f"source .venv/bin/activate\n{script}"
-    with open(folder / OUTPUT, "w") as file:
+    ports = sorted({int(port) for port in re.findall(r"port=(\d+)", script)})
+    lock = pathlib.Path(tempfile.gettempdir()) / f"vatt_tf_port_{ports[0] if ports else name}.lock"
+    with locked(lock), open(folder / OUTPUT, "w") as file:
+        if busy := [port for port in ports if taken(port)]:
+            pytest.skip(f"{name}.md serves on port {busy[0]}, which another program has")
         shell = subprocess.Popen(
             ["bash", "-e", "-x", "-c", script],
             cwd=folder,
@@ -147,63 +154,40 @@ def kill_group(shell: subprocess.Popen) -> None:
     shell.wait()
 
 
-def check(name: str, folder: pathlib.Path) -> None:
-    code = (folder / CODE).read_text()
-    assert code == "0", f"{name}.md: exit code {code}\n{(folder / OUTPUT).read_text()[-4000:]}"
-
-
-@contextlib.contextmanager
-def ports_of(name: str, root: pathlib.Path) -> Iterator[None]:
-    """Holds the ports that a page names, one page at a time; skips if another program has one."""
-    ports = {int(port) for port in re.findall(r"port=(\d+)", typed(page_of(name)))}
-    with locked(root / "ports.lock") if ports else contextlib.nullcontext():
-        if busy := sorted(port for port in ports if taken(port)):
-            pytest.skip(f"{name}.md serves on port {busy[0]}, which another program has")
-        yield
-
-
 @pytest.fixture(scope="module")
 def typed_path(made_once) -> Callable[[str], pathlib.Path]:
     """``typed_path(name)``: the folder in which a path was typed, once for all workers."""
 
-    def type_in(folder: pathlib.Path, name: str) -> None:
-        with ports_of(name, folder.parent.parent):
-            clean_folder(folder)
-            type_page(name, folder)
+    def make(name: str, folder: pathlib.Path) -> None:
+        clean_folder(folder)
+        type_page(name, folder)
 
-    return lambda name: made_once(f"typed_{name}", lambda folder: type_in(folder, name))
-
-
-needs_programs = pytest.mark.skipif(
-    not shutil.which("make") or not shutil.which("curl"), reason="make and curl"
-)
+    return lambda name: made_once(f"typed_{name}", lambda folder: make(name, folder))
 
 
 @pytest.mark.check
-@needs_programs
-@pytest.mark.parametrize("name", PATHS)
-def test_path_can_be_typed_from_top_to_bottom(name, typed_path):
-    check(name, typed_path(name))
-
-
-@pytest.mark.check
-@needs_programs
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.skipif(not shutil.which("make") or not shutil.which("curl"), reason="make and curl")
+@pytest.mark.parametrize("name", [*PATHS, *PAGES])
 def test_page_can_be_typed_from_top_to_bottom(name, typed_path, tmp_path):
+    if name in PATHS:
+        return check(name, typed_path(name))
     folder = tmp_path / "clone"
     base = base_of(name)
     if base:
-        left = typed_path(base)
-        check(base, left)
-        shutil.copytree(left, folder, symlinks=True, copy_function=copied)
+        check(base, typed_path(base))
+        shutil.copytree(typed_path(base), folder, symlinks=True, copy_function=copied)
     else:
         clean_folder(folder)
     try:
-        with ports_of(name, left.parent.parent if base else tmp_path):
-            type_page(name, folder)
+        type_page(name, folder)
         check(name, folder)
     finally:
-        shutil.rmtree(folder)  # half a gigabyte
+        shutil.rmtree(folder)  # up to a gigabyte
+
+
+def check(name: str, folder: pathlib.Path) -> None:
+    code = (folder / CODE).read_text()
+    assert code == "0", f"{name}.md: exit code {code}\n{(folder / OUTPUT).read_text()[-4000:]}"
 
 
 def commands(script: str) -> set[str]:
