@@ -28,7 +28,6 @@ DOCS = CHECKOUT / "docs"
 SMALL = "STEPS=4;BATCH_SIZE=8"
 # Pages with other models than the tiny one.
 OTHER = {
-    "convolutional": "BATCH_SIZE=16",  # a micro-batch
     "performance": "video_tower.size='tiny';audio_tower.size='tiny';video_tower.frames=8",
 }
 # What cannot be had everywhere: the blocks (``# needs ...: no test runs this``) of each page.

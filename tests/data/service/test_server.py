@@ -1,5 +1,6 @@
 """Data services: the same batches as reading locally, clear errors when one is not there."""
 
+import itertools
 import signal
 import socket
 import subprocess
@@ -112,6 +113,16 @@ def test_a_service_that_dies_is_an_error_and_no_hang(monkeypatch):
     blocked.set()
     assert list(service_client.watched(iter([1, 2]), ["host:1"])) == [1, 2]
     assert list(service_client.watched(iter([1, 2]), [])) == [1, 2]
+
+
+def test_a_closed_iterator_leaves_no_thread():
+    """A thread in TensorFlow's code while the interpreter shuts down aborts the process."""
+    before = set(threading.enumerate())
+    for _ in range(20):
+        watched = service_client.watched(itertools.count(), ["host:1"])
+        assert next(watched) == 0
+        watched.close()
+        assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.check
