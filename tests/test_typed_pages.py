@@ -26,16 +26,12 @@ from vatt_tf.config import BINDINGS_VARIABLE
 PATHS = ("search_my_videos", "reproduce_and_extend", "deploy")
 DOCS = CHECKOUT / "docs"
 SMALL = "STEPS=4;BATCH_SIZE=8"
-# Pages with other models than the tiny one.
-OTHER = {
-    "performance": "video_tower.size='tiny';audio_tower.size='tiny';video_tower.frames=8",
-}
 # What cannot be had everywhere: the blocks (``# needs ...: no test runs this``) of each page.
 NEEDS = {
     "checkpoints": ["the published weights"] * 2,
     "convolutional": ["images"],
     "datasets": ["the official files"] * 2,
-    "performance": ["a quiet machine"],
+    "performance": ["a quiet machine"] * 2,
     "preparing_data": ["a Whisper model"] * 2,
     "published_weights": ["the published weights"],
     "scaling": ["GPUs", "four hosts", "a TPU"],
@@ -99,7 +95,7 @@ def copied(source: str, target: str) -> None:
     (os.link if source.endswith((".tfrecord", ".mp4")) else shutil.copy2)(source, target)
 
 
-def environment(name: str) -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The environment of a new shell: no active virtual environment, small trainings."""
     active = os.path.join(sys.prefix, "bin")
     kept = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
@@ -107,7 +103,7 @@ def environment(name: str) -> dict[str, str]:
     kept["PATH"] = os.pathsep.join(
         part for part in kept["PATH"].split(os.pathsep) if part != active
     )
-    return kept | {BINDINGS_VARIABLE: f"{SMALL};{OTHER.get(name, '')}"}
+    return kept | {BINDINGS_VARIABLE: SMALL}
 
 
 def taken(port: int) -> bool:
@@ -131,7 +127,7 @@ def type_page(name: str, folder: pathlib.Path) -> None:
         shell = subprocess.Popen(
             ["bash", "-e", "-x", "-c", script],
             cwd=folder,
-            env=environment(name),
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
