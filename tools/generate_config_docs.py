@@ -38,10 +38,11 @@ python -m vatt_tf.train --gin_file=gin_configs/tiny.gin --run_dir=runs/mine --dr
     --gin_bindings="STEPS = 500" --gin_bindings="TRAIN_DATA = 'data/mine/train'"
 ```
 
-prints the configuration that [gin](https://github.com/google/gin-config) files and bindings make, and
-trains it without `--dry_run`. The command goes on from [Reproduce and extend](reproduce_and_extend.md).
-A file sets parameters (`configurable.parameter = value`) and macros (`NAME = value`), which other lines
-read as `%NAME`. Strings need quotes. Bindings on the command line come last and win.
+prints the configuration that [gin](https://github.com/google/gin-config) files and bindings make,
+and trains it without `--dry_run`. The command goes on from [Reproduce and
+extend](reproduce_and_extend.md). A file sets parameters (`configurable.parameter = value`) and
+macros (`NAME = value`), which other lines read as `%NAME`. Strings need quotes. Bindings on the
+command line come last and win.
 
 Bindings in the environment variable `VATT_TF_GIN_BINDINGS` (`STEPS=8;BATCH_SIZE=8`, with semicolons
 between them) come after these: they make documented commands and scripts small, and a note names
