@@ -149,6 +149,18 @@ def test_command_serves_until_it_is_stopped(folder, monkeypatch):
     assert process.returncode == 0
 
 
+def test_a_port_on_which_another_service_listens_is_refused(capsys, monkeypatch):
+    """gRPC sets SO_REUSEPORT: two services would share the calls of a trainer."""
+    monkeypatch.setattr(service.multiprocessing, "get_context", lambda *_: 1 / 0)  # not started
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert service.main([f"--port={port - 1}"]) == 2  # the second of its two ports
+    assert f"the port {port} cannot be used (Address already in use)" in capsys.readouterr().err
+
+
 def test_flags(capsys):
     for flag in ("--port=0", "--workers=x", "--prot=1"):
         with pytest.raises(SystemExit) as stop:
