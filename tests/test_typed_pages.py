@@ -162,6 +162,7 @@ def typed_path(made_once) -> Callable[[str], pathlib.Path]:
 
 @pytest.mark.check
 @pytest.mark.skipif(not shutil.which("make") or not shutil.which("curl"), reason="make and curl")
+@pytest.mark.timeout(2 * TIMEOUT)  # a page waits for the path that it goes on from
 @pytest.mark.parametrize("name", [*PATHS, *PAGES])
 def test_page_can_be_typed_from_top_to_bottom(name, typed_path, tmp_path):
     if name in PATHS:
