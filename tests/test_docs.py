@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import functools
+import importlib
 import pathlib
 import re
 import subprocess
@@ -153,19 +155,26 @@ def test_named_files_exist(path):
     assert not missing, f"{identify(path)} names files that do not exist: {missing}"
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=identify)
+def test_named_gin_files_exist(path):
+    named = re.findall(r"--gin_file=([\w/]+\.gin)", path.read_text(encoding="utf-8"))
+    folders = (ROOT, ROOT / "gin_configs")
+    missing = {name for name in named if not any((at / name).is_file() for at in folders)}
+    assert not missing, f"{identify(path)} names gin files that do not exist: {sorted(missing)}"
+
+
 @pytest.mark.check
 @pytest.mark.parametrize("path", DOCUMENTS, ids=identify)
 def test_named_flags_exist(path):
     text = path.read_text(encoding="utf-8")
-    for line in commands_in(text):
+    prose = " ".join(re.sub(r"```.*?```|<!--.*?-->", "", text, flags=re.DOTALL).split())
+    for line in commands_in(text) + re.findall(r"`(python -m [^`]+)`", prose):
         match = re.search(r"-m vatt_tf\.([\w.]+)", line)
         if match and match.group(1) in COMMANDS:
             allowed = flags_of(match.group(1)) | BEAM_FLAGS
             unknown = set(FLAG.findall(line)) - allowed
             assert not unknown, f"{identify(path)}: {line.strip()}: unknown {sorted(unknown)}"
     every = frozenset().union(*map(flags_of, COMMANDS + TOOLS)) | OTHER_FLAGS | BEAM_FLAGS
-    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    prose = re.sub(r"<!--.*?-->", "", prose, flags=re.DOTALL)
     unknown = set(FLAG.findall(prose)) - every
     assert not unknown, f"{identify(path)} names flags that do not exist: {sorted(unknown)}"
 
@@ -185,6 +194,18 @@ def test_commands_name_modules_that_exist(path):
         top = ROOT if name.split(".")[0] in AT_THE_TOP else ROOT / "vatt_tf"
         source = top / name.replace(".", "/")
         assert source.with_suffix(".py").is_file() or (source / "__main__.py").is_file(), name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=identify)
+def test_python_parses_and_imports_what_exists(path):
+    for block in re.findall(r"```python\n(.*?)```", path.read_text("utf-8"), flags=re.DOTALL):
+        flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        tree = compile(block, identify(path), "exec", flags)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("vatt_tf"):
+                module = importlib.import_module(node.module)
+                for name in node.names:
+                    assert hasattr(module, name.name), f"{node.module} has no {name.name}"
 
 
 def test_index_lists_every_document():

@@ -1,7 +1,8 @@
-"""Every command of README and of the three paths, typed in order, in a clean folder.
+"""Every command of README and of the pages of docs/, typed in order, from a clean folder.
 
 The pages are the only copy of the commands. What makes them small comes from outside:
-``VATT_TF_GIN_BINDINGS`` for the trainings.
+``VATT_TF_GIN_BINDINGS`` for the trainings. A path is typed in a clean clone. Another page names the
+path that it goes on from, and is typed in a copy of what that one has left.
 """
 
 from __future__ import annotations
@@ -14,39 +15,84 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import CHECKOUT
+from tests.conftest import CHECKOUT, locked
 from vatt_tf.config import BINDINGS_VARIABLE
 
 PATHS = ("search_my_videos", "reproduce_and_extend", "deploy")
+DOCS = CHECKOUT / "docs"
 SMALL = "STEPS=4;BATCH_SIZE=8"
+# What cannot be had everywhere: the blocks (``# needs ...: no test runs this``) of each page.
+NEEDS = {
+    "checkpoints": ["the published weights"] * 2,
+    "convolutional": ["images"],
+    "datasets": ["the official files"] * 2,
+    "performance": ["a quiet machine"] * 2,
+    "preparing_data": ["a Whisper model"] * 2,
+    "published_weights": ["the published weights"],
+    "scaling": ["GPUs", "four hosts", "a TPU"],
+    "search": ["a Whisper model", "a quiet machine"],
+    "serving": ["a quiet machine"],
+    "serving_production": ["Docker", "Kubernetes", "TensorFlow Serving", "Docker"],
+}
+# Pages whose rest needs data sets that cannot be had everywhere, and that tell so.
+REST = "No test runs the commands below"
+CUT = {"configuration", "results"}
 # What a clone does not have, and the environment, which is made anew.
 LEFT_OUT = {".venv", ".git", "data", "runs", "models", "indexes"}
 TIMEOUT = 1800  # seconds a page
-
-
-def typed(page: pathlib.Path) -> str:
-    """The bash blocks of a page as one script."""
-    return "\n".join(re.findall(r"^```bash\n(.*?)^```", page.read_text("utf-8"), re.M | re.S))
+OUTPUT, CODE = "output.txt", "exit_code.txt"
 
 
 def page_of(name: str) -> pathlib.Path:
-    return CHECKOUT / "docs" / f"{name}.md"
+    return DOCS / f"{name}.md"
 
 
-@pytest.fixture
-def clean_folder(tmp_path) -> pathlib.Path:
+def text_of(page: pathlib.Path) -> str:
+    return page.read_text("utf-8").split(REST)[0]
+
+
+def blocks(page: pathlib.Path) -> list[str]:
+    return re.findall(r"^```bash\n(.*?)^```", text_of(page), re.M | re.S)
+
+
+def needs(page: pathlib.Path) -> list[str]:
+    """What the blocks need that are not typed."""
+    starts = [re.match(r"# needs (.+): no test runs this\n", block) for block in blocks(page)]
+    return [start[1] for start in starts if start]
+
+
+def typed(page: pathlib.Path) -> str:
+    """The other bash blocks of a page as one script."""
+    return "\n".join(block for block in blocks(page) if not block.startswith("# needs "))
+
+
+PAGES = [page.stem for page in sorted(DOCS.glob("*.md")) if page.stem not in PATHS and typed(page)]
+
+
+def base_of(name: str) -> str | None:
+    """The path that a page says it goes on from."""
+    found = re.search(r"goe?s?\s+on\s+from\s+\[[^]]+\]\((\w+)\.md\)", text_of(page_of(name)))
+    return found[1] if found else None
+
+
+def clean_folder(folder: pathlib.Path) -> None:
     """A clone with its environment installed, made of links; what the commands write stays here."""
-    folder = tmp_path / "clone"
     for source, target in ((CHECKOUT, folder), (pathlib.Path(sys.prefix), folder / ".venv")):
         target.mkdir()
         for item in source.iterdir():
             if item.name not in LEFT_OUT | {".installed"}:
                 (target / item.name).symlink_to(item)
     (folder / ".venv" / ".installed").touch()  # after the packaging files: nothing to install
-    return folder
+
+
+def copied(source: str, target: str) -> None:
+    """Copies a file; what no command changes, and most of the bytes, is linked."""
+    (os.link if source.endswith((".tfrecord", ".mp4")) else shutil.copy2)(source, target)
 
 
 def environment() -> dict[str, str]:
@@ -65,19 +111,22 @@ def taken(port: int) -> bool:
         return probe.connect_ex(("localhost", port)) == 0
 
 
-@pytest.mark.check
-@pytest.mark.skipif(not shutil.which("make") or not shutil.which("curl"), reason="make and curl")
-@pytest.mark.parametrize("name", PATHS)
-def test_page_can_be_typed_from_top_to_bottom(name, clean_folder):
+def type_page(name: str, folder: pathlib.Path) -> None:
+    """Types a page in a folder, and leaves the exit code and the output there.
+
+    Pages that serve on the same port take turns; one whose port another program has is skipped.
+    """
     script = typed(page_of(name))
-    ports = [int(port) for port in re.findall(r"port=(\d+)", script)]
-    if busy := [port for port in ports if taken(port)]:
-        pytest.skip(f"{name}.md serves on port {busy[0]}, which another program has")
-    output = clean_folder / "output.txt"
-    with open(output, "w") as file:
+    if name not in PATHS:
+        script = f"source .venv/bin/activate\n{script}"
+    ports = sorted({int(port) for port in re.findall(r"port=(\d+)", script)})
+    lock = pathlib.Path(tempfile.gettempdir()) / f"vatt_tf_port_{ports[0] if ports else name}.lock"
+    with locked(lock), open(folder / OUTPUT, "w") as file:
+        if busy := [port for port in ports if taken(port)]:
+            pytest.skip(f"{name}.md serves on port {busy[0]}, which another program has")
         shell = subprocess.Popen(
             ["bash", "-e", "-x", "-c", script],
-            cwd=clean_folder,
+            cwd=folder,
             env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -88,7 +137,7 @@ def test_page_can_be_typed_from_top_to_bottom(name, clean_folder):
             code = shell.wait(TIMEOUT)
         finally:
             kill_group(shell)
-    assert code == 0, f"{name}.md: exit code {code}\n{output.read_text()[-4000:]}"
+    (folder / CODE).write_text(str(code))
 
 
 def kill_group(shell: subprocess.Popen) -> None:
@@ -98,6 +147,43 @@ def kill_group(shell: subprocess.Popen) -> None:
     except ProcessLookupError:
         pass
     shell.wait()
+
+
+@pytest.fixture(scope="module")
+def typed_path(made_once) -> Callable[[str], pathlib.Path]:
+    """``typed_path(name)``: the folder in which a path was typed, once for all workers."""
+
+    def make(name: str, folder: pathlib.Path) -> None:
+        clean_folder(folder)
+        type_page(name, folder)
+
+    return lambda name: made_once(f"typed_{name}", lambda folder: make(name, folder))
+
+
+@pytest.mark.check
+@pytest.mark.skipif(not shutil.which("make") or not shutil.which("curl"), reason="make and curl")
+@pytest.mark.timeout(2 * TIMEOUT)  # a page waits for the path that it goes on from
+@pytest.mark.parametrize("name", [*PATHS, *PAGES])
+def test_page_can_be_typed_from_top_to_bottom(name, typed_path, tmp_path):
+    if name in PATHS:
+        return check(name, typed_path(name))
+    folder = tmp_path / "clone"
+    base = base_of(name)
+    if base:
+        check(base, typed_path(base))
+        shutil.copytree(typed_path(base), folder, symlinks=True, copy_function=copied)
+    else:
+        clean_folder(folder)
+    try:
+        type_page(name, folder)
+        check(name, folder)
+    finally:
+        shutil.rmtree(folder)  # up to a gigabyte
+
+
+def check(name: str, folder: pathlib.Path) -> None:
+    code = (folder / CODE).read_text()
+    assert code == "0", f"{name}.md: exit code {code}\n{(folder / OUTPUT).read_text()[-4000:]}"
 
 
 def commands(script: str) -> set[str]:
@@ -110,8 +196,18 @@ def test_readme_types_nothing_that_the_paths_do_not():
     assert commands(typed(CHECKOUT / "README.md")) <= known
 
 
-@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("name", [*PATHS, *PAGES])
 def test_page_begins_with_commands_and_names_no_placeholder(name):
-    text = page_of(name).read_text("utf-8")
-    assert re.match(r"# .+\n\n```bash\n", text)
+    if name not in ("input", "serving_production"):  # several subjects, few commands
+        assert re.match(r"# .+\n\n(.+\n)*\n?```bash\n", text_of(page_of(name)))
     assert not re.findall(r"/path/to|my_videos|FOLDER|DIR\b", typed(page_of(name)))
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
+def test_what_no_test_runs_is_known_and_told_on_the_page(page):
+    assert needs(page) == NEEDS.get(page.stem, [])
+    assert (REST in page.read_text("utf-8")) == (page.stem in CUT)
+    prose = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    shell = re.findall(r"^    (?:\$ )?(?:python|make|pip|curl|docker|kubectl) .*", prose, re.M)
+    assert not shell, f"{page.name}: no test types {shell}: put it into a block of bash"
+    assert not re.findall(r"^```(?:console|sh|shell)$", page.read_text("utf-8"), re.M)

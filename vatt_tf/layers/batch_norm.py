@@ -18,7 +18,7 @@ _REPLICAS = ThreadValue()
 def frozen_statistics() -> contextlib.AbstractContextManager[None]:
     """While it lasts, layers that are called for training leave their moving averages alone.
 
-    The two-pass step calls the towers twice on the same clips; they count once. What is traced in
+    Gradient caching calls the towers twice on the same clips; they count once. What is traced in
     it stays as it was traced.
     """
     return _HELD.during(True)

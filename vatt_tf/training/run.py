@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import keras
@@ -157,7 +158,9 @@ def _run(
         optimizer=updates,
         step=step,
         global_step=global_step,
-        make_iterator=lambda start: _batches(task, strategy, batch_size, start),
+        make_iterator=lambda start: reading.enter_context(
+            contextlib.closing(_batches(task, strategy, batch_size, start))
+        ),
         batch_size=batch_size,
         seed=config.seed,
         clip_norm=config.gradient_clip_norm,
@@ -169,7 +172,7 @@ def _run(
         asked_to_save=lambda: chief and manager.due(),
         save=manager.save_now,
     )
-    with run_folder.orbit_log(run_dir if chief else None):
+    with contextlib.ExitStack() as reading, run_folder.orbit_log(run_dir if chief else None):
         controller = orbit.Controller(
             global_step=global_step,
             trainer=trainer,
@@ -229,7 +232,7 @@ def _train_and_evaluate(
 
 def _batches(
     task: Task, strategy: tf.distribute.Strategy, batch_size: int, start_step: int
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Iterates over distributed batches from ``start_step`` on; each worker reads its own rows."""
 
     def per_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:

@@ -1,5 +1,6 @@
 """Data services: the same batches as reading locally, clear errors when one is not there."""
 
+import itertools
 import signal
 import socket
 import subprocess
@@ -114,6 +115,16 @@ def test_a_service_that_dies_is_an_error_and_no_hang(monkeypatch):
     assert list(service_client.watched(iter([1, 2]), [])) == [1, 2]
 
 
+def test_a_closed_iterator_leaves_no_thread():
+    """A thread in TensorFlow's code while the interpreter shuts down aborts the process."""
+    before = set(threading.enumerate())
+    for _ in range(20):
+        watched = service_client.watched(itertools.count(), ["host:1"])
+        assert next(watched) == 0
+        watched.close()
+        assert set(threading.enumerate()) <= before
+
+
 @pytest.mark.check
 def test_command_serves_until_it_is_stopped(folder, monkeypatch):
     monkeypatch.setattr(service_client, "_PATIENCE_SECONDS", 0.5)
@@ -136,6 +147,18 @@ def test_command_serves_until_it_is_stopped(folder, monkeypatch):
             for _ in range(100):  # a few are on the way
                 next(batches)
     assert process.returncode == 0
+
+
+def test_a_port_on_which_another_service_listens_is_refused(capsys, monkeypatch):
+    """gRPC sets SO_REUSEPORT: two services would share the calls of a trainer."""
+    monkeypatch.setattr(service.multiprocessing, "get_context", lambda *_: 1 / 0)  # not started
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert service.main([f"--port={port - 1}"]) == 2  # the second of its two ports
+    assert f"the port {port} cannot be used (Address already in use)" in capsys.readouterr().err
 
 
 def test_flags(capsys):

@@ -14,6 +14,7 @@ vocabulary. Shards must be readable by trainers and services under the same path
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -130,7 +131,8 @@ def watched(batches: Iterator[Any], addresses: Sequence[str]) -> Iterator[Any]:
                 fetched.put((None, error))
 
     # A daemon: it may be stuck in TensorFlow's client for good.
-    threading.Thread(target=fetch, name="data-service", daemon=True).start()
+    thread = threading.Thread(target=fetch, name="data-service", daemon=True)
+    thread.start()
     try:
         while True:
             wanted.put(True)
@@ -146,6 +148,12 @@ def watched(batches: Iterator[Any], addresses: Sequence[str]) -> Iterator[Any]:
                     ) from error
                 raise error
             yield batch
+    except GeneratorExit:
+        # A thread that frees the iterator while the interpreter shuts down aborts the process.
+        wanted.put(False)
+        if not sys.is_finalizing():
+            thread.join()
+        raise
     finally:
         wanted.put(False)
 

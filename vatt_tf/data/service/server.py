@@ -12,6 +12,7 @@ import argparse
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from multiprocessing import connection
@@ -109,7 +110,22 @@ def main(argv: list[str] | None = None) -> int:
     return cli.run(lambda: _serve(flags))
 
 
+def _check_free(port: int) -> None:
+    """Refuses a port on which another program listens: gRPC would share it, call by call."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise UserError(
+                f"the port {port} cannot be used ({error.strerror}); choose another --port, or end "
+                "the program that has it"
+            ) from error
+
+
 def _serve(flags: argparse.Namespace) -> int:
+    for port in range(flags.port, flags.port + 2 * flags.workers):
+        _check_free(port)
     signal.signal(signal.SIGTERM, _stop)
     context = multiprocessing.get_context("spawn")
     ports = range(flags.port, flags.port + flags.workers)
