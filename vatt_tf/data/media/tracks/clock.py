@@ -34,6 +34,7 @@ ISLAND_SECONDS = 1.0
 MOST_FRAME_SECONDS = 100.0
 # Containers whose clock may begin anew in a healthy file: seeking in them trusts no stamp.
 _RESTARTING = frozenset(("mpegts", "mpeg", "flv", "live_flv"))
+_REORDERED = 16  # frames that may be decoded before one that is shown earlier
 _TOLD = 3  # jumps that are named
 
 
@@ -69,6 +70,11 @@ class Timeline:
     ends: dict[int, float]
     jumps: list[str]
     wrong: list[str]
+
+    @property
+    def moves(self) -> bool:
+        """Whether any packet stands elsewhere than its stamp says."""
+        return bool(self.jumps or self.wrong)
 
     @property
     def notes(self) -> list[str]:
@@ -147,6 +153,8 @@ def _read_timeline(path: str, _size: int, _changed: int) -> Timeline:
             shown = time if packet.pts is None else float(packet.pts * packet.time_base)
             seconds = float((packet.duration or 0) * packet.time_base)
             seconds = seconds if 0.0 <= seconds <= gap else usual[key]
+            if not time <= shown <= time + _REORDERED * max(seconds, usual[key]):
+                shown = time
             home = _home(marks[key], stretches, key, time, gap)
             if home is None:
                 home = _Stretch()

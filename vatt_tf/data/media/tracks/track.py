@@ -57,7 +57,7 @@ class Track:
         self._sought = False
         self._number = -1  # of the packet in its stream
         self._shift, self._next_mark = 0.0, 0
-        self._goes_on: float | None = None  # where the next packet is expected, raw seconds
+        self._goes_on: float | None = self.origin  # where the next packet is expected, raw seconds
         self._peeked: Any = None
         self._packets: Iterator[Any] = (
             self.container.demux(self.stream) if self.stream is not None else iter(())
@@ -71,7 +71,7 @@ class Track:
             offset = int(target / self.stream.time_base)
             self.container.seek(offset, stream=self.stream, backward=True, any_frame=False)
             self._packets = self.container.demux(self.stream)
-            self._sought = True
+            self._sought, self._goes_on = True, None
         except (av.error.FFmpegError, OSError, OverflowError):
             self._from_the_front()
 
@@ -148,27 +148,24 @@ class Track:
     def _follow(self, time: float, packet: Any) -> bool:
         """Finds the shift of a packet; False where the file has to be read from the front.
 
-        Where a seek has led into a file whose clock jumps nobody knows which packet this is.
+        Where a seek has led into a file whose clock jumps nobody knows which packet this is; where
+        the stamps were read late, packets before this one may have been placed wrongly.
         """
         if self.clock.timeline is None and self._goes_on is not None:
             if not self._goes_on - BACK_SECONDS <= time <= self._goes_on + GAP_SECONDS / 2:
                 self.clock.read()
         self._goes_on = time + min(float((packet.duration or 0) * packet.time_base), GAP_SECONDS)
         timeline = self.clock.timeline
-        if timeline is None or not (timeline.jumps or self._shifts(timeline)):
+        if timeline is None or not timeline.moves:
             return True
-        if self._sought:
-            self._from_the_front()
-            return False
-        marks = self._shifts(timeline)
-        while self._next_mark < len(marks) and marks[self._next_mark][0] <= self._number:
-            self._shift = marks[self._next_mark][1]
-            self._next_mark += 1
-        return True
-
-    def _shifts(self, timeline: Any) -> list[tuple[int, float]]:
         marks = timeline.shifts.get(self.stream.index, [])
-        return marks if any(shift for _, shift in marks) else []
+        while self._next_mark < len(marks) and marks[self._next_mark][0] <= self._number:
+            first, self._shift = marks[self._next_mark]
+            self._next_mark += 1
+            if self._sought or (self._shift and first < self._number):
+                self._from_the_front()  # packets before this one stand elsewhere, too
+                return False
+        return True
 
     def _decoded(self) -> Iterator[Any]:
         """Every frame that can be decoded; damaged packets are skipped and counted."""
