@@ -114,7 +114,7 @@ def find_videos(
 def other_files(
     folder: str | os.PathLike, leave_out: Sequence[str | os.PathLike] = ()
 ) -> list[dict[str, str]]:
-    """Files below a folder whose endings no list knows, for the warnings of the manifest."""
+    """Warnings of the manifest about files below a folder that are neither media nor captions."""
     others: dict[str, list[str]] = {}
     scan(folder, MEDIA_SUFFIXES["video"], [], leave_out, others)
     return [{"file": first, "warning": note} for first, note in not_looked_at(others, "video")]

@@ -70,7 +70,6 @@ def write(
     late=0.0,
     subtitle=None,
     container=None,
-    display=None,
     options=None,
 ):
     """Writes a file.
@@ -90,7 +89,6 @@ def write(
         late: Seconds by which everything is late.
         subtitle: Seconds at which a subtitle stands.
         container: Options of the muxer.
-        display: Display matrix.
         options: Options of the encoder.
     """
     with av.open(str(path), "w", options=container or {}) as file:
@@ -99,14 +97,14 @@ def write(
             streams.append(file.add_stream(video, fps, options={"g": str(gop)}))
             streams[0].width, streams[0].height, streams[0].pix_fmt = WIDTH, HEIGHT, "yuv420p"
             if "264" in video:
-                streams[0].options |= {"preset": "ultrafast", "bf": "2", "crf": "12"} | (
-                    options or {}
-                )
-            if display:
-                streams[0].set_display_matrix(display)
+                fast = {"preset": "ultrafast", "bf": "2", "crf": "12"}
+                streams[0].options |= fast | (options or {})
+            if video == "libvpx":
+                streams[0].options |= {"deadline": "realtime", "cpu-used": "8"}
         if audio:
             streams.append(file.add_stream(audio, rate, layout=layout))
-        texts = file.add_stream("subrip") if subtitle is not None else None
+        if subtitle is not None:
+            streams.append(file.add_stream_from_template(_subtitle(path)))
         packets = []
         if video:
             for number in range(round(seconds * fps)):
@@ -116,7 +114,7 @@ def write(
             packets += streams[0].encode(None)
         if audio:
             packets += _sound_packets(
-                streams[-1], sound(sound_seconds or seconds, rate, first[1]), rate, layout
+                streams[bool(video)], sound(sound_seconds or seconds, rate, first[1]), rate, layout
             )
         for packet in sorted(packets, key=lambda p: float(p.dts * p.time_base)):
             kind = packet.stream.type
@@ -124,13 +122,19 @@ def write(
             ticks = round((stamp(kind, time) + late - time) / packet.time_base)
             packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
             file.mux(packet)
-        if texts is not None:
+        if subtitle is not None:
             packet = av.Packet(b"far away")
-            packet.stream, packet.time_base = texts, Fraction(1, 1000)
+            packet.stream, packet.time_base = streams[-1], Fraction(1, 1000)
             packet.pts = packet.dts = round(subtitle * 1000)
             packet.duration = 2000
             file.mux(packet)
     return path
+
+
+def _subtitle(path):
+    text = path.with_suffix(".srt")
+    text.write_text("1\n00:00:01,000 --> 00:00:02,000\nfar away\n")
+    return av.open(str(text)).streams[0]
 
 
 def _sound_packets(stream, samples, rate, layout):

@@ -57,13 +57,12 @@ def test_seeks_find_their_frames_in_every_container(tmp_path):
     ):
         fps = 25 if video == "mpeg2video" else 5
         path = numbered.write(tmp_path / name, 80.0, fps, video, None, gop=fps * 4)
-        wanted = [(20.0, 21.0), (70.0, 71.0)]
-        clips = list(media.iter_clips(path, wanted, frame_rate=fps, sample_rate=0))
-        for clip, (start, _) in zip(clips, wanted, strict=True):
-            first = round(start * fps)
-            np.testing.assert_allclose(
-                numbered.numbers(clip.frames), first + np.arange(fps), atol=1, err_msg=name
-            )
+        spans = [(40.0, 41.0), (75.0, 76.0)]
+        whole = numbered.numbers(media.read_clip(path, frame_rate=fps).frames)
+        for clip in media.iter_clips(path, spans, frame_rate=fps, sample_rate=0):
+            first = round(clip.start * fps)
+            assert numbered.numbers(clip.frames).tolist() == whole[first:][:fps].tolist(), name
+            assert abs(whole[first] - first) <= 4 * fps / 5, name  # a file may begin late
 
 
 def test_a_slide_show_of_a_frame_a_minute(tmp_path):
@@ -120,13 +119,13 @@ def test_only_regular_files_that_hold_media(tmp_path):
 
 
 def test_huge_images_are_refused_before_they_are_decoded(tmp_path):
-    Image.new("L", (16_000, 11_000)).save(tmp_path / "huge.png")
+    Image.new("1", (16_000, 11_000)).save(tmp_path / "huge.png")
     with pytest.raises(media.MediaError, match="16000 x 11000 pixels, at most 100 million"):
         read_image(tmp_path / "huge.png", 256)
-    large = Image.new("RGB", (6000, 4000), (10, 200, 30))
-    large.paste((200, 10, 30), (0, 0, 3000, 4000))
+    large = Image.new("RGB", (6000, 3000), (10, 200, 30))
+    large.paste((200, 10, 30), (0, 0, 3000, 3000))
     large.save(tmp_path / "large.jpg", quality=95)
     found = read_image(tmp_path / "large.jpg", 100)
-    assert found.shape == (100, 150, 3)
+    assert found.shape == (100, 200, 3)
     np.testing.assert_allclose(found[50, 20], (200, 10, 30), atol=4)
-    np.testing.assert_allclose(found[50, 130], (10, 200, 30), atol=4)
+    np.testing.assert_allclose(found[50, 180], (10, 200, 30), atol=4)

@@ -1,4 +1,4 @@
-"""One clock for picture and sound: numbered frames against numbered beeps, whatever the stamps say."""
+"""One clock: numbered frames against numbered beeps, whatever the time stamps say."""
 
 import itertools
 

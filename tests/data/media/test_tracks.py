@@ -8,6 +8,7 @@ import pytest
 
 from tests.data.media import numbered
 from vatt_tf.data import media
+from vatt_tf.data.media.tracks import container, video
 from vatt_tf.data.media.tracks.audio import mono
 
 
@@ -81,22 +82,22 @@ def test_pictures_are_turned_and_mirrored(tmp_path, matrix, shown):
     assert (info.height, info.width) == wanted.shape
 
 
-def test_a_cover_is_no_picture_whatever_its_flags_say(tmp_path):
-    plain = numbered.write(tmp_path / "a.mkv", 1.0)
-    path = tmp_path / "b.mp4"
-    with av.open(str(plain)) as old, av.open(str(path), "w") as new:
-        cover = new.add_stream("mjpeg", 25)
-        cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic | av.stream.Disposition.default
-        streams = {s: new.add_stream_from_template(s) for s in old.streams}
-        frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
-        new.mux([*cover.encode(frame), *cover.encode(None)])
-        for packet in old.demux():
-            if packet.size:
-                packet.stream = streams[packet.stream]
-                new.mux(packet)
-    reader = media.ClipReader(path, frame_rate=25)
-    (clip,) = reader.clips([(0.0, 1.0)])
+def test_a_cover_is_no_picture_whatever_its_flags_say(tmp_path, monkeypatch):
+    """FFmpeg prefers what is flagged as default, covers as well."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as file:
+        streams = [file.add_stream("mpeg4", 25) for _ in range(2)]
+        for stream, first in zip(streams, (7, 1), strict=True):
+            stream.width, stream.height, stream.pix_fmt = numbered.WIDTH, numbered.HEIGHT, "yuv420p"
+            image = av.VideoFrame.from_ndarray(numbered.picture(first), format="rgb24")
+            file.mux([*stream.encode(image), *stream.encode(None)])
+    monkeypatch.setattr(container, "is_cover", lambda stream: stream.index == 0)
+    monkeypatch.setattr(video, "is_cover", lambda stream: stream.index == 0)
+    with av.open(str(path)) as file:
+        assert file.streams.best("video").index == 0
+        flagged = bool(file.streams[0].disposition & av.stream.Disposition.default)
+    reader = media.ClipReader(path, frame_rate=25, sample_rate=0)
+    (clip,) = reader.clips([(0.0, 0.04)])
     reader.close()
-    assert numbered.numbers(np.stack(clip.frames)).tolist() == [*range(25)]
-    assert any("attached picture" in note for note in reader.warnings)
+    assert numbered.numbers(np.stack(clip.frames)).tolist() == [1]
+    assert any("attached picture" in note for note in reader.warnings) == flagged

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
+import statistics
 from typing import Any
 
 from vatt_tf.data.media.tracks.container import (
@@ -137,32 +139,48 @@ def read_timeline(path: str | os.PathLike) -> Timeline:
 @functools.lru_cache(maxsize=4)  # picture and sound of a file ask for the same one
 def _read_timeline(path: str, _size: int, _changed: int) -> Timeline:
     with open_container(path) as container:
-        picked = [pick_stream(container, kind) for kind in ("video", "audio")]
-        streams = [stream for stream in picked if stream is not None]
-        gap, origin = longest_gap(picked[0]), start_of(container)
-        usual = {s.index: frame_seconds(s) or 0.04 for s in streams}
-        stretches: list[_Stretch] = []
-        marks: dict[int, list[_Mark]] = {s.index: [] for s in streams}
-        numbers = dict.fromkeys(marks, -1)
-        for packet in packets_of(container, streams) if streams else ():
-            key, stamp = packet.stream.index, stamp_of(packet)
-            numbers[key] += 1
-            if stamp is None:
-                continue
-            time = float(stamp * packet.time_base)
-            shown = time if packet.pts is None else float(packet.pts * packet.time_base)
-            seconds = float((packet.duration or 0) * packet.time_base)
-            seconds = seconds if 0.0 <= seconds <= gap else usual[key]
-            if not time <= shown <= time + _REORDERED * max(seconds, usual[key]):
-                shown = time
-            home = _home(marks[key], stretches, key, time, gap)
-            if home is None:
-                home = _Stretch()
-                stretches.append(home)
-            if not marks[key] or marks[key][-1].stretch is not home:
-                _enter(home, marks[key], stretches, key, numbers[key])
-            home.add(key, time, shown, seconds)
+        streams = [s for kind in ("video", "audio") if (s := pick_stream(container, kind))]
+        origin = start_of(container)
+        packets = [
+            (p.stream.index, _seconds(p, p.pts), _seconds(p, stamp_of(p)), _seconds(p, p.duration))
+            for p in (packets_of(container, streams) if streams else ())
+        ]
+        usual = {
+            s.index: _usual([time for key, _, time, _ in packets if key == s.index], s)
+            for s in streams
+        }
+    gap = max(GAP_SECONDS, *(3.0 * seconds for seconds in usual.values()), 0.0)
+    stretches: list[_Stretch] = []
+    marks: dict[int, list[_Mark]] = {key: [] for key in usual}
+    numbers = dict.fromkeys(usual, -1)
+    for key, shown, time, seconds in packets:
+        numbers[key] += 1
+        if time is None:
+            continue
+        if seconds is None or not 0.0 <= seconds <= gap:
+            seconds = usual[key]
+        if shown is None or not time <= shown <= time + _REORDERED * max(seconds, usual[key]):
+            shown = time
+        home = _home(marks[key], stretches, key, time, gap)
+        if home is None:
+            home = _Stretch()
+            stretches.append(home)
+        if not marks[key] or marks[key][-1].stretch is not home:
+            _enter(home, marks[key], stretches, key, numbers[key])
+        home.add(key, time, shown, seconds)
     return _placed(stretches, marks, origin)
+
+
+def _seconds(packet: Any, ticks: int | None) -> float | None:
+    return None if ticks is None else float(ticks * packet.time_base)
+
+
+def _usual(times: list[float | None], stream: Any) -> float:
+    """Seconds from packet to packet, as they mostly are; headers may tell anything."""
+    known = [time for time in times if time is not None]
+    steps = [b - a for a, b in itertools.pairwise(known) if b > a]
+    seconds = statistics.median(steps) if steps else frame_seconds(stream)
+    return seconds if 0.0 < seconds <= MOST_FRAME_SECONDS else 0.04
 
 
 def _home(

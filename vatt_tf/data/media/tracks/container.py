@@ -20,8 +20,8 @@ from vatt_tf.errors import UserError
 
 # What FFmpeg reads besides media: lists of other files, scripts, captions, text as pictures.
 NO_CONTAINERS = frozenset(
-    "concat hls dash imf webm_dash_manifest ffmetadata sdp rtp rtsp sap avisynth vapoursynth image2 "
-    "image2pipe vobsub tty bin xbin adf idf ass aqtitle jacosub lrc microdvd mpl2 mpsub pjs "
+    "concat hls dash imf webm_dash_manifest ffmetadata sdp rtp rtsp sap avisynth vapoursynth "
+    "image2 image2pipe vobsub tty bin xbin adf idf ass aqtitle jacosub lrc microdvd mpl2 mpsub pjs "
     "realtext sami scc srt stl subviewer subviewer1 sup tedcaptions vplayer webvtt ttml mcc sbg "
     "lavfi data".split()
 )
