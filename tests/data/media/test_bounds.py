@@ -48,6 +48,7 @@ def test_seeks_that_come_no_nearer(lecture, monkeypatch):
     assert len(list(windows)) == 4
 
 
+@pytest.mark.check
 def test_seeks_find_their_frames_in_every_container(tmp_path):
     for name, video in (("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.webm", "libvpx")) + (
         ("a.avi", "mpeg4"),
@@ -66,7 +67,7 @@ def test_seeks_find_their_frames_in_every_container(tmp_path):
 
 
 def test_a_slide_show_of_a_frame_a_minute(tmp_path):
-    for name, audio in (("a.mkv", None), ("a.mp4", None), ("b.mp4", "aac")):
+    for name, audio in (("a.mkv", None), ("b.mp4", "aac")):
         path = numbered.write(
             tmp_path / name,
             4.0,
@@ -119,8 +120,8 @@ def test_only_regular_files_that_hold_media(tmp_path):
 
 
 def test_huge_images_are_refused_before_they_are_decoded(tmp_path):
-    Image.new("1", (16_000, 11_000)).save(tmp_path / "huge.png")
-    with pytest.raises(media.MediaError, match="16000 x 11000 pixels, at most 100 million"):
+    Image.new("1", (10_100, 10_000)).save(tmp_path / "huge.png")
+    with pytest.raises(media.MediaError, match="10100 x 10000 pixels, at most 100 million"):
         read_image(tmp_path / "huge.png", 256)
     large = Image.new("RGB", (6000, 3000), (10, 200, 30))
     large.paste((200, 10, 30), (0, 0, 3000, 3000))

@@ -54,10 +54,14 @@ MPEG2 = {"video": "mpeg2video", "audio": "mp2"}
 
 
 @pytest.mark.parametrize(
-    ("name", "streams"),
-    [("a.ts", H264), ("a.mpg", MPEG2), ("a.flv", H264), ("b.ts", MPEG2)],
+    ("name", "streams", "sound_seconds"),
+    [("a.ts", H264, 2.0), ("a.flv", H264, 5.0)]
+    + [
+        pytest.param(name, streams, seconds, marks=pytest.mark.check)
+        for name, streams in (("a.ts", H264), ("a.mpg", MPEG2), ("a.flv", H264), ("b.ts", MPEG2))
+        for seconds in (4.0, 2.0, 5.0)
+    ],
 )
-@pytest.mark.parametrize("sound_seconds", [4.0, 2.0, 5.0])
 def test_joined_parts_stand_one_behind_the_other(tmp_path, name, streams, sound_seconds):
     reader, clips = read(join(tmp_path, name, streams, sound_seconds))
     shown = np.concatenate([frames for _, _, frames, _ in clips])
@@ -69,12 +73,25 @@ def test_joined_parts_stand_one_behind_the_other(tmp_path, name, streams, sound_
     assert any("time stamps jump by -" in note for note in reader.warnings) and not reader.problem
 
 
-@pytest.mark.parametrize("jump", [15.0, 3600.0, 90_000.0])
+VP8 = {"video": "libvpx", "audio": "libopus"}
+SILENT = {"video": "libx264", "audio": None}
+
+
 @pytest.mark.parametrize(
-    ("name", "streams"),
-    [("a.ts", H264), ("a.flv", H264), ("a.mkv", H264), ("a.mpg", MPEG2)]
-    + [("a.webm", {"video": "libvpx", "audio": "libopus"})]
-    + [("b.mkv", {"video": "libx264", "audio": None})],
+    ("name", "streams", "jump"),
+    [("a.mkv", H264, 3600.0), ("a.ts", H264, 15.0)]
+    + [
+        pytest.param(name, streams, jump, marks=pytest.mark.check)
+        for name, streams in (
+            ("a.ts", H264),
+            ("a.flv", H264),
+            ("a.mkv", H264),
+            ("a.mpg", MPEG2),
+            ("a.webm", VP8),
+            ("b.mkv", SILENT),
+        )
+        for jump in (15.0, 3600.0, 90_000.0)
+    ],
 )
 def test_a_jump_of_the_clock_is_not_filled(tmp_path, name, streams, jump):
     path = numbered.write(
@@ -121,9 +138,11 @@ def test_frames_in_decoding_order(tmp_path):
     assert np.abs(offsets(clips)).max() < 0.023 and not reader.warnings
 
 
-@pytest.mark.parametrize("name", ["a.mkv", "a.webm", "a.flv"])
+@pytest.mark.parametrize(
+    "name", ["a.mkv", "a.flv", pytest.param("a.webm", marks=pytest.mark.check)]
+)
 def test_sound_that_outlasts_the_picture(tmp_path, name):
-    streams = {"video": "libvpx", "audio": "libopus"} if name == "a.webm" else H264
+    streams = VP8 if name == "a.webm" else H264
     path = numbered.write(tmp_path / name, 3.0, sound_seconds=5.0, **streams)
     reader, clips = read(path, 2.0)
     heard = [number for *_, beeps in clips for _, number in beeps]
@@ -142,7 +161,7 @@ def test_a_late_subtitle_is_no_damage(tmp_path):
     assert "cut off or damaged" in read(cut)[0].problem
 
 
-@pytest.mark.parametrize("off", [0.012, 0.02, 0.04])
+@pytest.mark.parametrize("off", [0.012, 0.04])
 def test_jittering_stamps_do_not_move_the_sound(tmp_path, off):
     """The samples are those of the same packets with even stamps, without a hole."""
     random = np.random.default_rng(0)

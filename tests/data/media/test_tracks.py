@@ -87,8 +87,9 @@ def test_a_cover_is_no_picture_whatever_its_flags_say(tmp_path, monkeypatch):
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as file:
         streams = [file.add_stream("mpeg4", 25) for _ in range(2)]
-        for stream, first in zip(streams, (7, 1), strict=True):
+        for stream in streams:
             stream.width, stream.height, stream.pix_fmt = numbered.WIDTH, numbered.HEIGHT, "yuv420p"
+        for stream, first in zip(streams, (7, 1), strict=True):
             image = av.VideoFrame.from_ndarray(numbered.picture(first), format="rgb24")
             file.mux([*stream.encode(image), *stream.encode(None)])
     monkeypatch.setattr(container, "is_cover", lambda stream: stream.index == 0)

@@ -97,12 +97,12 @@ class _Stretch:
         self.end: dict[int, float] = {}  # by decoding times
         self.shown: dict[int, float] = {}  # by presentation times
 
-    def distance(self, stream: int, time: float, gap: float) -> float | None:
+    def distance(self, stream: int, time: float, back: float, gap: float) -> float | None:
         """How far a stamp is from where the stream goes on, None where it cannot belong here."""
         latest = max(self.end.values())
         goes_on = self.end.get(stream, latest)
         if stream in self.end:
-            earliest = goes_on - BACK_SECONDS
+            earliest = goes_on - back
         else:
             earliest = min(self.begin.values()) - gap
         return abs(time - goes_on) if earliest <= time <= latest + gap else None
@@ -142,11 +142,15 @@ def _read_timeline(path: str, _size: int, _changed: int) -> Timeline:
         streams = [s for kind in ("video", "audio") if (s := pick_stream(container, kind))]
         origin = start_of(container)
         packets = [
-            (p.stream.index, _seconds(p, p.pts), _seconds(p, stamp_of(p)), _seconds(p, p.duration))
+            (p.stream.index, _seconds(p, p.pts), _seconds(p, p.dts), _seconds(p, p.duration))
             for p in (packets_of(container, streams) if streams else ())
         ]
+        # The first packets of a stream may lack their decoding times, those of a few lack all.
+        decoding = {key for key, _, time, _ in packets if time is not None}
         usual = {
-            s.index: _usual([time for key, _, time, _ in packets if key == s.index], s)
+            s.index: _usual(
+                [p[2 if s.index in decoding else 1] for p in packets if p[0] == s.index], s
+            )
             for s in streams
         }
     gap = max(GAP_SECONDS, *(3.0 * seconds for seconds in usual.values()), 0.0)
@@ -155,13 +159,16 @@ def _read_timeline(path: str, _size: int, _changed: int) -> Timeline:
     numbers = dict.fromkeys(usual, -1)
     for key, shown, time, seconds in packets:
         numbers[key] += 1
+        back = BACK_SECONDS
+        if key not in decoding:
+            time, back = shown, max(BACK_SECONDS, _REORDERED * usual[key])
         if time is None:
             continue
         if seconds is None or not 0.0 <= seconds <= gap:
             seconds = usual[key]
         if shown is None or not time <= shown <= time + _REORDERED * max(seconds, usual[key]):
             shown = time
-        home = _home(marks[key], stretches, key, time, gap)
+        home = _home(marks[key], stretches, key, time, (back, gap))
         if home is None:
             home = _Stretch()
             stretches.append(home)
@@ -188,7 +195,7 @@ def _home(
     stretches: list[_Stretch],
     key: int,
     time: float,
-    gap: float,
+    around: tuple[float, float],
 ) -> _Stretch | None:
     """The stretch to which a stamp belongs; None where another clock begins."""
     known = [marks[-1].stretch] if marks else []
@@ -197,7 +204,7 @@ def _home(
     # The other stream may have gone on to a newer one already.
     newer = stretches.index(known[0]) + 1 if known and known[0] in stretches else 0
     known += stretches[max(newer, len(stretches) - 3) :]
-    distances = [(stretch.distance(key, time, gap), stretch) for stretch in known]
+    distances = [(stretch.distance(key, time, *around), stretch) for stretch in known]
     fitting = [(far, index) for index, (far, _) in enumerate(distances) if far is not None]
     return known[min(fitting)[1]] if fitting else None
 
@@ -216,7 +223,7 @@ def _enter(
         wrong.off = island.begin[key] - wrong.place
         if len(island.end) == 1 and island in stretches:
             stretches.remove(island)
-    marks.append(_Mark(number, home))
+    marks.append(_Mark(number if marks else 0, home))
 
 
 def _placed(

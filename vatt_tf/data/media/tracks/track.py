@@ -136,8 +136,7 @@ class Track:
         if not packet.size:
             return packet  # the last one: the decoder gives what it has kept
         self._number += 1
-        stamp = stamp_of(packet)
-        if stamp is not None and not self._follow(float(stamp * packet.time_base), packet):
+        if not self._follow(packet):
             return self._next_packet()  # from the front
         if self._shift:
             ticks = round(self._shift / packet.time_base)
@@ -145,16 +144,19 @@ class Track:
             packet.dts = None if packet.dts is None else packet.dts + ticks
         return packet
 
-    def _follow(self, time: float, packet: Any) -> bool:
+    def _follow(self, packet: Any) -> bool:
         """Finds the shift of a packet; False where the file has to be read from the front.
 
         Where a seek has led into a file whose clock jumps nobody knows which packet this is; where
         the stamps were read late, packets before this one may have been placed wrongly.
         """
-        if self.clock.timeline is None and self._goes_on is not None:
-            if not self._goes_on - BACK_SECONDS <= time <= self._goes_on + GAP_SECONDS / 2:
-                self.clock.read()
-        self._goes_on = time + min(float((packet.duration or 0) * packet.time_base), GAP_SECONDS)
+        if packet.dts is not None:  # the first packets may lack it
+            time = float(packet.dts * packet.time_base)
+            if self.clock.timeline is None and self._goes_on is not None:
+                if not self._goes_on - BACK_SECONDS <= time <= self._goes_on + GAP_SECONDS / 2:
+                    self.clock.read()
+            seconds = float((packet.duration or 0) * packet.time_base)
+            self._goes_on = time + min(seconds, GAP_SECONDS)
         timeline = self.clock.timeline
         if timeline is None or not timeline.moves:
             return True

@@ -115,11 +115,19 @@ class VideoTrack(Track):
     def frames(self) -> Iterator[TimedFrame]:
         """Yields frames of strictly increasing time, from the front again after a restart."""
         last, usual, restarts = -math.inf, self.frame_seconds or 0.04, self.restarts
+        early = 0.0  # seconds that stamps are taken back by, where no packet is as late as they say
         for (round_, damage, stamp, frame), following in with_next(self._stamped()):
             if round_ != restarts:
-                last, restarts = -math.inf, round_
+                last, restarts, early = -math.inf, round_, 0.0
             after = following[2] if following is not None and following[0] == round_ else None
-            time = stamp
+            if stamp is not None and stamp - early > last + self._longest:
+                if last > -math.inf and stamp - early > self._ends() + 1.0:
+                    early = stamp - (last + usual)
+                    self.mended_frames += 1
+            elif stamp is not None and stamp - early <= last < stamp:
+                early = 0.0
+            time = None if stamp is None else stamp - early
+            after = None if after is None else after - early
             if time is None:
                 time = 0.0 if last == -math.inf else last + usual
             elif after is not None and last < after and not last < time < after:
@@ -138,9 +146,12 @@ class VideoTrack(Track):
         """How long a frame is shown, as far as the file goes on."""
         seconds = float(frame.duration * frame.time_base) if frame.duration else 0.0
         if seconds > self._longest:  # one picture to a long sound
-            end = max(self.clock.read().ends.values(), default=0.0)
-            seconds = max(0.0, min(seconds, end - time))
+            seconds = max(0.0, min(seconds, self._ends() - time))
         return seconds or self.frame_seconds
+
+    def _ends(self) -> float:
+        """Seconds at which the last packet of picture and sound ends."""
+        return max(self.clock.read().ends.values(), default=0.0)
 
     def _stamped(self) -> Iterator[tuple[int, int, float | None, Any]]:
         """Yields (restarts, damaged packets, seconds, frame) in the order of what is shown."""
