@@ -43,6 +43,8 @@ class UnreachableError(MediaError):
 
 def reason_of(error: BaseException) -> str:
     """The words of a FFmpeg error without its errno and file name."""
+    if isinstance(error, IndexError):
+        return "a track begins in the middle of the file"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
@@ -133,7 +135,7 @@ def pick_stream(container: Any, kind: str) -> Any | None:
     """
     stream = _picture(container)
     if kind == "audio":
-        stream = container.streams.best("audio", related=stream)
+        stream = _best(container, "audio", stream)
     if stream is None or stream.codec_context is None:
         return None
     # Several files are decoded side by side, so threads inside one file would only fight.
@@ -149,13 +151,20 @@ def is_cover(stream: Any) -> bool:
 
 
 def _picture(container: Any) -> Any | None:
-    best = container.streams.best("video")
+    best = _best(container, "video")
     if best is None or not is_cover(best):
         return best
     # FFmpeg's choice heeds the flag "default", which covers may have as well.
     videos = [stream for stream in container.streams.video if not is_cover(stream)]
     flagged = [s for s in videos if s.disposition & av.stream.Disposition.default]
     return next(iter(flagged or videos), None)
+
+
+def _best(container: Any, kind: str, related: Any | None = None) -> Any | None:
+    try:
+        return container.streams.best(kind, related=related)
+    except IndexError:  # a stream that came up after the file was opened
+        return next(iter(getattr(container.streams, kind)), None)
 
 
 def start_of(container: Any) -> float:
@@ -169,7 +178,7 @@ def packets_of(container: Any, streams: Sequence[Any]) -> Iterator[Any]:
     while True:
         try:
             packet = next(packets)
-        except (StopIteration, av.error.FFmpegError, OSError):
+        except (StopIteration, IndexError, av.error.FFmpegError, OSError):
             return
         if packet.size:
             yield packet

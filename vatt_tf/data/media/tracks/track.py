@@ -128,7 +128,7 @@ class Track:
             packet = next(self._packets)
         except StopIteration:
             return None
-        except (av.error.FFmpegError, OSError) as error:
+        except (IndexError, av.error.FFmpegError, OSError) as error:
             if isinstance(error, OSError):
                 check_reachable(self.path)
             self.broken = reason_of(error)
