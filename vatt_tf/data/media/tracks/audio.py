@@ -20,6 +20,7 @@ AUDIO_GAP_SECONDS = 0.100
 # added up.
 AUDIO_DRIFT_SECONDS = 0.045
 _MEAN_OF = 64  # frames of sound, somewhat more than a second
+_TOGETHER = 8192  # samples that are resampled at once
 # A header can announce any rate: a few bytes would become hours.
 LEAST_SAMPLE_RATE = 1000
 # Sound that is read whole: silence takes the least, three bytes for 20 ms.
@@ -146,15 +147,15 @@ class AudioTrack(Track):
 
     def _resampled(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (first sample number, mono samples in [-1, 1] but for overshoot) in order."""
-        resampler, setup = None, None
-        position = 0  # sample number of the next resampled sample
+        run = _Run(0, self.sample_rate, self.sample_rate)
+        started = False
         expected = lag = 0.0  # seconds at which the next frame begins; stamps are later on average
         for frame, following in with_next(self._sound()):
             seconds = frame.samples / frame.sample_rate
             time, after = self._time(frame), None if following is None else self._time(following)
             late = 0.0 if time is None else time - expected
-            if setup is None:
-                jump = True
+            if not started:
+                jump = started = True
             elif abs(late) > AUDIO_GAP_SECONDS:
                 # A single wrong stamp is none.
                 jump = after is None or abs(after - expected - seconds) > AUDIO_GAP_SECONDS
@@ -162,28 +163,16 @@ class AudioTrack(Track):
                 lag += (late - lag) / _MEAN_OF
                 jump = abs(lag) > AUDIO_DRIFT_SECONDS
                 late = lag
-            if jump or frame.sample_rate != setup:
-                for samples in _run(resampler, None):
-                    yield position, samples
-                    position += len(samples)
-                setup, resampler = frame.sample_rate, None
-                if setup != self.sample_rate:
-                    resampler = av.AudioResampler("flt", "mono", self.sample_rate)
             if jump:
                 expected, lag = expected + late, 0.0
-                position = round(expected * self.sample_rate)
+            if jump or frame.sample_rate != run.rate:
+                yield from run.given(at_end=True)
+                first = round(expected * self.sample_rate) if jump else run.position
+                run = _Run(first, frame.sample_rate, self.sample_rate)
             expected += seconds
-            try:
-                blocks = _run(resampler, frame) if resampler else [mono(frame)]
-                for samples in blocks:
-                    yield position, samples
-                    position += len(samples)
-            except (av.error.FFmpegError, ValueError) as error:
-                self._damaged(error)
-                setup = None
-        for samples in _run(resampler, None):
-            yield position, samples
-            position += len(samples)
+            run.take(self._mono(frame))
+            yield from run.given()
+        yield from run.given(at_end=True)
 
     def _sound(self) -> Iterator[Any]:
         """Frames that hold samples of a rate that can be."""
@@ -195,9 +184,16 @@ class AudioTrack(Track):
             else:
                 self._damaged(f"{frame.sample_rate} samples per second")
 
-    def _damaged(self, why: Any) -> None:
+    def _mono(self, frame: Any) -> np.ndarray:
+        try:
+            return mono(frame)
+        except (ValueError, OSError) as error:  # a format that has no array
+            self._damaged(reason_of(error))
+            return np.zeros(frame.samples, np.float32)
+
+    def _damaged(self, why: str) -> None:
         self.damaged_packets += 1
-        self.first_error = self.first_error or (why if isinstance(why, str) else reason_of(why))
+        self.first_error = self.first_error or why
 
 
 def mono(frame: Any) -> np.ndarray:
@@ -215,15 +211,41 @@ def mono(frame: Any) -> np.ndarray:
     return mean.astype(np.float32, copy=False)
 
 
-def _run(resampler: Any, frame: Any) -> Iterator[np.ndarray]:
-    """Resamples a frame, or what is left at the end; nothing without a resampler."""
-    if resampler is None:
-        return
-    if frame is not None:
-        sound = av.AudioFrame.from_ndarray(mono(frame)[None], format="flt", layout="mono")
-        sound.sample_rate = frame.sample_rate
-        frame = sound
-    for block in resampler.resample(frame):
-        samples = block.to_ndarray().reshape(-1)
-        if len(samples):
-            yield samples.astype(np.float32, copy=False)
+class _Run:
+    """Sound without a gap, resampled some frames at a time.
+
+    Args:
+        position: Number of the first resampled sample.
+        rate: Samples per second of the sound.
+        wanted: Samples per second of the result.
+    """
+
+    def __init__(self, position: int, rate: int, wanted: int):
+        self.position, self.rate = position, rate
+        self._held: list[np.ndarray] = []
+        self._resampler = None if rate == wanted else av.AudioResampler("flt", "mono", wanted)
+
+    def take(self, samples: np.ndarray) -> None:
+        """Takes the next mono samples."""
+        self._held.append(samples)
+
+    def given(self, at_end: bool = False) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (sample number, samples) where there is enough for a block."""
+        if self._held and (at_end or sum(map(len, self._held)) >= _TOGETHER):
+            samples, self._held = np.concatenate(self._held), []
+            yield from self._placed(self._resampled(samples))
+        if at_end and self._resampler is not None:
+            yield from self._placed(self._resampler.resample(None))
+
+    def _resampled(self, samples: np.ndarray) -> list[Any]:
+        if self._resampler is None:
+            return [samples]
+        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+        frame.sample_rate = self.rate
+        return self._resampler.resample(frame)
+
+    def _placed(self, blocks: list[Any]) -> Iterator[tuple[int, np.ndarray]]:
+        for block in blocks:
+            samples = block if isinstance(block, np.ndarray) else block.to_ndarray().reshape(-1)
+            yield self.position, samples
+            self.position += len(samples)
