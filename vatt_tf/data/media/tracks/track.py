@@ -54,6 +54,9 @@ class Track:
         self.container = open_container(self.path)
         self.stream: Any = pick_stream(self.container, self.kind)
         self.origin = start_of(self.container)
+        base = self.stream.time_base if self.stream is not None else None
+        # Of the packets; making a fraction for each would cost more than the rest of the clock.
+        self._ticks, self._per_second = (base.numerator, base.denominator) if base else (1, 1)
         self._sought = False
         self._number = -1  # of the packet in its stream
         self._shift, self._next_mark = 0.0, 0
@@ -151,11 +154,11 @@ class Track:
         the stamps were read late, packets before this one may have been placed wrongly.
         """
         if packet.dts is not None:  # the first packets may lack it
-            time = float(packet.dts * packet.time_base)
+            time = packet.dts * self._ticks / self._per_second
             if self.clock.timeline is None and self._goes_on is not None:
                 if not self._goes_on - BACK_SECONDS <= time <= self._goes_on + GAP_SECONDS / 2:
                     self.clock.read()
-            seconds = float((packet.duration or 0) * packet.time_base)
+            seconds = (packet.duration or 0) * self._ticks / self._per_second
             self._goes_on = time + min(seconds, GAP_SECONDS)
         timeline = self.clock.timeline
         if timeline is None or not timeline.moves:
@@ -187,10 +190,10 @@ class Track:
             return ()
 
     def _time(self, frame: Any) -> float | None:
-        stamp = frame.pts if frame.pts is not None else frame.dts
-        if stamp is None or frame.time_base is None:
+        stamp, base = frame.pts if frame.pts is not None else frame.dts, frame.time_base
+        if stamp is None or base is None:
             return None
-        return float(stamp * frame.time_base) - self.origin
+        return stamp * base.numerator / base.denominator - self.origin
 
 
 def with_next(items: Iterator[Any]) -> Iterator[tuple[Any, Any | None]]:
