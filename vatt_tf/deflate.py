@@ -155,7 +155,7 @@ def _read(paths: list[str], size: tuple[int, int], quiet: bool) -> tuple[Any, li
 
     from vatt_tf.data.input import video_ops
     from vatt_tf.data.media.readers import read_image
-    from vatt_tf.data.media.tracks import MediaError
+    from vatt_tf.data.media.tracks.container import MediaError
 
     images, damaged = [], []
     bar = progress_bar("reading", len(paths), "images", quiet=quiet)

@@ -164,6 +164,7 @@ def embed(
     ) as index:
         waiting = embedding.waiting_videos(index, found)
         beside.remember(index.manifest, say)
+        index.manifest["warnings"] = embedding.other_files(videos, leave_out=(out,))
 
         def save() -> Any:
             index.save_manifest()
@@ -280,6 +281,11 @@ def _print_summary(manifest: dict[str, Any], out: str | os.PathLike, covered: An
     more = len(manifest["quarantine"]) - 10
     if more > 0:
         print(f"  and {more} more, listed in {pathlib.Path(out) / 'manifest.json'}")
+    if again := sum(bool(item.get("retry")) for item in manifest["quarantine"]):
+        files = f"{count_of(again, 'file')} could not be read now"
+        print(f"  {files}: the same command tries {'it' if again == 1 else 'them'} again")
+    for item in manifest["warnings"][:10]:
+        print(paths.shown(f"  warning: {item['file']}: {item['warning']}"))
     # By the modalities of the model, which may have no text tower.
     by_example = "--video=FILE" + (" (or --audio=FILE)" if "audio" in partners else "")
     query = "words" if "text" in partners else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import math
 import os
 import pathlib
 import queue
@@ -18,7 +19,8 @@ import numpy as np
 
 from vatt_tf import paths
 from vatt_tf.data import media
-from vatt_tf.data.media.scan import VIDEO_SUFFIXES, find_files
+from vatt_tf.data.media.scan import MEDIA_SUFFIXES, VIDEO_SUFFIXES, find_files, not_looked_at, scan
+from vatt_tf.data.media.tracks.container import UnreachableError
 from vatt_tf.data.media.windows import covering_side, fit_frames, repeat
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
@@ -59,16 +61,27 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class End:
-    """End of a video; ``reason`` names the part of it that could not be used."""
+    """End of a video.
+
+    Attributes:
+        video: The video.
+        reason: The part of it that could not be used, "" if all of it was.
+        seconds: Where the picture ends, as far as it was read.
+        retry: Whether the operating system did not give the file: another run may read it.
+    """
 
     video: VideoFile
     reason: str
+    seconds: float = math.inf
+    retry: bool = False
 
 
 def find_videos(
     folder: str | os.PathLike, leave_out: Sequence[str | os.PathLike] = ()
 ) -> list[VideoFile]:
     """Finds the video files below a folder, sorted by name, by the rules of ``prepare``.
+
+    Sound files are among them, so that the quarantine can say what is wrong with them.
 
     Args:
         folder: Links are followed, hidden files and folders left out.
@@ -81,7 +94,7 @@ def find_videos(
     if not root.is_dir():
         raise UserError(f"--videos={folder}: no such folder")
     found = []
-    for name in sorted(find_files(root, VIDEO_SUFFIXES, leave_out)):
+    for name in sorted(find_files(root, MEDIA_SUFFIXES["video"], leave_out)):
         path = root / name
         try:
             facts = path.stat()
@@ -90,12 +103,21 @@ def find_videos(
             continue
         if stat.S_ISREG(facts.st_mode):
             found.append(VideoFile(name, path, facts.st_size, facts.st_mtime_ns))
-    if not found:
+    if not any(video.path.suffix.lower() in VIDEO_SUFFIXES for video in found):
         raise UserError(
             f"--videos={folder}: no video file found (looked for {' '.join(VIDEO_SUFFIXES)} in it "
             "and in its sub-folders; hidden files are left out)"
         )
     return found
+
+
+def other_files(
+    folder: str | os.PathLike, leave_out: Sequence[str | os.PathLike] = ()
+) -> list[dict[str, str]]:
+    """Warnings of the manifest about files below a folder that are neither media nor captions."""
+    others: dict[str, list[str]] = {}
+    scan(folder, MEDIA_SUFFIXES["video"], [], leave_out, others)
+    return [{"file": first, "warning": note} for first, note in not_looked_at(others, "video")]
 
 
 def waiting_videos(index: IndexFolder, videos: list[VideoFile]) -> list[VideoFile]:
@@ -124,22 +146,24 @@ def read_windows(
     """Decodes the windows of videos, each followed by an ``End``."""
     for video in videos:
         notes: list[str] = []
+        seconds, retry = math.inf, False
         try:
-            yield from _windows_of(video, clip, clip_seconds, stride_seconds, notes)
+            seconds = yield from _windows_of(video, clip, clip_seconds, stride_seconds, notes)
         except UserError as error:
+            retry = isinstance(error, UnreachableError)
             notes.append(str(error).removeprefix(f"{video.path}: "))
         except _ODD as error:
             notes.append(f"cannot be decoded: {type(error).__name__}: {error}")
-        yield End(video, "; ".join(notes))
+        yield End(video, "; ".join(notes), seconds, retry)
 
 
 def _windows_of(
     video: VideoFile, clip: ClipSpec, length: float, stride: float, notes: list[str]
-) -> Iterator[Window]:
+) -> Generator[Window, None, float]:
     info = media.probe(video.path)
     if not info.has_video:
         notes.append("has no video")
-        return
+        return 0.0
     reader = media.ClipReader(
         video.path,
         frame_rate=clip.frame_rate,
@@ -160,6 +184,7 @@ def _windows_of(
             yield Window(video, _model_windows(frames, clip.frames), start, end, done)
         if reader.problem:
             notes.append(reader.problem)
+        return reader.duration if reader.at_end else math.inf
     finally:
         reader.close()
 
@@ -225,7 +250,10 @@ def embed_windows(
         for name, video in list(open_videos.items()):
             if video.end is None or any(window.video.name == name for window in waiting):
                 return  # videos are added in the order in which they were read
-            index.add(video.entry(), video.stacked(index.spaces))
+            if video.end.retry:
+                index.unreachable[name] = video.end.reason
+            else:
+                index.add(video.entry(), video.stacked(index.spaces))
             del open_videos[name]
 
     with contextlib.closing(_ahead(items, 2 * batch_size)) as stream:
@@ -253,10 +281,12 @@ class _OpenVideo:
     end: End | None = None
 
     def entry(self) -> Entry:
-        reason = self.end.reason if self.end is not None else ""
+        reason, last = ("", math.inf) if self.end is None else (self.end.reason, self.end.seconds)
+        # The last frame of a clip stands for a whole step, which may reach over the end.
+        times = [(start, round(min(end, max(last, start)), 4)) for start, end in self.times]
         if not self.times and not reason:
             reason = "no usable clip in it"
-        return Entry(self.video.name, self.video.size, self.video.mtime_ns, 0, self.times, reason)
+        return Entry(self.video.name, self.video.size, self.video.mtime_ns, 0, times, reason)
 
     def stacked(self, spaces: Iterable[str]) -> dict[str, np.ndarray]:
         if not self.vectors:

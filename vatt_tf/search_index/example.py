@@ -40,7 +40,7 @@ def embed_pieces(
     Raises:
         UserError: If the file cannot be decoded.
     """
-    duration = media.probe(file).duration
+    duration = media.end_of(file, "video")
     length = round(clip_seconds * clip.frame_rate)
     if 0 < duration < 2 * clip_seconds and length <= WHOLE_CLIPS * clip.frames:
         frames = _read(file, clip, 2 * clip_seconds)

@@ -87,12 +87,14 @@ class IndexFolder:
         entries: Finished videos by file name.
         rows: Number of clips in the vector files, those of replaced videos included.
         log_bytes: Length of the log: changes with every change of the index.
+        unreachable: Reason by file that could not be read now; nothing else is booked of it.
     """
 
     def __init__(self, path: pathlib.Path, manifest: dict[str, Any]):
         self.path, self.manifest = path, manifest
         self.entries: dict[str, Entry] = {}
         self.rows = self.log_bytes = 0
+        self.unreachable: dict[str, str] = {}
         self._read_log()
 
     @property
@@ -144,7 +146,7 @@ class IndexFolder:
             "videos": len(found),
             "clips": sum(len(entry.times) for entry in found),
             "seconds": round(sum(e - s for entry in found for s, e in entry.times), 3),
-            "quarantined": sum(bool(entry.reason) for entry in present),
+            "quarantined": sum(bool(e.reason) for e in present) + len(self.unreachable),
         }
 
     def add(self, entry: Entry, vectors: Mapping[str, np.ndarray]) -> None:
@@ -173,6 +175,9 @@ class IndexFolder:
             {"file": entry.file, "reason": entry.reason}
             for entry in self.entries.values()
             if entry.reason and entry.present
+        ] + [
+            {"file": file, "reason": reason, "retry": True}
+            for file, reason in self.unreachable.items()
         ]
         write_json(self.path / MANIFEST, self.manifest)
 

@@ -11,7 +11,7 @@ from PIL import Image
 from tests.data.test_prepare import context, make_video, records
 from vatt_tf import prepare as command
 from vatt_tf.data.media.readers import AudioReader, read_image
-from vatt_tf.data.media.tracks import MediaError
+from vatt_tf.data.media.tracks.container import MediaError
 from vatt_tf.data.prepare.plan import PlanError, Settings
 from vatt_tf.errors import UserError
 

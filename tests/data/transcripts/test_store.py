@@ -13,7 +13,7 @@ import pytest
 from tests.data.test_prepare import context, digests, make_video, records
 from vatt_tf import prepare as command
 from vatt_tf.data.media.captions import Caption, read_captions
-from vatt_tf.data.media.tracks import MediaError
+from vatt_tf.data.media.tracks.container import MediaError
 from vatt_tf.data.prepare.manifest import summary
 from vatt_tf.data.prepare.plan import PlanError, Settings
 from vatt_tf.data.transcripts.store import Transcript, transcript_name

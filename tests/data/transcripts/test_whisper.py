@@ -18,8 +18,8 @@ import pytest
 from tests.data.test_prepare import context, make_video, records
 from tests.data.transcripts.test_store import SMALL
 from vatt_tf import prepare as command
-from vatt_tf.data.media.audio_track import AudioTrack
 from vatt_tf.data.media.captions import Caption, read_captions
+from vatt_tf.data.media.tracks.audio import AudioTrack
 from vatt_tf.data.prepare.sample_videos import write_video
 from vatt_tf.data.transcripts.store import Transcript
 

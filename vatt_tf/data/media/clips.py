@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.data.media.audio_track import AudioTrack
-from vatt_tf.data.media.tracks import HOLE_SECONDS, MediaError
-from vatt_tf.data.media.video_track import TimedFrame, VideoTrack
+from vatt_tf.data.media.tracks.audio import AudioTrack
+from vatt_tf.data.media.tracks.clock import Clock, has_clock_of_its_own, last_stamp
+from vatt_tf.data.media.tracks.container import MediaError
+from vatt_tf.data.media.tracks.track import HOLE_SECONDS
+from vatt_tf.data.media.tracks.video import TimedFrame, VideoTrack
 from vatt_tf.wording import count_of
 
 # Skipping more than this many seconds is quicker by a seek than by decoding.
@@ -133,11 +135,20 @@ class ClipReader:
         self.duration = 0.0
         self.at_end = False
         self._sought = False
+        self._stride = SEEK_SECONDS  # what lies nearer is read up to
         self.problem = ""
-        self.warnings: list[str] = []
-        self._video = VideoTrack(path, 0.0, short_side, transform)
+        self._clock = Clock(path)
+        self._video = self._video_from(0.0)
         self.length = self._video.length
-        self._audio = AudioTrack(path, 0.0, sample_rate) if sample_rate else None
+        self._audio = self._audio_from(0.0)
+        self.warnings: list[str] = list(self._video.notes)
+
+    def _video_from(self, start: float) -> VideoTrack:
+        return VideoTrack(self.path, start, self._short_side, self._transform, self._clock)
+
+    def _audio_from(self, start: float) -> AudioTrack | None:
+        rate = self.sample_rate
+        return AudioTrack(self.path, start, rate, self._clock) if rate else None
 
     def close(self) -> None:
         """Closes the file."""
@@ -162,8 +173,8 @@ class ClipReader:
         before: TimedFrame | None = None
         failures = 0
         step = 1.0 / self.frame_rate
-        if upcoming is not None and upcoming[1][0] > SEEK_SECONDS:
-            self._seek(upcoming[1][0])
+        if upcoming is not None:
+            self._skip_to(upcoming[1][0], 0.0)
         frames = self._video.frames()
         while True:
             now = next(frames, None)
@@ -172,8 +183,12 @@ class ClipReader:
             if before is None and upcoming is not None and self._late_start(now, upcoming[1][0]):
                 frames = self._video.frames()
                 continue
+            if before is not None and now.time <= before.time:  # the track began anew
+                before = None
+                for clip in active:
+                    clip.values.clear()
             hole = self._hole(before, now, failures)
-            failures = self._video.damaged_packets
+            failures = now.damage
             while upcoming is not None and upcoming[1][0] <= now.time + step:
                 index, (start, end) = upcoming
                 active.append(_OpenClip(index, start, end, self.frame_rate))
@@ -195,26 +210,20 @@ class ClipReader:
                 if upcoming is None:
                     self._collect_warnings()
                     return
-                if upcoming[1][0] > now.time + SEEK_SECONDS:
-                    self._seek(upcoming[1][0])
+                if self._skip_to(upcoming[1][0], now.time):
                     frames, before, failures = self._video.frames(), None, 0
         yield from self._at_end(before, active, upcoming, queue)
 
     def _at_end(self, last, active, upcoming, queue) -> Iterator[MediaClip]:
-        """The video is over: closes the open clips."""
-        self._collect_warnings()
+        """The video is over: closes the open clips, then tells what is missing."""
         if last is None:
+            self._collect_warnings()
             why = self._video.broken or self._video.first_error
             why = f": {why}" if why else ""
             if not self.duration:
                 raise MediaError(f"{self.path}: the video stream has no frame that decodes{why}")
             return
         self.at_end = True
-        announced = self._video.length
-        lost = announced - self.duration > max(HOLE_SECONDS, 2 * last.duration)
-        if lost and not self._video.damaged_packets:
-            lost = self._cut_off(announced)
-        self.problem = self._video.problem(self.duration, lost)
         while upcoming is not None and upcoming[1][0] < self.duration:
             index, (start, end) = upcoming
             active.append(_OpenClip(index, start, end, self.frame_rate))
@@ -224,15 +233,19 @@ class ClipReader:
                 continue  # begins after the last frame
             clip.finish(last, self.duration)
             yield self._close_clip(clip)
+        self._collect_warnings()
+        lost = self._video.length - self.duration > max(HOLE_SECONDS, 2 * last.duration)
+        if lost and not self._video.damaged_packets:
+            lost = self._cut_off()
+        self.problem = self._video.problem(self.duration, lost)
 
-    def _cut_off(self, announced: float) -> bool:
+    def _cut_off(self) -> bool:
         """Whether a file without decoding errors is shorter than its header promises."""
-        if self._video.container.format.name in ("mpeg", "mpegts"):
-            return False  # these have no header: FFmpeg estimates
-        if self._video.stream.duration:
-            return True
-        # The header has one length for both tracks: the sound may be the longer one.
-        return self._audio is None or self._audio.drain() < announced - HOLE_SECONDS
+        video, timeline = self._video, self._clock.timeline
+        if has_clock_of_its_own(video.container) or (timeline is not None and timeline.jumps):
+            return False  # these have no header (FFmpeg estimates), or one that is wrong
+        # One length for the file: sound or subtitles may last longer than the picture.
+        return bool(video.stream.duration) or last_stamp(self.path) < video.length - HOLE_SECONDS
 
     def _close_clip(self, clip: _OpenClip) -> MediaClip:
         count = len(clip.values)
@@ -249,7 +262,7 @@ class ClipReader:
 
     def _hole(self, before: TimedFrame | None, now: TimedFrame, failures: int) -> str:
         """Says so when frames are missing between two decoded ones because of damage."""
-        if before is None or self._video.damaged_packets == failures:
+        if before is None or now.damage == failures:
             return ""
         if now.time - before.time - before.duration <= HOLE_SECONDS:
             return ""
@@ -262,16 +275,27 @@ class ClipReader:
         """After a seek that came out behind the target, begins again at the front."""
         if not self._sought or now.time <= start:
             return False
-        self._seek(0.0)
+        self._stride = math.inf  # no seek in this file
+        self._begin_at(self._video_from(0.0), 0.0)
         return True
 
-    def _seek(self, start: float) -> None:
+    def _skip_to(self, start: float, now: float) -> bool:
+        """Seeks to a span that lies further on; False where reading on is as near as a seek."""
+        if start <= now + self._stride:
+            return False
+        video = self._video_from(start)
+        if video.landing <= now:
+            video.close()
+            self._stride = 2.0 * (start - now)  # the points that a seek can reach lie far apart
+            return False
+        self._begin_at(video, start)
+        return True
+
+    def _begin_at(self, video: VideoTrack, start: float) -> None:
         self._collect_warnings()
         self.close()
         self._sought = start > 0.0
-        self._video = VideoTrack(self.path, start, self._short_side, self._transform)
-        if self._audio is not None:
-            self._audio = AudioTrack(self.path, start, self.sample_rate)
+        self._video, self._audio = video, self._audio_from(start)
 
     def _forget(self, active: list[_OpenClip], upcoming: Any) -> None:
         if self._audio is None:
@@ -293,6 +317,13 @@ class ClipReader:
             notes.append(
                 f"{count_of(video.late_frames, 'frame')} left out because their times go back"
             )
+        if video.mended_frames:
+            notes.append(
+                f"{count_of(video.mended_frames, 'frame')} with a wrong time, placed between the "
+                "frames around"
+            )
+        if self._clock.timeline is not None:
+            notes += self._clock.timeline.notes
         if video.corrupt_frames:
             notes.append(count_of(video.corrupt_frames, "damaged video frame"))
         if audio is not None and audio.stream is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 
-from vatt_tf.data.media.tracks import open_container, pick_stream
-from vatt_tf.data.media.video_track import VideoTrack, display_size
+from vatt_tf.data.media.tracks.container import open_container, pick_stream
+from vatt_tf.data.media.tracks.video import VideoTrack, display_size, is_on_its_side, turns_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +65,10 @@ def probe(path: str | os.PathLike) -> MediaInfo:
     track = VideoTrack(path)
     try:
         decoded = next(track._decoded(), None)
-        rotation = decoded.rotation % 360 if decoded is not None else 0
+        turns = () if decoded is None else turns_of(decoded)
+        rotation = 0 if decoded is None else decoded.rotation % 360
     finally:
         track.close()
-    if rotation in (90, 270):
+    if is_on_its_side(turns):
         width, height = height, width
     return dataclasses.replace(info, width=width, height=height, rotation=rotation)

@@ -5,6 +5,7 @@ An image is a clip of one frame; a sound file gives clips without frames. No Ten
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -12,11 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.data.media.audio_track import AudioTrack
 from vatt_tf.data.media.clips import MediaClip
-from vatt_tf.data.media.tracks import HOLE_SECONDS, MediaError
-from vatt_tf.data.media.video_track import scaled_size
+from vatt_tf.data.media.tracks.audio import AudioTrack
+from vatt_tf.data.media.tracks.container import MediaError, check_reachable, check_regular
+from vatt_tf.data.media.tracks.track import HOLE_SECONDS
+from vatt_tf.data.media.tracks.video import scaled_size
+from vatt_tf.wording import count_of
 
+# A worker holds a picture several times while it makes it RGB.
+MOST_IMAGE_PIXELS = 100_000_000
+# More are scaled down before anything else is done to them.
+_WHOLE_PIXELS = 16_000_000
 # Containers whose headers do not give the length: FFmpeg estimates it from the bit rate.
 _ESTIMATED = {"mp3", "aac", "mpeg", "mpegts"}
 Spans = Iterable[tuple[float, float | None]]
@@ -33,26 +40,30 @@ def read_image(path: str | os.PathLike, short_side: int | None = None) -> np.nda
         uint8 [H, W, 3].
 
     Raises:
-        MediaError: The file cannot be opened, is no image, or is cut short.
+        UnreachableError: The operating system does not give the file.
+        MediaError: The file is no image, is cut short, or has more than ``MOST_IMAGE_PIXELS``.
     """
     from PIL import Image, ImageOps
 
+    check_regular(path)
     try:
-        if not os.path.getsize(path):
-            raise MediaError(f"{path}: the file is empty (0 bytes)")
         with warnings.catch_warnings():
             # A huge image is an error below; a large one or an odd tag needs no words.
             warnings.simplefilter("ignore")
             with Image.open(path) as opened:
-                image: Image.Image = ImageOps.exif_transpose(opened)
-                image = _to_rgb(image)
+                if math.prod(opened.size) > MOST_IMAGE_PIXELS:
+                    raise MediaError(
+                        f"{path}: the image is too large: {opened.width} x {opened.height} pixels, "
+                        f"at most {MOST_IMAGE_PIXELS / 1e6:.0f} million expected; make it smaller"
+                    )
+                image: Image.Image = _smaller(opened, short_side)
+                image = _to_rgb(ImageOps.exif_transpose(image))
     except MediaError:
         raise
     except Image.DecompressionBombError as error:
         raise MediaError(f"{path}: the image is too large: {error}") from error
-    except FileNotFoundError as error:
-        raise MediaError(f"{path}: cannot be opened: {error.strerror}") from error
     except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, ... too
+        check_reachable(path)
         raise MediaError(f"{path}: not a readable image: {error}") from error
     size = scaled_size(*image.size, short_side)
     if size != image.size:
@@ -60,13 +71,24 @@ def read_image(path: str | os.PathLike, short_side: int | None = None) -> np.nda
     return np.asarray(image)
 
 
+def _smaller(image: Any, short_side: int | None) -> Any:
+    """A huge image at a whole fraction of its size, still at least twice as large as wanted."""
+    if not short_side or math.prod(image.size) <= _WHOLE_PIXELS:
+        return image
+    image.draft(None, (2 * short_side, 2 * short_side))  # JPEG is decoded small
+    factor = min(image.size) // (2 * short_side)
+    return image.reduce(factor) if factor > 1 and image.mode not in ("P", "PA") else image
+
+
 def _to_rgb(image: Any) -> Any:
     from PIL import Image
 
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits or more: the usual range
-        values = np.nan_to_num(np.asarray(image, np.float64))
+        values = np.nan_to_num(np.array(image, np.float32), copy=False)
         top = 255.0 if values.max(initial=0) <= 255 else max(65535.0, float(values.max()))
-        levels = np.clip(values / top * 255.0 + 0.5, 0, 255)
+        values *= 255.0 / top
+        values += 0.5
+        levels = np.clip(values, 0, 255, out=values)
         return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -157,7 +179,7 @@ class AudioReader(_Reader):
         Raises:
             MediaError: No sound could be decoded.
         """
-        rate, track = self.sample_rate, self._track
+        rate, track, silent = self.sample_rate, self._track, 0
         for index, (start, end) in enumerate(spans):
             first = round(start * rate)
             wanted = None if end is None else max(1, round(end * rate) - first)
@@ -167,13 +189,17 @@ class AudioReader(_Reader):
                 break
             waveform = track.read(first, count)
             if waveform is None:  # a gap between two pieces of sound
-                waveform = np.zeros(count, np.float32)
+                silent += 1
+                continue
             missing = 0.0 if wanted is None else (wanted - count) / rate
             yield MediaClip([], waveform, start, start + count / rate, index, missing)
         self.at_end = track.ended
         if self.at_end and not track.heard:
             why = track.broken or track.first_error
             raise MediaError(f"{self.path}: no sound that decodes{': ' + why if why else ''}")
+        if silent:
+            note = f"{count_of(silent, 'clip')} left out: the file has no sound there"
+            self.warnings.append(note)
         self._say_what_is_lost()
 
     def _say_what_is_lost(self) -> None:
@@ -184,3 +210,5 @@ class AudioReader(_Reader):
         if not self.problem and track.damaged_packets:
             why = track.first_error
             self.warnings.append(f"{track.damaged_packets} damaged audio packets ({why})")
+        if track.clock.timeline is not None:
+            self.warnings += track.clock.timeline.notes

@@ -10,6 +10,7 @@ from typing import Any
 
 from vatt_tf import paths
 from vatt_tf.data.media.captions import CAPTION_SUFFIXES, UNREAD_SUFFIXES
+from vatt_tf.wording import count_of
 
 VIDEO_SUFFIXES = tuple(
     ".mp4 .mov .mkv .webm .avi .mpg .mpeg .m4v .ogv .ts .m2ts .mts .wmv .flv .3gp".split()
@@ -24,6 +25,12 @@ MEDIA_SUFFIXES = {
     "image": IMAGE_SUFFIXES,
 }
 
+
+# What lies beside media and is no loss.
+TEXT_SUFFIXES = frozenset(
+    ".txt .csv .tsv .md .json .jsonl .xml .html .yaml .yml .pdf .py .sh .ini .log .nfo .sha256 "
+    ".md5 .pkl .npy .h5 .zip .tar .gz .part .db".split()
+)
 
 # Folders of operating systems, network disks and archives, in small letters.
 SYSTEM_FOLDERS = frozenset(
@@ -41,6 +48,7 @@ def scan(
     suffixes: Sequence[str],
     quarantine: list[dict[str, Any]],
     leave_out: Sequence[str | os.PathLike[str]] = (),
+    others: dict[str, list[str]] | None = None,
 ) -> tuple[list[str], dict[str, list[str]]]:
     """Media files below a folder, and its caption files by the stems they may belong to.
 
@@ -51,19 +59,27 @@ def scan(
         leave_out: Folders that are not searched, under whatever name they are met. One that
             holds ``root`` only keeps links from leading out of it.
 
+        others: Takes the paths of all other files by their ending, but for texts.
+
     Returns:
         Paths relative to ``root`` with forward slashes, sorted; caption files by stem.
     """
     media: list[str] = []
     captions: dict[str, list[str]] = defaultdict(list)
     beside = (*CAPTION_SUFFIXES, *UNREAD_SUFFIXES)
-    for path in find_files(root, (*suffixes, *beside), leave_out):
+    wanted = None if others is not None else (*suffixes, *beside)
+    for path in find_files(root, wanted, leave_out):
+        suffix = os.path.splitext(path)[1].lower()
+        if others is not None and suffix not in (*suffixes, *beside):
+            if suffix not in TEXT_SUFFIXES:
+                others.setdefault(suffix, []).append(path)
+            continue
         if not paths.is_utf8(path):
             reason = "the file name is not valid UTF-8; rename the file"
             quarantine.append({"file": paths.shown(path), "reason": reason})
             continue
-        stem, suffix = os.path.splitext(path)
-        if suffix.lower() in beside:
+        stem = os.path.splitext(path)[0]
+        if suffix in beside:
             captions[stem].append(path)
             shorter, tag = os.path.splitext(stem)
             if tag:  # name.en.vtt
@@ -75,14 +91,14 @@ def scan(
 
 def find_files(
     root: str | os.PathLike[str],
-    suffixes: Sequence[str],
+    suffixes: Sequence[str] | None,
     leave_out: Sequence[str | os.PathLike[str]] = (),
 ) -> Iterator[str]:
     """Paths of the files below a folder, as :func:`scan` looks for them, in any encoding.
 
     Args:
         root: Folder; links are followed, hidden files and folders and system folders left out.
-        suffixes: Endings, in small letters.
+        suffixes: Endings, in small letters; None for every file.
         leave_out: See :func:`scan`.
 
     Yields:
@@ -107,8 +123,29 @@ def find_files(
         inside = pathlib.PurePath(os.path.relpath(folder, root))
         for name in sorted(files):
             suffix = os.path.splitext(name)[1].lower()
-            if not name.startswith(".") and suffix in suffixes:
+            if not name.startswith(".") and (suffixes is None or suffix in suffixes):
                 yield (inside / name).as_posix()
+
+
+def not_looked_at(others: dict[str, list[str]], kind: str) -> list[tuple[str, str]]:
+    """The files of each ending that no list knows: the first of them, and a line.
+
+    Args:
+        others: Paths by ending, from :func:`scan`.
+        kind: What was looked for: ``video``, ``audio`` or ``image``.
+    """
+    notes = []
+    for suffix, files in sorted(others.items()):
+        note = f"not used: {suffix or 'no ending'} is none of the endings of {kind} files"
+        for media, known in MEDIA_SUFFIXES.items():
+            if suffix in known:
+                note += f" (prepare --media={media} takes it)"
+                break
+        if len(files) > 1:
+            named = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
+            note += f"; {count_of(len(files), 'file')}: {named}"
+        notes.append((paths.shown(files[0]), paths.shown(note)))
+    return notes
 
 
 def _is_below(path: str, folder: str) -> bool:

@@ -154,8 +154,8 @@ def _file_windows(path: pathlib.Path, clip: ClipSpec, span: Span) -> Windows:
     if not info.has_video:
         raise UserError(f"{path}: has no video; embed_audio embeds its sound")
     length = clip.frames / clip.frame_rate
-    # Some containers do not say how long they are: one window from the start then.
-    duration = info.duration or span.start + length
+    # A length in the header is that of the longest stream, or none. Without any stamp: one window.
+    duration = media.end_of(path, "video") or span.start + length
     end = duration if span.end is None else min(span.end, duration)
     if span.start >= end:
         raise UserError(f"{path}: start={span.start} s is not before its end, {end:.3f} s")

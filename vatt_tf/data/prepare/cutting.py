@@ -14,7 +14,8 @@ import av
 from vatt_tf.data.media.captions import Caption, CaptionError, Timeline, read_captions
 from vatt_tf.data.media.clips import ClipReader, MediaClip
 from vatt_tf.data.media.readers import AudioReader, ImageReader
-from vatt_tf.data.media.tracks import MediaError, SoundOnlyError
+from vatt_tf.data.media.tracks.clock import end_of
+from vatt_tf.data.media.tracks.container import MediaError, SoundOnlyError, UnreachableError
 from vatt_tf.data.prepare.plan import Settings, Video
 from vatt_tf.wording import count_of
 
@@ -57,6 +58,7 @@ class VideoClips:
         warnings: What was mended or is damaged without harm.
         captions: Captions of the video.
         records: Clips given out so far.
+        unreachable: Whether the operating system did not give the file: another run may read it.
         fraction: Share of the video that was read (0 to 1), for progress bars.
     """
 
@@ -67,9 +69,12 @@ class VideoClips:
         self.warnings: list[str] = []
         self.captions: list[Caption] = []
         self.records = 0
+        self.unreachable = False
         self.fraction = 0.0
         self._length = 0.0  # seconds by the header
         self._crowded = 0  # clips whose captions are not all stored
+        self._end = 0.0  # seconds up to which it was read
+        self._whole = 0.0  # seconds that can be read, where this was looked up
 
     def __iter__(self) -> Iterator[LabelledClip]:
         try:
@@ -85,6 +90,7 @@ class VideoClips:
             reason = _without_path(str(error), self.video.path)
             self.quarantine.append(f"{reason}; --media=audio takes the sound alone")
         except MediaError as error:
+            self.unreachable = isinstance(error, UnreachableError)
             self.quarantine.append(_without_path(str(error), self.video.path))
         except _ODD as error:
             self.quarantine.append(f"cannot be decoded: {type(error).__name__}: {error}")
@@ -164,10 +170,11 @@ class VideoClips:
         if reader.problem:
             self.quarantine.append(reader.problem)
         self.warnings.extend(note for note in reader.warnings if note not in self.warnings)
-        late = sum(c.start >= reader.duration for c in self.captions)
-        if late and self.video.captions and not reader.problem and reader.at_end:
+        known = reader.duration if reader.at_end else self._whole
+        late = sum(c.start >= known for c in self.captions) if known else 0
+        if late and self.video.captions and not reader.problem:
             self.warnings.append(
-                f"{count_of(late, 'caption')} after the end of the video ({reader.duration:.2f} s)"
+                f"{count_of(late, 'caption')} after the end of the video ({known:.2f} s)"
             )
 
     def _timed(self, rows: list[tuple]) -> Iterator[LabelledClip]:
@@ -234,22 +241,24 @@ class VideoClips:
 
     def _caption_spans(self) -> list[tuple[float, float | None]]:
         """The span of each caption, widened evenly to the clip length inside the video."""
+        kind = "audio" if self.settings.media == "audio" else "video"
+        last = self._whole = end_of(self.video.path, kind)
         spans = set()
         too_long = []
         for caption in self.captions:
-            if caption.whole:
+            if caption.whole or (last and caption.start >= last):
                 continue
             start, end = caption.start, caption.end
             if math.isinf(end):
-                end = max(start, self._length)
+                end = max(start, last or self._length)
             if end - start > self.settings.max_clip_seconds:
                 too_long.append((start, end))
                 continue
             lack = max(self.settings.clip_seconds, 1.0 / self.settings.frame_rate) - (end - start)
             if lack > 0:
                 start, end = start - lack / 2, end + lack / 2
-                if self._length and end > self._length:
-                    start, end = start - (end - self._length), self._length
+                if last and end > last:
+                    start, end = start - (end - last), last
                 if start < 0:
                     start, end = 0.0, end - start
             if start >= self._part[0] and end <= self._part[1]:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vatt_tf.data.media.info import probe
-from vatt_tf.data.media.tracks import MediaError
+from vatt_tf.data.media.tracks.clock import end_of
+from vatt_tf.data.media.tracks.container import MediaError
 from vatt_tf.data.prepare.plan import Part, Settings
 from vatt_tf.wording import percent
 
@@ -105,7 +106,7 @@ def _hold_out(
 def _parts(path: str, settings: Settings) -> tuple[Part, Part] | None:
     """The training part and the held-out part of a file."""
     try:
-        seconds = probe(path).duration
+        seconds = end_of(path, "audio" if settings.media == "audio" else "video")
     except (MediaError, OSError):
         return None  # it gets its reason when its clips are read
     cut = round(seconds * (1.0 - settings.val_fraction), 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from vatt_tf.data.media.info import probe
-from vatt_tf.data.media.tracks import MediaError
+from vatt_tf.data.media.tracks.container import MediaError
 from vatt_tf.data.prepare.plan import Plan, PlanError, Settings
 from vatt_tf.errors import HOW_TO_ADD_WORDS, PUBLISHED_WEIGHTS
 

@@ -116,6 +116,11 @@ def notes(content: Mapping[str, Any], out: str) -> Iterator[str]:
         yield f"quarantine: {len(content['quarantine'])} (reasons in {out}/manifest.json)"
         for entry in content["quarantine"][:5]:
             yield paths.shown(f"  {entry['file']}: {entry['reason']}")
+        if again := sum(bool(entry.get("retry")) for entry in content["quarantine"]):
+            yield (
+                f"  {count_of(again, 'file')} could not be read now: the same command tries "
+                f"{'it' if again == 1 else 'them'} again"
+            )
     if content["warnings"]:
         yield f"warnings: {len(content['warnings'])} (in {out}/manifest.json)"
         for entry in content["warnings"]:

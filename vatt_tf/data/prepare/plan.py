@@ -129,6 +129,7 @@ class Shard:
         videos: Videos in the order in which their clips are stored.
         labels: All label names of the data set in index order.
         skip: Reason by file for videos that must not be opened (they crashed the decoder).
+        retry: Those of them that may be opened in another run.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Shard:
     videos: list[Video]
     labels: list[str]
     skip: dict[str, str] = dataclasses.field(default_factory=dict)
+    retry: set[str] = dataclasses.field(default_factory=set)
 
     def fingerprint(self, settings: Settings) -> str:
         """Changes when anything changes that the bytes of the shard depend on."""

@@ -19,7 +19,7 @@ from typing import Any
 from vatt_tf.data.lists.manifest import Row, Rows
 from vatt_tf.data.media.captions import pick_caption_file
 from vatt_tf.data.media.file_names import FileNames, FoundFile
-from vatt_tf.data.media.scan import MEDIA_SUFFIXES, VIDEO_SUFFIXES, scan
+from vatt_tf.data.media.scan import MEDIA_SUFFIXES, VIDEO_SUFFIXES, not_looked_at, scan
 from vatt_tf.data.prepare.holdout import BY_FILE, BY_TIME, copies_of, hold_out, number_of
 from vatt_tf.data.prepare.plan import Plan, PlanError, Settings, Shard, Span, Video
 from vatt_tf.data.shards.overlap import same_clips, tell_some
@@ -57,7 +57,10 @@ def make_plan(
     found: list[Video] = []
     suffixes = MEDIA_SUFFIXES[settings.media]
     aliases: dict[str, set[str]] = {}
-    names, caption_names = scan(root, suffixes, quarantine, leave_out)
+    others: dict[str, list[str]] | None = {} if rows is None else None
+    names, caption_names = scan(root, suffixes, quarantine, leave_out, others)
+    for first, note in not_looked_at(others or {}, settings.media):
+        warnings.append({"file": first, "warning": note})
     files = FileNames(root, [*names, *caption_names])
     if rows is None:
         found = _from_folder(names, files, settings, quarantine, warnings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import hashlib
 import io
 import itertools
@@ -197,6 +198,13 @@ def _writing(path: pathlib.Path) -> Iterator[None]:
         ) from error
 
 
+def remove_unfinished(shard: Shard, out: str | os.PathLike) -> None:
+    """Removes what a process that was killed has left of a shard."""
+    for path in (pathlib.Path(out, shard.name), account_path(out, shard.name)):
+        for temporary in path.parent.glob(f"{glob.escape(path.name)}.tmp-*"):
+            temporary.unlink(missing_ok=True)
+
+
 def free_space(folder: str | os.PathLike) -> str:
     """Free space of the disk that holds a folder, in words."""
     folder = pathlib.Path(folder)
@@ -213,6 +221,8 @@ def finished_shard(shard: Shard, settings: Settings, out: str | os.PathLike) -> 
     account = read_json(account_path(out, shard.name))
     if not isinstance(account, dict) or account.get("fingerprint") != shard.fingerprint(settings):
         return None
+    if any(entry.get("retry") for entry in account["quarantine"]):
+        return None  # files that could not be reached, which nothing is wrong with
     try:
         whole = os.stat(pathlib.Path(out, shard.name)).st_size == account.get("bytes")
     except OSError:
@@ -291,8 +301,7 @@ def _shard_records(
     encode = jpeg_encoder(settings.jpeg_quality)
     for video in shard.videos:
         if video.file in shard.skip:
-            entry = {"file": video.file, "reason": shard.skip[video.file], "records": 0}
-            account["quarantine"].append(entry)
+            _leave_out(account, video.file, shard.skip[video.file], 0, video.file in shard.retry)
             report("done", video.file, 1.0)
             continue
         report("open", video.file, 0.0)
@@ -318,12 +327,18 @@ def _shard_records(
             account["seconds"] += media.end - media.start
             report("read", video.file, clips.fraction)
         for reason in clips.quarantine:
-            entry = {"file": video.file, "reason": reason, "records": clips.records}
-            account["quarantine"].append(entry)
+            _leave_out(account, video.file, reason, clips.records, clips.unreachable)
         if not clips.records and not clips.quarantine:
-            reason = "no clip could be cut from it"
-            account["quarantine"].append({"file": video.file, "reason": reason, "records": 0})
+            _leave_out(account, video.file, "no clip could be cut from it", 0)
         account["warnings"] += [{"file": video.file, "warning": note} for note in clips.warnings]
         if clips.records:
             account["captions"] += [caption.text for caption in clips.captions]
         report("done", video.file, 1.0)
+
+
+def _leave_out(
+    account: dict[str, Any], file: str, reason: str, records: int, retry: bool = False
+) -> None:
+    """Books a file, or a part of it, that is not used; with ``retry`` for this run only."""
+    entry = {"file": file, "reason": reason, "records": records}
+    account["quarantine"].append({**entry, "retry": True} if retry else entry)

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from vatt_tf.atomic import read_json, write_json
 from vatt_tf.data.media.captions import Caption, group_words, join_words, read_captions
-from vatt_tf.data.media.tracks import MediaError
+from vatt_tf.data.media.tracks.container import MediaError
 from vatt_tf.data.prepare.folder import TRANSCRIPTS, ShardsFolder
 from vatt_tf.data.prepare.plan import Plan, PlanError, Video
 from vatt_tf.data.prepare.runners import workers as parallel

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from vatt_tf import paths
-from vatt_tf.data.media.audio_track import AudioTrack
 from vatt_tf.data.media.captions import Caption, group_words
+from vatt_tf.data.media.tracks.audio import AudioTrack
 from vatt_tf.data.transcripts.store import Transcript
 from vatt_tf.errors import UserError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from vatt_tf.data.prepare import shards
 from vatt_tf.data.prepare.plan import Settings, Shard
 from vatt_tf.data.prepare.runners import workers
 from vatt_tf.data.prepare.runners.progress import Progress
+from vatt_tf.errors import UserError
+
+MOST_CRASHES = 2
 
 
 def build_shards(
@@ -28,17 +32,28 @@ def build_shards(
         for shard in todo:
             yield shards.build_shard(shard, settings, out, progress.report)
         return
-    crashed: set[str] = set()
+    crashes: Counter[tuple[str, str]] = Counter()
 
-    def on_crash(crash: workers.Crash) -> tuple | None:
+    def on_crash(crash: workers.Crash) -> tuple:
         """Once more; a file that brings the process down twice is quarantined."""
         shard = todo[crash.index]
-        if crash.report is None or crash.report[0] == "done":
-            return None
-        file = crash.report[1]
-        if file in crashed:
-            shard.skip[file] = f"the decoder crashed twice on this file ({crash.cause})"
-        crashed.add(file)
+        shards.remove_unfinished(shard, out)
+        event, file = crash.report[:2] if crash.report else ("", "")
+        if event == "done":  # between two files, or behind the last one
+            file = ""
+        crashes[shard.name, file] += 1
+        if crashes[shard.name, file] < MOST_CRASHES:
+            return shard, settings, out
+        if not file:
+            raise UserError(
+                f"{shard.name}: its process died {MOST_CRASHES} times ({crash.cause}), at no file "
+                "in particular. Finished shards are kept: free some memory, or give fewer --jobs, "
+                "and run the same command again"
+            )
+        # The system kills what takes too much memory, which others may have taken.
+        if crash.killed:
+            shard.retry.add(file)
+        shard.skip[file] = f"the decoder crashed twice on this file ({crash.cause})"
         return shard, settings, out
 
     def on_report(index: int, content: tuple) -> None:

@@ -36,11 +36,18 @@ class WorkerError(RuntimeError):
 
 
 class Crash(Exception):
-    """A worker process died; ``report`` is the last thing it reported."""
+    """A worker process died.
 
-    def __init__(self, index: int, cause: str, report: tuple | None):
+    Attributes:
+        index: Number of its task.
+        cause: Signal or exit code in words.
+        report: The last thing it reported.
+        killed: Whether it was killed from outside, as when memory runs out.
+    """
+
+    def __init__(self, index: int, cause: str, report: tuple | None, killed: bool):
         super().__init__(cause)
-        self.index, self.cause, self.report = index, cause, report
+        self.index, self.cause, self.report, self.killed = index, cause, report, killed
 
 
 def run_tasks(
@@ -80,7 +87,7 @@ def run_tasks(
                     kind, content = pipe.recv()
                 except (EOFError, OSError):
                     del running[pipe]
-                    crash = Crash(worker.index, worker.died(), worker.last)
+                    crash = Crash(worker.index, worker.died(), worker.last, worker.killed)
                     again = on_crash(crash) if on_crash else None
                     if again is None:
                         raise WorkerError(
@@ -156,6 +163,10 @@ class _Worker:
         if code is not None and code < 0:
             return f"signal {-code}, {signal.Signals(-code).name}"
         return f"exit code {code}"
+
+    @property
+    def killed(self) -> bool:
+        return self.process.exitcode == -signal.SIGKILL
 
     def stop(self) -> None:
         self.process.terminate()
