@@ -233,7 +233,10 @@ def _batches(
     """Iterates over distributed batches from ``start_step`` on; each worker reads its own rows."""
 
     def per_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        dataset = task.dataset(
+        replicas = strategy.num_replicas_in_sync // context.num_input_pipelines
+        first = context.input_pipeline_id * replicas
+        return task.dataset(
+            replicas=range(first, first + replicas),
             batch_size=batch_size // context.num_input_pipelines,
             global_batch_size=batch_size,
             seed=task.config.seed,
@@ -243,10 +246,6 @@ def _batches(
             shuffle_window=task.config.shuffle_window,
             prefetch=0,  # the strategy holds the next batch ready
         )
-        replicas = strategy.num_replicas_in_sync
-        if context.num_input_pipelines == replicas:
-            return dataset
-        return dataset.rebatch(batch_size // replicas, drop_remainder=True)
 
     batches = watched(
         iter(strategy.distribute_datasets_from_function(per_worker)), task.config.data_service

@@ -47,8 +47,13 @@ class Task(abc.ABC):
     def step(self, model: Any, micro_batch_size: int, gather: Gather) -> Any:
         """Builds the gradient computation, see :class:`vatt_tf.training.trainer.Trainer`."""
 
-    def dataset(self, **places: Any) -> tf.data.Dataset:
-        """Training batches of one worker; ``places`` go to ``training_dataset``."""
+    def dataset(self, replicas: range = range(1), **places: Any) -> tf.data.Dataset:
+        """Training batches of one worker, one for each of its replicas in turn.
+
+        Args:
+            replicas: Numbers of the worker's replicas.
+            **places: Go to ``training_dataset``.
+        """
         config = self.config
         arguments = dict(
             sources=config.data,
@@ -60,8 +65,12 @@ class Task(abc.ABC):
             **places,
         )
         if config.data_service:
-            return service_dataset(config.data_service, **arguments)
-        return training_dataset(**arguments)
+            dataset = service_dataset(config.data_service, **arguments)
+        else:
+            dataset = training_dataset(**arguments)
+        if len(replicas) == 1:
+            return dataset
+        return dataset.rebatch(places["batch_size"] // len(replicas), drop_remainder=True)
 
     @abc.abstractmethod
     def describe(self, folder: str, **extra: Any) -> None:
