@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -19,25 +19,52 @@ OPTIMIZERS: Registry[Callable[..., keras.optimizers.Optimizer]] = Registry("opti
 
 # Vectors and tables without weight decay, which would pull scales and positions to 0.
 _NOT_DECAYED = ("bias", "gamma", "beta", "scale", "agg", "position", "relative", "embeddings")
+# What Keras's ``apply`` does beside the update.
+_NOT_READ = (
+    "clipnorm",
+    "clipvalue",
+    "global_clipnorm",
+    "use_ema",
+    "loss_scale_factor",
+    "gradient_accumulation_steps",
+)
 
 
-class _OneByOne:
-    """Optimizer whose graph updates one variable after the other.
+def apply_gradients(
+    optimizer: keras.optimizers.Optimizer,
+    strategy: tf.distribute.Strategy,
+    gradients: Sequence[Any],
+    variables: Sequence[keras.Variable],
+    factors: Any = None,
+) -> None:
+    """Takes a step with gradients that are summed over the replicas, in cross-replica context.
 
-    Without this order a graph starts all updates at once and holds temporary tensors of the size of
-    the model.
+    Keras's ``apply`` would sum them over the replicas once more, and start all updates at once,
+    with temporary tensors of the size of the model.
+
+    Args:
+        optimizer: Built optimizer.
+        strategy: Distribution strategy.
+        gradients: Gradient of each variable, the same on each replica.
+        variables: What is changed.
+        factors: On the learning rate of each variable, float32; ``None``: all are 1.
     """
+    learning_rate, weight_decay = optimizer.learning_rate, optimizer.weight_decay
+    last: dict[str, list[tf.Tensor]] = {}  # variable of a device that is changed already
 
-    def _distributed_tf_update_step(self, *arguments: Any) -> None:
-        self._updated: dict[str, Any] = {}
-        super()._distributed_tf_update_step(*arguments)  # type: ignore[misc]
+    def change(value: tf.Variable, gradient: tf.Tensor, rate: tf.Tensor, decay: bool) -> None:
+        rate = tf.cast(rate, value.dtype)
+        with tf.control_dependencies(last.get(value.device, [])):
+            if decay:
+                value.assign_sub(value * tf.cast(weight_decay, value.dtype) * rate)
+            optimizer.update_step(gradient, value, rate)
+        last[value.device] = [tf.identity(value)]
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Changes one variable."""
-        last = self._updated.get(variable.device)
-        with tf.control_dependencies([] if last is None else [last]):
-            super().update_step(gradient, variable, learning_rate)  # type: ignore[misc]
-        self._updated[variable.device] = tf.identity(variable)
+    for number, (variable, gradient) in enumerate(zip(variables, gradients, strict=True)):
+        rate = learning_rate if factors is None else learning_rate * factors[number]
+        decay = bool(weight_decay) and not any(part in variable.path for part in _NOT_DECAYED)
+        strategy.extended.update(variable.value, change, args=(gradient, rate, decay), group=False)
+    optimizer.iterations.assign_add(1)
 
 
 class _OneOperation:
@@ -64,15 +91,11 @@ class _OneOperation:
         )
 
 
-class _Adam(_OneByOne, _OneOperation, keras.optimizers.Adam):
+class _Adam(_OneOperation, keras.optimizers.Adam):
     pass
 
 
-class _AdamW(_OneByOne, _OneOperation, keras.optimizers.AdamW):
-    pass
-
-
-class _SGD(_OneByOne, keras.optimizers.SGD):
+class _AdamW(_OneOperation, keras.optimizers.AdamW):
     pass
 
 
@@ -86,13 +109,13 @@ def _adam(learning_rate: Any, **options: float) -> keras.optimizers.Optimizer:
 def _adamw(learning_rate: Any, **options: float) -> keras.optimizers.Optimizer:
     picked = _picked(options, "weight_decay", "beta_1", "beta_2", "epsilon")
     built = _AdamW(learning_rate, **picked, name="adamw")
-    built.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
+    built.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))  # for Keras's own ``apply``
     return built
 
 
 @OPTIMIZERS.register("sgd")
 def _sgd(learning_rate: Any, **options: float) -> keras.optimizers.Optimizer:
-    return _SGD(learning_rate, **_picked(options, "momentum"), name="sgd")
+    return keras.optimizers.SGD(learning_rate, **_picked(options, "momentum"), name="sgd")
 
 
 def _picked(options: Mapping[str, float], *names: str) -> dict[str, Any]:
@@ -122,8 +145,8 @@ def optimizer(
         momentum: Of ``"sgd"`` (paper: 0.9, not Nesterov's).
 
     Raises:
-        UserError: If a value is out of its range, if the name is unknown, or if ``"adam"`` or
-            ``"sgd"`` is given a weight decay.
+        UserError: If a value is out of its range, if the name is unknown, if ``"adam"`` or
+            ``"sgd"`` is given a weight decay, or if a registered one does more than updates.
     """
     values = {"weight_decay": weight_decay, "epsilon": epsilon}
     fractions = {"beta_1": beta_1, "beta_2": beta_2, "momentum": momentum}
@@ -137,4 +160,12 @@ def optimizer(
             f"optimizer.weight_decay={weight_decay} with optimizer.name={name!r}: "
             "set optimizer.name='adamw' or the decay to 0"
         )
-    return OPTIMIZERS[name](learning_rate, **values, **fractions)
+    built = OPTIMIZERS[name](learning_rate, **values, **fractions)
+    for option in _NOT_READ:
+        value = getattr(built, option, None)
+        if value:
+            raise UserError(
+                f"optimizer.name={name!r}: made with {option}={value_text(value)}, "
+                "which the trainer does not read; leave it out (gradient_clip_norm clips gradients)"
+            )
+    return built
