@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import gin
 
-from vatt_tf.fields import added_later, check_flag, check_positive, made_from
+from vatt_tf.fields import added_later, check_flag, check_positive, fail, made_from
 from vatt_tf.registry import Registry
 
 HEADS: Registry[Any] = Registry("common_space.kind")
@@ -43,6 +44,8 @@ class HeadConfig:
         head = HEADS[self.kind]
         check_flag("common_space.masked_statistics", self.masked_statistics)
         given = {name: getattr(self, name) for name in OPTIONS if getattr(self, name) is not None}
+        if self.masked_statistics and "masks" not in inspect.signature(head.call).parameters:
+            fail("common_space.masked_statistics", True, f"False: {self.kind} reads no masks")
         for name, value in given.items():
             check_positive(f"common_space.{name}", value)
         if self.kind == "mmv_fac" and "vt_dim" in given:
