@@ -156,6 +156,9 @@ class CommonSpace(keras.layers.Layer):
             for layer in layers if modality in features_shape else ():
                 layer.build(features_shape[modality])
 
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **{name: getattr(self, name) for name in self.options}}
+
 
 @HEADS.register("fac")
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -220,9 +223,6 @@ class FACHead(CommonSpace):
     def compute_output_shape(self, features_shape: Mapping[str, Any]) -> dict[str, Any]:
         return _two_space_shapes(features_shape, self.va_dim, self.vt_dim)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "va_dim": self.va_dim, "vt_dim": self.vt_dim}
-
 
 @HEADS.register("disjoint")
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -286,9 +286,6 @@ class DisjointHead(CommonSpace):
     def compute_output_shape(self, features_shape: Mapping[str, Any]) -> dict[str, Any]:
         return _two_space_shapes(features_shape, self.va_dim, self.vt_dim)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "va_dim": self.va_dim, "vt_dim": self.vt_dim}
-
 
 class OneSpaceHead(CommonSpace):
     """Base of heads with one space, ``vat``, and a branch ``<modality>_to_vat`` per modality.
@@ -340,9 +337,6 @@ class OneSpaceHead(CommonSpace):
 
     def compute_output_shape(self, features_shape: Mapping[str, Any]) -> dict[str, Any]:
         return {"vat": {name: (*one[:-1], self.vat_dim) for name, one in features_shape.items()}}
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "vat_dim": self.vat_dim}
 
 
 @HEADS.register("shared")

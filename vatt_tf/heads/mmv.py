@@ -93,9 +93,6 @@ class MMVFACHead(CommonSpace):
             "vat": {name: (*one[:-1], self.vat_dim) for name, one in features_shape.items()},
         }
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "va_dim": self.va_dim, "vat_dim": self.vat_dim}
-
 
 @HEADS.register("mmv_disjoint")
 @keras.saving.register_keras_serializable("vatt_tf")

@@ -35,7 +35,7 @@ from vatt_tf.training.saving.checkpoints import RunCheckpointManager
 from vatt_tf.training.tasks import run_data
 from vatt_tf.training.tasks.config import RunConfig
 from vatt_tf.training.tasks.evaluator import InterruptibleEvaluator
-from vatt_tf.training.tasks.registry import make_task
+from vatt_tf.training.tasks.registry import make_step, make_task
 from vatt_tf.training.tasks.task import Task
 from vatt_tf.training.trainer import ReplicasEqual, Trainer, TrainingDiverged
 
@@ -125,7 +125,7 @@ def _run(
             name="global_step",
         )
         updates = optimizer.optimizer(schedule.learning_rate(total_steps=config.steps))
-        step = task.step(model, micro, gather_function(replicas))
+        step = make_step(config, model, micro, gather_function(replicas))
         updates.build(step.variables)
 
     if chief:

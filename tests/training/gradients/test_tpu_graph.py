@@ -135,7 +135,7 @@ FILES = [
 def test_xla_compiles_the_step_of_every_gin_file(file):
     config.clear()
     weights = ["INITIAL_WEIGHTS=None"] if file.parent.name == "finetune" else []
-    config.parse([str(file)], ["TRAIN_DATA='none'", "EVAL_DATA=None", *weights])
+    config.parse([str(file)], ["TRAIN_DATA='none'", "EVAL_DATA='none'", *weights])
     run = configured_run()
     model, updates = small_model(run), optimizer(learning_rate(total_steps=run.steps))
     config.clear()

@@ -201,7 +201,11 @@ class FrozenStatistics(Guard):
             for average in (norm.moving_mean, norm.moving_variance)
         }
         before, self._last = self._last, values
-        still = [path for path, new in values.items() if np.array_equal(before.get(path), new)]
+        still = [
+            path
+            for path, new in values.items()
+            if path in before and np.array_equal(before[path], new)
+        ]
         if not still:
             return None
         return (

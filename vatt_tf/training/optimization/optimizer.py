@@ -67,36 +67,28 @@ def apply_gradients(
     optimizer.iterations.assign_add(1)
 
 
-class _OneOperation:
+class _Adam(keras.optimizers.Adam):
     """Adam by TensorFlow's fused operation: Keras's formula in a third of the memory passes."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Changes one variable."""
-        index = self._get_variable_index(variable)  # type: ignore[attr-defined]
-        step = tf.cast(self.iterations + 1, variable.dtype)  # type: ignore[attr-defined]
-        beta_1 = tf.constant(self.beta_1, variable.dtype)  # type: ignore[attr-defined]
-        beta_2 = tf.constant(self.beta_2, variable.dtype)  # type: ignore[attr-defined]
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        beta_1 = tf.constant(self.beta_1, variable.dtype)
+        beta_2 = tf.constant(self.beta_2, variable.dtype)
         # No sparse case: the step has made all gradients dense.
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[index].value.handle,  # type: ignore[attr-defined]
-            v=self._velocities[index].value.handle,  # type: ignore[attr-defined]
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
             beta1_power=beta_1**step,
             beta2_power=beta_2**step,
             lr=tf.cast(learning_rate, variable.dtype),
             beta1=beta_1,
             beta2=beta_2,
-            epsilon=tf.constant(self.epsilon, variable.dtype),  # type: ignore[attr-defined]
+            epsilon=tf.constant(self.epsilon, variable.dtype),
             grad=tf.cast(gradient, variable.dtype),
         )
-
-
-class _Adam(_OneOperation, keras.optimizers.Adam):
-    pass
-
-
-class _AdamW(_OneOperation, keras.optimizers.AdamW):
-    pass
 
 
 # The name is part of the variables' paths, which are the keys of a checkpoint.
@@ -108,7 +100,7 @@ def _adam(learning_rate: Any, **options: float) -> keras.optimizers.Optimizer:
 @OPTIMIZERS.register("adamw")
 def _adamw(learning_rate: Any, **options: float) -> keras.optimizers.Optimizer:
     picked = _picked(options, "weight_decay", "beta_1", "beta_2", "epsilon")
-    built = _AdamW(learning_rate, **picked, name="adamw")
+    built = _Adam(learning_rate, **picked, name="adamw")
     built.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))  # for Keras's own ``apply``
     return built
 
@@ -162,10 +154,10 @@ def optimizer(
         )
     built = OPTIMIZERS[name](learning_rate, **values, **fractions)
     for option in _NOT_READ:
-        value = getattr(built, option, None)
-        if value:
+        unread = getattr(built, option, None)
+        if unread:
             raise UserError(
-                f"optimizer.name={name!r}: made with {option}={value_text(value)}, "
+                f"optimizer.name={name!r}: made with {option}={value_text(unread)}, "
                 "which the trainer does not read; leave it out (gradient_clip_norm clips gradients)"
             )
     return built

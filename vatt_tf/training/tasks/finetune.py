@@ -114,10 +114,6 @@ class Finetuning(Task):
         start_step = places.get("start_step", 0)
         return with_mixing_shares(batches, alpha, places["seed"], start_step, replicas)
 
-    def step(self, model: Any, micro_batch_size: int, gather: Gather) -> ClassificationStep:
-        """Returns the gradient computation, a ``ClassificationStep``."""
-        return make_step(self.config, model, micro_batch_size, gather)
-
     def describe(self, folder: str, **extra: Any) -> None:
         """Writes ``model.json``."""
         extra = {"labels": list(self.labels), "eval_data": self.config.eval_data, **extra}

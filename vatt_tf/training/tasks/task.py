@@ -11,7 +11,6 @@ import tensorflow as tf
 from vatt_tf.data.input.pipeline import training_dataset
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.data.service.server import service_dataset
-from vatt_tf.training.gradients.contrastive import Gather
 from vatt_tf.training.monitoring.guards import Guard
 from vatt_tf.training.tasks.config import RunConfig
 
@@ -42,10 +41,6 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def model(self) -> Any:
         """Builds the model with its initial weights, a function of Keras's seed."""
-
-    @abc.abstractmethod
-    def step(self, model: Any, micro_batch_size: int, gather: Gather) -> Any:
-        """Builds the gradient computation, see :class:`vatt_tf.training.trainer.Trainer`."""
 
     def dataset(self, replicas: range = range(1), **places: Any) -> tf.data.Dataset:
         """Training batches of one worker, one for each of its replicas in turn.
