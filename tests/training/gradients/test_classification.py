@@ -113,8 +113,8 @@ def mixed(batch, masks):
         {"video": [1, 0, 1, 0, 1, 1], "audio": [1, 1, 0, 0, 1, 1]},
     ],
 )
-def test_mixup_mixes_clips_that_are_there(batch, masks):
-    """Targets of every clip sum to 1; what a clip lacks is taken from its partner unmixed."""
+def test_mixup_mixes_inputs_and_labels_alike(batch, masks):
+    """Clips that are there: targets sum to 1; what a clip lacks is its partner's, unmixed."""
     masks = {name: np.array(mask, "float32") for name, mask in masks.items()}
     model = classifier(modality=next(iter(masks))) if len(masks) == 1 else two_towers()
     there = np.max([*masks.values()], axis=0)

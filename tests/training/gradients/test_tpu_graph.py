@@ -79,17 +79,19 @@ def check_compiles(step, batch, updates):
     assert not {(node.op, node.name) for node in found if dtypes(node) & FOREIGN}
 
 
-@pytest.mark.check
-def test_xla_compiles_pretraining_in_two_passes():
-    step = PretrainStep(tiny_model(dropout=0.1, drop_token=0.5), ObjectiveConfig(), 2)
-    check_compiles(step, tiny_batch(4), optimizer(1e-3))
+def pretraining():
+    return PretrainStep(tiny_model(dropout=0.1, drop_token=0.5), ObjectiveConfig(), 2)
 
 
-def test_xla_compiles_fine_tuning_with_mixup():
-    step = ClassificationStep(tiny_classifier(3), mixup_alpha=5.0, micro_batch_size=2)
+def fine_tuning():
+    return ClassificationStep(tiny_classifier(3), mixup_alpha=5.0, micro_batch_size=2)
+
+
+@pytest.mark.parametrize("make", [pytest.param(pretraining, marks=pytest.mark.check), fine_tuning])
+def test_xla_compiles_the_whole_step(make):
     labels = np.eye(3, dtype="float32")[[0, 1, 2, 0]]
     batch = {**tiny_batch(4), "labels": labels, "mixing_shares": np.ones(4, "float32")}
-    check_compiles(step, batch, optimizer(1e-3, "sgd"))
+    check_compiles(make(), batch, optimizer(1e-3))
 
 
 SIZES = dict(num_layers=1, d_model=16, num_heads=2, d_kv=8, d_ff=32)
