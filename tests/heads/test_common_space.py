@@ -157,20 +157,21 @@ class TestSharedHead(_HeadTests):
 def test_what_is_missing_does_not_change_the_others(kind):
     """With ``masked_statistics``; without it the released behaviour, in which it does."""
     masks = {"video": [1, 1, 1, 0, 1, 1], "audio": [1, 0, 1, 1, 0, 1]}
-    masks["text"] = np.eye(6, 3) + np.eye(6, 3, -3)
+    masks = {name: np.array(mask, "float32") for name, mask in masks.items()}
+    masks["text"] = (np.eye(6, 3) + np.eye(6, 3, -3)).astype("float32")
     shapes = {"video": (6, 16), "audio": (6, 16), "text": (6, 3, 16)}
     given = {name: random(*shape, seed=len(name)) for name, shape in shapes.items()}
     other = {name: values.copy() for name, values in given.items()}
     for name, values in other.items():
-        values[np.asarray(masks[name]) == 0] = 50.0
+        values[masks[name] == 0] = 50.0
     for masked in (True, False):
         head = HeadConfig(kind, masked_statistics=masked)
         model = build_vatt(dataclasses.replace(tiny.specific(), head=head))
         one, two = (model.project(v, training=True, masks=masks) for v in (given, other))
         same = [
             np.allclose(
-                np.asarray(value)[np.asarray(masks[name]) > 0],
-                np.asarray(two[space][name])[np.asarray(masks[name]) > 0],
+                np.asarray(value)[masks[name] > 0],
+                np.asarray(two[space][name])[masks[name] > 0],
                 atol=1e-5,
             )
             for space, members in one.items()
