@@ -229,7 +229,8 @@ class Trainer(orbit.AbstractTrainer):
             with on_replicas(replicas):
                 gradients, metrics = self._step(batch, key, replica * rows)
             self._metrics = [*metrics, "gradient_norm", "learning_rate"]
-            values = tf.concat([requests, tf.stack(list(metrics.values()))], 0)
+            numbers = [tf.cast(value, tf.float32) for value in metrics.values()]
+            values = tf.concat([requests, tf.stack(numbers)], 0)
             prints = None
             if replicas > 1:
                 gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
