@@ -16,8 +16,6 @@ from vatt_tf import cli
 from vatt_tf.wording import count_of, percent
 
 REPLICAS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-# The trainer all-reduces gradients to check and clip them, Keras again in apply().
-GRADIENT_SUMS = 2
 FLOAT = 4
 
 
@@ -42,7 +40,7 @@ class Payload:
         are gathered, and their gradients summed; statistics are summed in both directions.
         """
         share = (replicas - 1) / replicas
-        sums = GRADIENT_SUMS * self.gradients + batch * self.embeddings + 2 * self.statistics
+        sums = self.gradients + batch * self.embeddings + 2 * self.statistics
         return share * (2 * sums + batch * self.embeddings)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import pytest
 
 from tests.layers.layer_test_case import LayerTestCase
+from tests.models import tiny
 from vatt_tf.heads.common_space import (
     DisjointHead,
     FACHead,
@@ -12,6 +16,8 @@ from vatt_tf.heads.common_space import (
     SharedHead,
     VideoProjection,
 )
+from vatt_tf.heads.config import HeadConfig
+from vatt_tf.models.vatt import build_vatt
 
 
 def random(*shape, seed=0):
@@ -63,6 +69,17 @@ class TestReluProjection(LayerTestCase):
         rows = np.maximum(inputs.reshape(-1, 5), 0) @ kernel(layer.projection)
         expected = batch_norm(rows).reshape(4, 3, 6)
         np.testing.assert_allclose(layer(inputs, training=True), expected, atol=1e-4)
+
+    def test_statistics_of_the_rows_that_are_there(self):
+        layer, inputs = self.make(), self.inputs()
+        mask = np.array([[1, 1, 0], [0, 0, 0], [1, 0, 1], [1, 1, 1]], "float32")
+        there = mask > 0
+        rows = np.maximum(inputs[there], 0) @ kernel(layer.projection)
+        inputs[~there] = 1e3
+        found = np.asarray(layer(inputs, training=True, mask=mask))
+        np.testing.assert_allclose(found[there], batch_norm(rows), atol=1e-4)
+        np.testing.assert_allclose(layer.norm.moving_mean, 0.1 * rows.mean(0), rtol=1e-5)
+        np.testing.assert_allclose(layer.norm.moving_variance, 0.9 + 0.1 * rows.var(0), rtol=1e-5)
 
 
 class _HeadTests(LayerTestCase):
@@ -134,3 +151,30 @@ class TestSharedHead(_HeadTests):
     def test_one_space(self):
         spaces = self.make()(features())
         assert set(spaces) == {"vat"} and set(spaces["vat"]) == {"video", "audio", "text"}
+
+
+@pytest.mark.parametrize("kind", ["fac", "disjoint", "shared", "mmv_fac", "mmv_shared"])
+def test_what_is_missing_does_not_change_the_others(kind):
+    """With ``masked_statistics``; without it the released behaviour, in which it does."""
+    masks = {"video": [1, 1, 1, 0, 1, 1], "audio": [1, 0, 1, 1, 0, 1]}
+    masks = {name: np.array(mask, "float32") for name, mask in masks.items()}
+    masks["text"] = (np.eye(6, 3) + np.eye(6, 3, -3)).astype("float32")
+    shapes = {"video": (6, 16), "audio": (6, 16), "text": (6, 3, 16)}
+    given = {name: random(*shape, seed=len(name)) for name, shape in shapes.items()}
+    other = {name: values.copy() for name, values in given.items()}
+    for name, values in other.items():
+        values[masks[name] == 0] = 50.0
+    for masked in (True, False):
+        head = HeadConfig(kind, masked_statistics=masked)
+        model = build_vatt(dataclasses.replace(tiny.specific(), head=head))
+        one, two = (model.project(v, training=True, masks=masks) for v in (given, other))
+        same = [
+            np.allclose(
+                np.asarray(value)[masks[name] > 0],
+                np.asarray(two[space][name])[masks[name] > 0],
+                atol=1e-5,
+            )
+            for space, members in one.items()
+            for name, value in members.items()
+        ]
+        assert all(same) == masked

@@ -88,6 +88,21 @@ def masks_of_replicas(strategy):
     return [part.numpy().tolist() for part in parts]
 
 
+def summed_numbers(strategy):
+    """Numbers that a replica sums with the others in a step, and parameters of the model."""
+    counts = []
+
+    def all_reduce(context, op, value, *options):
+        counts.extend(one.shape.num_elements() for one in tf.nest.flatten(value))
+        return plain(context, op, value, *options)
+
+    plain = tf.distribute.ReplicaContext.all_reduce
+    model = finetuning(None, tf.identity)[0]
+    with mock.patch.object(tf.distribute.ReplicaContext, "all_reduce", all_reduce):
+        train(strategy, finetuning)
+    return sum(counts) // strategy.num_replicas_in_sync, model.count_params()
+
+
 def alarm_of_equal_keys(strategy):
     """What the trainer says when the replicas' random keys are the same."""
     with mock.patch.object(trainer, "step_key", lambda seed, step, _: step_key(seed, step, 0)):
@@ -110,6 +125,7 @@ def main():
         report[f"pre-training on {replicas}"] = train(strategy, pretraining, 4 // replicas)
         report[f"fine-tuning on {replicas}"] = train(strategy, finetuning)
     report["masks"] = masks_of_replicas(strategy)
+    report["summed"], report["parameters"] = summed_numbers(strategy)
     report["alarm"] = alarm_of_equal_keys(strategy)
     print(json.dumps(report))
     return 0

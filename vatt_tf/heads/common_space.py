@@ -22,6 +22,11 @@ def _rows(inputs: Any) -> Any:
     return inputs if len(inputs.shape) == 2 else ops.reshape(inputs, (-1, inputs.shape[-1]))
 
 
+def _row_mask(mask: Any) -> Any:
+    """[B, ...] -> [rows], the rows of :func:`_rows`."""
+    return None if mask is None else ops.reshape(mask, (-1,))
+
+
 def _unflatten(outputs: Any, inputs: Any) -> Any:
     """Gives rows back the leading axes of ``inputs``."""
     if len(inputs.shape) == 2:
@@ -59,9 +64,10 @@ class VideoProjection(keras.layers.Layer):
         self.projection.build(hidden_shape)
         self.norm.build(hidden_shape)
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        hidden = self.hidden_norm(self.hidden(_rows(inputs)), training=training)
-        outputs = self.norm(self.projection(ops.relu(hidden)), training=training)
+    def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
+        how = {"training": training, "mask": _row_mask(mask)}
+        hidden = self.hidden_norm(self.hidden(_rows(inputs)), **how)
+        outputs = self.norm(self.projection(ops.relu(hidden)), **how)
         return _unflatten(outputs, inputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -95,8 +101,9 @@ class ReluProjection(keras.layers.Layer):
         self.projection.build(input_shape)
         self.norm.build((None, self.width))
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        outputs = self.norm(self.projection(ops.relu(_rows(inputs))), training=training)
+    def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
+        how = {"training": training, "mask": _row_mask(mask)}
+        outputs = self.norm(self.projection(ops.relu(_rows(inputs))), **how)
         return _unflatten(outputs, inputs)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -117,6 +124,8 @@ class CommonSpace(keras.layers.Layer):
         features: Dict with any of ``video`` [B, d], ``audio`` [B, d], ``text`` [B, P, d] or [B, d];
             a head maps the modalities that are there.
         training: Whether BatchNorm uses (and records) the statistics of the batch.
+        masks: For ``common_space.masked_statistics``: dict of [B], of texts [B, P], 1 for the rows
+            that count in these statistics; None: all do.
 
     Returns:
         Dict from space (``va``, ``vt`` or ``vat``) to a dict from modality to its embedding, which
@@ -146,6 +155,9 @@ class CommonSpace(keras.layers.Layer):
         for modality, layers in self.branches().items():
             for layer in layers if modality in features_shape else ():
                 layer.build(features_shape[modality])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **{name: getattr(self, name) for name in self.options}}
 
 
 @HEADS.register("fac")
@@ -194,12 +206,14 @@ class FACHead(CommonSpace):
         super().build(features_shape)
         self.va_to_vt.build((None, self.va_dim))
 
-    def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+    def call(
+        self, features: Mapping[str, Any], training: bool = False, masks: Any = None
+    ) -> dict[str, Any]:
         spaces: dict[str, Any] = {"va": {}, "vt": {}}
+        how = {"training": training, "mask": (masks or {}).get("video")}
         if "video" in features:
-            video = self.video_to_va(features["video"], training=training)
-            spaces["va"]["video"] = video
-            spaces["vt"]["video"] = self.va_to_vt(video, training=training)
+            spaces["va"]["video"] = self.video_to_va(features["video"], **how)
+            spaces["vt"]["video"] = self.va_to_vt(spaces["va"]["video"], **how)
         if "audio" in features:
             spaces["va"]["audio"] = self.audio_to_va(features["audio"])
         if "text" in features:
@@ -208,9 +222,6 @@ class FACHead(CommonSpace):
 
     def compute_output_shape(self, features_shape: Mapping[str, Any]) -> dict[str, Any]:
         return _two_space_shapes(features_shape, self.va_dim, self.vt_dim)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "va_dim": self.va_dim, "vt_dim": self.vt_dim}
 
 
 @HEADS.register("disjoint")
@@ -258,11 +269,14 @@ class DisjointHead(CommonSpace):
         va, vt = config.widths.values()
         return 2 * (va * (video + va + audio) + vt * (video + vt) + vt * texts)
 
-    def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+    def call(
+        self, features: Mapping[str, Any], training: bool = False, masks: Any = None
+    ) -> dict[str, Any]:
         spaces: dict[str, Any] = {"va": {}, "vt": {}}
+        how = {"training": training, "mask": (masks or {}).get("video")}
         if "video" in features:
-            spaces["va"]["video"] = self.video_to_va(features["video"], training=training)
-            spaces["vt"]["video"] = self.video_to_vt(features["video"], training=training)
+            spaces["va"]["video"] = self.video_to_va(features["video"], **how)
+            spaces["vt"]["video"] = self.video_to_vt(features["video"], **how)
         if "audio" in features:
             spaces["va"]["audio"] = self.audio_to_va(features["audio"])
         if "text" in features:
@@ -271,9 +285,6 @@ class DisjointHead(CommonSpace):
 
     def compute_output_shape(self, features_shape: Mapping[str, Any]) -> dict[str, Any]:
         return _two_space_shapes(features_shape, self.va_dim, self.vt_dim)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "va_dim": self.va_dim, "vt_dim": self.vt_dim}
 
 
 class OneSpaceHead(CommonSpace):
@@ -312,20 +323,20 @@ class OneSpaceHead(CommonSpace):
         (vat,) = config.widths.values()
         return 2 * vat * (video + audio + texts)
 
-    def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        return {
-            "vat": {
-                modality: branch(features[modality], training=training)
-                for modality, (branch,) in self.branches().items()
-                if modality in features
-            }
-        }
+    def call(
+        self, features: Mapping[str, Any], training: bool = False, masks: Any = None
+    ) -> dict[str, Any]:
+        vat: dict[str, Any] = {}
+        for modality, (branch,) in self.branches().items():
+            mask = (masks or {}).get(modality)
+            if modality in features:
+                one = isinstance(branch, keras.layers.Dense)
+                how = {} if one else {"training": training, "mask": mask}
+                vat[modality] = branch(features[modality], **how)
+        return {"vat": vat}
 
     def compute_output_shape(self, features_shape: Mapping[str, Any]) -> dict[str, Any]:
         return {"vat": {name: (*one[:-1], self.vat_dim) for name, one in features_shape.items()}}
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "vat_dim": self.vat_dim}
 
 
 @HEADS.register("shared")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import gin
 
-from vatt_tf.fields import check_positive, made_from
+from vatt_tf.fields import added_later, check_flag, check_positive, fail, made_from
 from vatt_tf.registry import Registry
 
 HEADS: Registry[Any] = Registry("common_space.kind")
@@ -29,16 +30,22 @@ class HeadConfig:
         vt_dim: Width of the video-text space (fac, disjoint; 256 by default).
         vat_dim: Width of the space of all three (mmv_fac, 256 by default; shared, mmv_shared and
             linear, 512). mmv_fac also takes ``vt_dim``, its name for it in earlier versions.
+        masked_statistics: Whether BatchNorm takes the statistics of a batch from the clips and
+            captions that are there; False: from all rows, padding too, as the released code does.
     """
 
     kind: str = "fac"
     va_dim: int | None = None
     vt_dim: int | None = None
     vat_dim: int | None = None
+    masked_statistics: bool = added_later(False)
 
     def __post_init__(self) -> None:
         head = HEADS[self.kind]
+        check_flag("common_space.masked_statistics", self.masked_statistics)
         given = {name: getattr(self, name) for name in OPTIONS if getattr(self, name) is not None}
+        if self.masked_statistics and "masks" not in inspect.signature(head.call).parameters:
+            fail("common_space.masked_statistics", True, f"False: {self.kind} reads no masks")
         for name, value in given.items():
             check_positive(f"common_space.{name}", value)
         if self.kind == "mmv_fac" and "vt_dim" in given:
@@ -79,7 +86,7 @@ def unread_options() -> list[str]:
     """Bound options of ``common_space`` that the bound kind of head does not read."""
     bound = dict(gin.get_bindings("common_space"))
     kind = bound.pop("kind", HeadConfig.kind)
-    read = set(HEADS[kind].options)
+    read = {*HEADS[kind].options, "masked_statistics"}
     if kind == "mmv_fac" and "vat_dim" not in bound:
         read.add("vt_dim")
     return [f"common_space.{name}" for name in bound if name not in read]

@@ -66,12 +66,14 @@ class MMVFACHead(CommonSpace):
         super().build(features_shape)
         self.va_to_vat.build((None, self.va_dim))
 
-    def call(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+    def call(
+        self, features: Mapping[str, Any], training: bool = False, masks: Any = None
+    ) -> dict[str, Any]:
         spaces: dict[str, Any] = {"va": {}, "vat": {}}
+        how = {"training": training, "mask": (masks or {}).get("video")}
         if "video" in features:
-            video = self.video_to_va(features["video"], training=training)
-            spaces["va"]["video"] = video
-            spaces["vat"]["video"] = self.va_to_vat(video, training=training)
+            spaces["va"]["video"] = self.video_to_va(features["video"], **how)
+            spaces["vat"]["video"] = self.va_to_vat(spaces["va"]["video"], **how)
         if "audio" in features:
             audio = self.audio_to_va(features["audio"])
             spaces["va"]["audio"] = audio
@@ -90,9 +92,6 @@ class MMVFACHead(CommonSpace):
             },
             "vat": {name: (*one[:-1], self.vat_dim) for name, one in features_shape.items()},
         }
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "va_dim": self.va_dim, "vat_dim": self.vat_dim}
 
 
 @HEADS.register("mmv_disjoint")

@@ -55,10 +55,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
 
     def _moments(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
-        if not self.synchronized or mask is not None:
+        if not self.synchronized:
             return super()._moments(inputs, mask)
 
         axes = self._reduction_axes
+        weights = None if mask is None else ops.cast(mask, inputs.dtype)[..., None]
+
+        def total(values: Any) -> Any:
+            """[n], the sum over the rows that count."""
+            return ops.sum(values if weights is None else values * weights, axis=axes)
 
         def synchronise(sums: Any) -> Any:
             """[n], the mean over the replicas."""
@@ -69,15 +74,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
         # Every replica adds up its rows first: what Keras is to synchronise it copies several
         # times, which is slow for whole activations of a convolution.
         rows = math.prod(ops.shape(inputs)[axis] for axis in axes)
-        rows = ops.reshape(ops.cast(rows, inputs.dtype), (1,))
-        sums = synchronise(ops.concatenate([ops.sum(inputs, axis=axes), rows]))
+        rows = ops.cast(rows, inputs.dtype) if weights is None else ops.sum(weights)
+        sums = synchronise(ops.concatenate([total(inputs), ops.reshape(rows, (1,))]))
         mean, count = ops.divide_no_nan(sums[:-1], sums[-1]), sums[-1]
         if len(axes) == 1:
             # The few rows of a head: what rounding left makes the mean the same for every split.
-            rest = synchronise(ops.sum(inputs - mean, axis=axes))
+            rest = synchronise(total(inputs - mean))
             mean = mean + ops.divide_no_nan(rest, count)
         squares = ops.square(inputs - ops.expand_dims(mean, axes))
-        return mean, ops.divide_no_nan(synchronise(ops.sum(squares, axis=axes)), count)
+        return mean, ops.divide_no_nan(synchronise(total(squares)), count)
 
 
 def batch_norm(policy: Any, name: str, **kwargs: Any) -> BatchNormalization:
@@ -95,3 +100,17 @@ def batch_norm(policy: Any, name: str, **kwargs: Any) -> BatchNormalization:
         "synchronized": keras.backend.backend() == "tensorflow",
     }
     return BatchNormalization(**{**arguments, **kwargs}, dtype=policy, name=name)
+
+
+def batch_norms(layer: keras.layers.Layer) -> list[keras.layers.BatchNormalization]:
+    """The BatchNorm layers inside of a layer, which holds its parts in attributes."""
+    found: dict[int, keras.layers.Layer] = {}
+    parts: list[Any] = [layer]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, list | tuple):
+            parts.extend(part)
+        elif isinstance(part, keras.layers.Layer) and id(part) not in found:
+            found[id(part)] = part
+            parts.extend(vars(part).values())
+    return [part for part in found.values() if isinstance(part, keras.layers.BatchNormalization)]

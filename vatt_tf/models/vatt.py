@@ -101,12 +101,24 @@ class VATT(ConfiguredModel):
             if modality in inputs
         }
 
-    def project(self, features: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        """Embeddings in the common spaces, float32, of the features of :meth:`encode`."""
-        return self.head(features, training=training)
+    def project(
+        self, features: Mapping[str, Any], training: bool = False, masks: Any = None
+    ) -> dict[str, Any]:
+        """Embeddings in the common spaces, float32, of the features of :meth:`encode`.
+
+        Args:
+            features: Features by modality.
+            training: Whether BatchNorm uses the statistics of the batch.
+            masks: Dict of float32 [B], of texts [B, P], 0 for rows that ``masked_statistics`` of
+                the head leaves out of them; None: none.
+        """
+        if not self.config.head.masked_statistics:
+            return self.head(features, training=training)
+        return self.head(features, training=training, masks=masks)
 
     def call(self, inputs: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        return self.project(self.encode(inputs, training=training), training=training)
+        masks = {name: inputs[f"{name}_mask"] for name in self.towers if f"{name}_mask" in inputs}
+        return self.project(self.encode(inputs, training=training), training, masks)
 
     def compute_loss(
         self,

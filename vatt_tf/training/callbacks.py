@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from vatt_tf.data.shards.damage import DamageLog
+from vatt_tf.layers.batch_norm import batch_norms
 from vatt_tf.models.io import save_weights
 from vatt_tf.training.cluster.strategy import own_folder
 from vatt_tf.training.monitoring.guards import (
@@ -18,7 +19,6 @@ from vatt_tf.training.monitoring.guards import (
     GuardAlarm,
     Guards,
     Starvation,
-    moving_averages,
 )
 from vatt_tf.training.monitoring.progress import MetricsLog, ProgressBar, last_evaluation
 from vatt_tf.training.saving import run_folder
@@ -80,7 +80,7 @@ class Watch:
             [
                 Collapse(config.guards),
                 Starvation(config.guards),
-                FrozenStatistics(moving_averages(model)),
+                FrozenStatistics(batch_norms(model)),
                 *task.guards(batch_size),
             ],
         )

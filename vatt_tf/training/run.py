@@ -36,7 +36,7 @@ from vatt_tf.training.saving.checkpoints import RunCheckpointManager
 from vatt_tf.training.tasks import run_data
 from vatt_tf.training.tasks.config import RunConfig
 from vatt_tf.training.tasks.evaluator import InterruptibleEvaluator
-from vatt_tf.training.tasks.registry import make_task
+from vatt_tf.training.tasks.registry import make_step, make_task
 from vatt_tf.training.tasks.task import Task
 from vatt_tf.training.trainer import ReplicasEqual, Trainer, TrainingDiverged
 
@@ -126,7 +126,7 @@ def _run(
             name="global_step",
         )
         updates = optimizer.optimizer(schedule.learning_rate(total_steps=config.steps))
-        step = task.step(model, micro, gather_function(replicas))
+        step = make_step(config, model, micro, gather_function(replicas))
         updates.build(step.variables)
 
     if chief:
@@ -236,7 +236,10 @@ def _batches(
     """Iterates over distributed batches from ``start_step`` on; each worker reads its own rows."""
 
     def per_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        dataset = task.dataset(
+        replicas = strategy.num_replicas_in_sync // context.num_input_pipelines
+        first = context.input_pipeline_id * replicas
+        return task.dataset(
+            replicas=range(first, first + replicas),
             batch_size=batch_size // context.num_input_pipelines,
             global_batch_size=batch_size,
             seed=task.config.seed,
@@ -246,10 +249,6 @@ def _batches(
             shuffle_window=task.config.shuffle_window,
             prefetch=0,  # the strategy holds the next batch ready
         )
-        replicas = strategy.num_replicas_in_sync
-        if context.num_input_pipelines == replicas:
-            return dataset
-        return dataset.rebatch(batch_size // replicas, drop_remainder=True)
 
     batches = watched(
         iter(strategy.distribute_datasets_from_function(per_worker)), task.config.data_service

@@ -32,6 +32,11 @@ def test_ten_steps_are_those_of_one_device(report, run):
     np.testing.assert_allclose(several["weights"], one["weights"], rtol=0, atol=1e-4)
 
 
+def test_gradients_are_summed_once(report):
+    """With loss, accuracy and the requests to stop by two signals and to save."""
+    assert report["summed"] == report["parameters"] + 5
+
+
 def test_replicas_draw_different_masks(report):
     first, second = report["masks"]
     assert first != second

@@ -5,10 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.training.tiny import tiny_config
+from tests.training.tiny import spread, tiny_config
 from vatt_tf.models.classifier import build_classifier
 from vatt_tf.models.config.classifier import ClassifierConfig
-from vatt_tf.training.gradients.classification import ClassificationStep
+from vatt_tf.models.config.multimodal import MultimodalConfig
+from vatt_tf.training.gradients.classification import (
+    ClassificationStep,
+    mixing_shares,
+    with_mixing_shares,
+)
+from vatt_tf.training.gradients.contrastive import fold, step_key
 
 ROWS, CLASSES = 6, 3
 KEY = tf.constant([3, 5], tf.int32)
@@ -33,6 +39,11 @@ def batch():
         "audio": tf.constant(rng.normal(size=(ROWS, 64, 1)), tf.float32),
         "labels": tf.constant(np.eye(CLASSES, dtype="float32")[[0, 1, 2, 0, 0, 1]]),
     }
+
+
+def two_towers():
+    towers = {name: tiny_config().tower(name) for name in ("video", "audio")}
+    return spread(build_classifier(MultimodalConfig(**towers, num_classes=CLASSES)), 0)
 
 
 def run(model, batch, **options):
@@ -74,23 +85,91 @@ def test_rare_classes_count_more(batch):
     assert metrics["loss"] == pytest.approx((weights * entropies).mean(), rel=1e-5)
 
 
-def test_mixup_mixes_inputs_and_labels_alike(batch):
-    """A linear model of linear labels: its loss on mixed clips is that of the mixed inputs."""
-    model = classifier(modality="audio")
-    step = ClassificationStep(model, mixup_alpha=5.0)
-    partners, shares = step._mixture(ROWS, KEY)
-    assert sorted(partners.numpy()) == list(range(ROWS))
-    assert np.all((shares > 0) & (shares < 1))
-    weight = shares.numpy()[:, None]
-    sound, labels = batch["audio"].numpy(), batch["labels"].numpy()
-    mixed = {
-        "audio": tf.constant(weight[..., None] * sound + (1 - weight[..., None]) * sound[partners]),
-        "labels": tf.constant(weight * labels + (1 - weight) * labels[partners]),
+def mixed(batch, masks):
+    """A batch after mixup of the clips that are there, in NumPy."""
+    draws = tf.random.split(fold(KEY, 1 << 30), 3, alg="philox")
+    order = np.argsort(tf.random.stateless_uniform([ROWS], draws[0], alg="philox"))
+    there = np.flatnonzero(np.max([*masks.values()], axis=0))
+    partners = np.arange(ROWS)
+    partners[there] = [row for row in order if row in there]
+    share = mixing_shares(ROWS, 5.0, KEY).numpy()
+    labels = batch["labels"].numpy()
+    found = {"labels": share[:, None] * labels + (1 - share[:, None]) * labels[partners]}
+    for name, mask in masks.items():
+        value = batch[name].numpy().astype("float32")
+        value = value / 127.5 - 1 if name == "video" else value
+        own, other = mask, mask[partners]
+        part = np.where(own * other, share, own > other).reshape(-1, *[1] * (value.ndim - 1))
+        found[name] = part * value + (1 - part) * value[partners]
+        found[f"{name}_mask"] = np.maximum(own, other)
+    return {name: tf.constant(value, tf.float32) for name, value in found.items()}
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        {"audio": [1, 1, 1, 1, 1, 1]},
+        {"audio": [1, 0, 1, 0, 1, 1]},
+        {"video": [1, 0, 1, 0, 1, 1], "audio": [1, 1, 0, 0, 1, 1]},
+    ],
+)
+def test_mixup_mixes_inputs_and_labels_alike(batch, masks):
+    """Clips that are there: targets sum to 1; what a clip lacks is its partner's, unmixed."""
+    masks = {name: np.array(mask, "float32") for name, mask in masks.items()}
+    model = classifier(modality=next(iter(masks))) if len(masks) == 1 else two_towers()
+    there = np.max([*masks.values()], axis=0)
+    options = {"class_balance": True}
+    right = mixed(batch, masks)
+    np.testing.assert_allclose(right["labels"].numpy()[there > 0].sum(1), 1, rtol=1e-6)
+    expected, loss = run(model, right, **options)
+    labels = batch["labels"].numpy()
+    labels[there == 0] = [1, 0, 0]  # of clips without any modality
+    unread = {name: np.where(mask, 1, 9e9) for name, mask in masks.items() if name == "audio"}
+    given = {
+        **{f"{name}_mask": tf.constant(mask) for name, mask in masks.items()},
+        **{name: batch[name] for name in ("video", "audio")},
+        "labels": tf.constant(labels),
     }
-    expected, _ = run(model, mixed)
-    found, _ = run(model, batch, mixup_alpha=5.0)
+    for name, scale in unread.items():
+        given[name] *= tf.constant(scale.reshape(-1, 1, 1), tf.float32)
+    found, metrics = run(model, given, mixup_alpha=5.0, **options)
+    assert metrics == pytest.approx(loss, rel=1e-5)
     for a, b in zip(expected, found, strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-6 * max(np.abs(a).max(), 1.0))
+        np.testing.assert_allclose(a, b, atol=3e-6 * max(np.abs(a).max(), 1.0))
+
+
+def test_mixing_shares_of_batches_are_those_of_step_and_replica(batch):
+    """Beta(5, 5): mean 1/2, variance 1/44; two replicas of the second worker, from step 3 on."""
+    rows = tf.data.Dataset.from_tensors({"record_id": tf.range(4000)}).repeat(4)
+    batches = list(with_mixing_shares(rows, 5.0, 7, 3, range(2, 4)))
+    shares = [one["mixing_shares"].numpy() for one in batches]
+    for share, (step, replica) in zip(shares, [(3, 2), (3, 3), (4, 2), (4, 3)], strict=True):
+        key = step_key(7, tf.constant(step), tf.constant(replica))
+        np.testing.assert_array_equal(share, mixing_shares(4000, 5.0, key))
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.005)
+    assert np.var(shares) == pytest.approx(1 / 44, rel=0.05)
+    drawn, _ = run(classifier(), batch, mixup_alpha=5.0)
+    given, _ = run(
+        classifier(), {**batch, "mixing_shares": mixing_shares(ROWS, 5.0, KEY)}, mixup_alpha=5.0
+    )
+    for a, b in zip(drawn, given, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_class_balance_counts_labels_before_smoothing():
+    """28 clips of one class and one each of four others: a rare one weighs 28 times as much."""
+    truth = np.array([0] * 28 + [1, 2, 3, 4])
+    labels = np.eye(5, dtype="float32")[truth]
+    keras.utils.set_random_seed(0)
+    model = build_classifier(ClassifierConfig("audio", tiny_config().tower("audio"), 5))
+    sound = np.random.default_rng(0).normal(size=(32, 64, 1)).astype("float32")
+    logits = np.asarray(model({"audio": sound})["logits"], "float64")
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    entropies = -((0.9 * labels + 0.1 / 5) * log_p).sum(1)
+    given = {"audio": tf.constant(sound), "labels": tf.constant(labels)}
+    _, metrics = run(model, given, label_smoothing=0.1, class_balance=True)
+    right = np.mean(entropies / labels.sum(0)[truth])
+    assert metrics["loss"] == pytest.approx(right, rel=1e-5)
 
 
 def test_the_head_comes_last_and_is_not_clipped():

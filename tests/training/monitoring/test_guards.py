@@ -10,6 +10,7 @@ import pytest
 from tests.training.test_run import command, lines
 from tests.training.tiny import tiny_model
 from vatt_tf.errors import UserError
+from vatt_tf.layers.batch_norm import batch_norms
 from vatt_tf.losses.objective import ObjectiveConfig, chance_level_loss, objective
 from vatt_tf.training.monitoring.guards import (
     Chance,
@@ -20,7 +21,6 @@ from vatt_tf.training.monitoring.guards import (
     Starvation,
     Temperature,
     check_replicas,
-    moving_averages,
 )
 
 CONFIG = GuardConfig(patience=3)
@@ -71,15 +71,15 @@ def test_temperature_out_of_range():
 
 
 def test_batch_statistics_that_do_not_move():
-    model = tiny_model()
-    averages = moving_averages(model)
-    assert len(averages) == 6  # mean and variance of three BatchNorm layers
-    guard = FrozenStatistics(averages)
+    norms = batch_norms(tiny_model())
+    assert len(norms) == 3
+    guard = FrozenStatistics(norms)
     assert guard({}) is None
-    for variable in averages[1:]:
-        variable.assign(variable + 1.0)
+    norms[2].trainable = False  # frozen on purpose
+    norms[0].moving_variance.assign(norms[0].moving_variance + 1.0)
     said = guard({})
-    assert averages[0].path in said and averages[1].path not in said
+    assert norms[0].moving_mean.path in said and norms[1].moving_mean.path in said
+    assert norms[0].moving_variance.path not in said and norms[2].moving_mean.path not in said
 
 
 def test_replicas_that_do_not_differ():

@@ -6,8 +6,10 @@ import pytest
 import tensorflow as tf
 
 from vatt_tf.encoders.tower import TOWERS
+from vatt_tf.errors import UserError
 from vatt_tf.models.vatt import abstract
-from vatt_tf.training.optimization.optimizer import is_decayed, optimizer
+from vatt_tf.training.optimization import optimizer as module
+from vatt_tf.training.optimization.optimizer import apply_gradients, is_decayed, optimizer
 
 STOCK = {
     "adam": keras.optimizers.Adam(0.1),
@@ -28,12 +30,17 @@ def numbers():
     ]
 
 
-def trained(updates):
+def trained(updates, stock=False):
     """Three variables after three steps."""
     initial, gradients = numbers()
     variables = [keras.Variable(value, name=f"v{i}") for i, value in enumerate(initial)]
     updates.build(variables)
-    step = tf.function(lambda gradients: updates.apply(gradients, variables))
+    strategy = tf.distribute.get_strategy()
+
+    def ours(gradients):
+        apply_gradients(updates, strategy, gradients, variables)
+
+    step = tf.function(updates.apply if stock else ours)
     for one in gradients:
         step([tf.constant(value) for value in one])
     return [variable.numpy() for variable in variables]
@@ -41,7 +48,7 @@ def trained(updates):
 
 @pytest.mark.parametrize("name", STOCK)
 def test_updates_are_those_of_keras(name):
-    pairs = zip(trained(optimizer(0.1, name)), trained(STOCK[name]), strict=True)
+    pairs = zip(trained(optimizer(0.1, name)), trained(STOCK[name], stock=True), strict=True)
     for found, expected in pairs:
         # Keras rounds 0.999 in one place and 1 - 0.999 in another.
         np.testing.assert_allclose(found, expected, rtol=0 if name == "sgd" else 5e-5)
@@ -91,3 +98,13 @@ def test_what_is_decayed_of_every_tower(name):
     decayed = {v.path for v in found if is_decayed(v)}
     assert decayed == {v.path for v in found if v.path.rsplit("/", 1)[1] in KERNELS}
     assert all(len(v.shape) >= 2 for v in found if v.path in decayed) and decayed
+
+
+@pytest.mark.parametrize("option", [{"clipnorm": 1.0}, {"use_ema": True}])
+def test_a_registered_optimizer_that_does_more_is_refused(option, monkeypatch):
+    def made(rate, **_):
+        return keras.optimizers.SGD(rate, **option)
+
+    monkeypatch.setattr(module, "OPTIMIZERS", {"own": made})
+    with pytest.raises(UserError, match=f"optimizer.name='own': .* {next(iter(option))}="):
+        optimizer(0.1, "own")

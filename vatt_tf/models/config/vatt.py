@@ -138,7 +138,7 @@ class VattConfig(AsDict):
         head = self.head
         if len(modalities) == 2 and not issubclass(HEADS[head.kind], OneSpaceHead):
             width = head.va_dim if "audio" in modalities else head.vt_dim
-            head = HeadConfig(kind="mmv_shared", vat_dim=width)
+            head = dataclasses.replace(head, kind="mmv_shared", vat_dim=width)
         return dataclasses.replace(self, modalities=tuple(modalities), head=head)
 
     @property

@@ -10,12 +10,52 @@ import tensorflow as tf
 from vatt_tf.layers.fusion import fusion
 from vatt_tf.losses import classification as losses
 from vatt_tf.training.gradients.compilation import compiler_of
-from vatt_tf.training.gradients.contrastive import Gather, dense, fold, seeded
+from vatt_tf.training.gradients.contrastive import Gather, dense, fold, seeded, step_key
 from vatt_tf.training.gradients.summation import add, add_gradients_in_pairs
 from vatt_tf.wording import count_of
 
 # Folded into the random key for numbers drawn for the whole batch; no micro-batch has this index.
 _WHOLE_BATCH = 1 << 30
+# Key of the batches that holds each clip's own share in its mixture.
+_SHARES = "mixing_shares"
+
+
+def mixing_shares(rows: int, alpha: float, key: tf.Tensor) -> tf.Tensor:
+    """Own share of each clip in its mixup with another one, Beta(alpha, alpha), float32 ``[rows]``.
+
+    Args:
+        rows: Clips of a replica.
+        alpha: Both parameters of the Beta distribution.
+        key: Random key of the replica and step.
+    """
+    _, first, second = _mixing_keys(key)
+    # A Beta(a, a) variable is g / (g + h) of two Gamma(a) variables.
+    g = tf.random.stateless_gamma([rows], first, alpha)
+    h = tf.random.stateless_gamma([rows], second, alpha)
+    return g / (g + h)
+
+
+def with_mixing_shares(
+    batches: tf.data.Dataset, alpha: float, seed: int, start_step: int, replicas: range
+) -> tf.data.Dataset:
+    """Adds :func:`mixing_shares` to batches: XLA has no kernel for the gamma distribution.
+
+    Args:
+        batches: One batch for each replica of this worker in turn, with ``record_id``.
+        alpha: Both parameters of the Beta distribution.
+        seed: Seed of the run.
+        start_step: Step of the first batches.
+        replicas: Numbers of this worker's replicas.
+    """
+
+    @tf.autograph.experimental.do_not_convert
+    def add_shares(number: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        step, place = number // len(replicas), number % len(replicas)
+        key = step_key(seed, start_step + step, replicas.start + place)
+        rows = batch["record_id"].shape[0]
+        return {**batch, _SHARES: mixing_shares(rows, alpha, key)}
+
+    return batches.enumerate().map(add_shares)
 
 
 class ClassificationStep:
@@ -29,6 +69,7 @@ class ClassificationStep:
             ``config.multi_label`` and ``head_variables``.
         label_smoothing: Fraction of a label that is spread over all classes (single label).
         mixup_alpha: Both parameters of the Beta distribution that mixup draws from; 0: no mixup.
+            Clips that are there are mixed with each other.
         class_balance: Weigh clips by the rarity of their classes in the batch.
         micro_batch_size: Clips that pass through the towers at a time; None: all of them.
         gather: Joins a local ``[b, ...]`` tensor with those of the other replicas.
@@ -73,7 +114,8 @@ class ClassificationStep:
         Their sums over the replicas are those of the whole batch.
 
         Args:
-            batch: One replica's rows: the model's inputs and ``labels`` float32 ``[b, C]``.
+            batch: One replica's rows: the model's inputs, ``labels`` float32 ``[b, C]``, and for
+                mixup those of :func:`with_mixing_shares`, which are drawn where they are not there.
             key: Random key of this replica and step, see
                 :func:`vatt_tf.training.gradients.contrastive.step_key`.
             row_offset: Not read: no clip depends on another one.
@@ -90,18 +132,25 @@ class ClassificationStep:
                 f"micro_batch_size={size} does not divide the {count_of(rows, 'clip')} of a "
                 "replica's batch"
             )
+        targets = labels
         if self.label_smoothing:
-            labels = losses.smooth_labels(labels, self.label_smoothing)
+            targets = losses.smooth_labels(labels, self.label_smoothing)
         inputs = {name: batch[name] for name in self._inputs if name in batch}
-        partners, shares = self._mixture(rows, key)
-        if partners is not None:
-            labels = _mixed(labels, tf.gather(labels, partners), shares)
-        # Clips without any modality of the model have weight 0.
+        # Clips without any modality of the model have weight 0, and are no one's partner.
         present = self._present(inputs, rows)
+        if self.mixup_alpha:
+            partners = _partners(present, key)
+            shares = batch.get(_SHARES)
+            if shares is None:
+                shares = mixing_shares(rows, self.mixup_alpha, key)
+            labels, targets = (
+                _mixed(value, tf.gather(value, partners), shares) for value in (labels, targets)
+            )
         mean = present / tf.maximum(tf.reduce_sum(self.gather(present)), 1.0)
         weights = mean
         if self.class_balance:
-            # Over all replicas, so that the loss does not depend on how the batch is split.
+            # Over all replicas, so that the loss does not depend on how the batch is split; of the
+            # labels before smoothing, which makes no clip a member of another class.
             counts = tf.reduce_sum(self.gather(labels * present[:, tf.newaxis]), axis=0)
             weights = mean * losses.balance_weights(labels, counts)
 
@@ -109,16 +158,14 @@ class ClassificationStep:
             """Gradients and metrics of the rows from ``begin`` on."""
             rows = tf.range(size) + begin
             chosen = {name: tf.gather(value, rows) for name, value in inputs.items()}
-            if partners is not None:
-                others = tf.gather(partners, rows)
-                chosen = {
-                    name: self._mix(name, value, tf.gather(inputs[name], others), shares, rows)
-                    for name, value in chosen.items()
-                }
+            if self.mixup_alpha:
+                numbers = tf.gather(partners, rows)
+                others = {name: tf.gather(value, numbers) for name, value in inputs.items()}
+                chosen = self._mix(chosen, others, tf.gather(shares, rows))
             with tf.GradientTape() as tape:
                 logits = self._forward(fold(key, begin), chosen)["logits"]
                 loss, metrics = self._loss(
-                    logits, *(tf.gather(value, rows) for value in (labels, weights, mean))
+                    logits, *(tf.gather(value, rows) for value in (targets, weights, mean))
                 )
             values = [variable.value for variable in self.variables]
             gradients = tape.gradient(loss, values, unconnected_gradients="zero")
@@ -158,25 +205,36 @@ class ClassificationStep:
         hits = tf.argmax(logits, axis=-1) == tf.argmax(labels, axis=-1)
         return loss, {"loss": loss, "top1": tf.reduce_sum(mean * tf.cast(hits, tf.float32))}
 
-    def _mixture(self, rows, key):
-        """Mixup partner and own weight of each row, or (None, None)."""
-        if not self.mixup_alpha:
-            return None, None
-        order, first, second = tf.unstack(tf.random.split(fold(key, _WHOLE_BATCH), 3, alg="philox"))
-        draws = tf.random.stateless_uniform([rows], order, alg="philox")
-        partners = tf.argsort(draws, stable=True)
-        # A Beta(a, a) variable is g / (g + h) of two Gamma(a) variables.
-        g = tf.random.stateless_gamma([rows], first, self.mixup_alpha)
-        h = tf.random.stateless_gamma([rows], second, self.mixup_alpha)
-        return partners, g / (g + h)
+    def _mix(self, own, others, shares):
+        """Mixes inputs of clips with those of their partners; uint8 frames become float32.
 
-    def _mix(self, name, value, other, shares, rows):
-        """Mixes one input; uint8 frames become float32 in [-1, 1], which towers accept too."""
-        if name.endswith("_mask"):
-            return tf.maximum(value, other)
-        if value.dtype == tf.uint8:
-            value, other = (tf.cast(x, tf.float32) * (2.0 / 255.0) - 1.0 for x in (value, other))
-        return _mixed(value, other, tf.gather(shares, rows))
+        Where one of the two lacks a modality the other's is taken as it is.
+        """
+        mixed = {}
+        for name in self.model.config.modalities:
+            value, other, share = own[name], others[name], shares
+            if value.dtype == tf.uint8:  # to [-1, 1], which towers accept too
+                value, other = (
+                    tf.cast(x, tf.float32) * (2.0 / 255.0) - 1.0 for x in (value, other)
+                )
+            mask = f"{name}_mask"
+            if mask in own:
+                share = tf.where(others[mask] > 0, tf.where(own[mask] > 0, share, 0.0), 1.0)
+                mixed[mask] = tf.maximum(own[mask], others[mask])
+            mixed[name] = _mixed(value, other, share)
+        return mixed
+
+
+def _mixing_keys(key: tf.Tensor) -> list[tf.Tensor]:
+    return tf.unstack(tf.random.split(fold(key, _WHOLE_BATCH), 3, alg="philox"))
+
+
+def _partners(present: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """Mixup partner of each row: a permutation of those that are there; others keep themselves."""
+    draws = tf.random.stateless_uniform(present.shape, _mixing_keys(key)[0], alg="philox")
+    there = tf.argsort(-present, stable=True)
+    drawn = tf.argsort(tf.where(present > 0, draws, 2.0), stable=True)
+    return tf.gather(drawn, tf.argsort(there))
 
 
 def _mixed(value: tf.Tensor, other: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:

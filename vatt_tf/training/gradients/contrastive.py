@@ -46,14 +46,18 @@ def seeded(function: Callable[..., Any], jit_compile: bool) -> Callable[..., Any
     ``f(key, inputs, hold=True)`` leaves the moving averages of BatchNorm unchanged.
 
     The key is an argument because XLA traces a function once: a key from the enclosing scope would
-    be a constant of the graph (the first replica's, for example).
+    be a constant of the graph (the first replica's, for example). Every call is traced anew, since
+    layers may have been frozen in between.
     """
 
     def run(key: tf.Tensor, inputs: Mapping[str, tf.Tensor], hold: bool = False) -> Any:
         with seed_scope(key), frozen_statistics() if hold else contextlib.nullcontext():
             return function(inputs, training=True)
 
-    return tf.function(run, jit_compile=True, autograph=False) if jit_compile else run
+    def compiled(*arguments: Any) -> Any:
+        return tf.function(run, jit_compile=True, autograph=False)(*arguments)
+
+    return compiled if jit_compile else run
 
 
 class PretrainStep:
@@ -220,8 +224,8 @@ class PretrainStep:
         return {name: tf.TensorSpec(value.shape, value.dtype) for name, value in outputs.items()}
 
     def _loss(self, features, batch, row_offset):
-        spaces = self.model.project(features, training=True)
         masks = {name: batch[f"{name}_mask"] for name in features}
+        spaces = self.model.project(features, training=True, masks=masks)
         # Inside of the tape: embeddings also get gradients as negatives on other replicas.
         all_spaces = tf.nest.map_structure(self.gather, spaces)
         all_masks = tf.nest.map_structure(self.gather, masks)

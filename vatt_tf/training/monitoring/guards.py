@@ -180,28 +180,31 @@ class Starvation(Guard):
 
 
 class FrozenStatistics(Guard):
-    """Detects moving averages of BatchNorm that do not change although the model trains.
+    """Detects moving averages of BatchNorm that do not change although the layer trains.
 
     Args:
-        variables: The moving averages.
+        norms: The BatchNorm layers.
     """
 
     name, patience = "frozen_statistics", 2
 
-    def __init__(self, variables: Sequence[Any]) -> None:
-        self._variables = list(variables)
-        self._last: list[np.ndarray] | None = None
+    def __init__(self, norms: Sequence[Any]) -> None:
+        self._norms = list(norms)
+        self._last: dict[str, np.ndarray] = {}
 
     def __call__(self, metrics: Mapping[str, float]) -> str | None:
         """See :class:`Guard`."""
-        values = [tf.convert_to_tensor(v.value).numpy() for v in self._variables]
+        values = {
+            average.path: tf.convert_to_tensor(average.value).numpy()
+            for norm in self._norms
+            if norm.trainable  # finetune.freeze_steps
+            for average in (norm.moving_mean, norm.moving_variance)
+        }
         before, self._last = self._last, values
-        if before is None:
-            return None
         still = [
-            variable.path
-            for variable, old, new in zip(self._variables, before, values, strict=True)
-            if np.array_equal(old, new)
+            path
+            for path, new in values.items()
+            if path in before and np.array_equal(before[path], new)
         ]
         if not still:
             return None
@@ -242,11 +245,6 @@ class Guards:
                 ends = guard.ends_run and self._config.on_alarm == "stop"
                 alarms.append(Alarm(guard.name, complaint, ends))
         return alarms
-
-
-def moving_averages(model: Any) -> list[Any]:
-    """The moving averages of a model's BatchNorm layers."""
-    return [v for v in model.non_trainable_variables if v.name.startswith("moving_")]
 
 
 def check_replicas(fingerprints: np.ndarray) -> tuple[str | None, str | None]:

@@ -20,6 +20,15 @@ OPTIMIZERS: Registry[Callable[..., keras.optimizers.Optimizer]] = Registry("opti
 
 # Vectors and tables without weight decay, which would pull scales and positions to 0.
 _NOT_DECAYED = ("bias", "gamma", "beta", "scale", "agg", "position", "relative", "embeddings")
+# What Keras's ``apply`` does beside the update.
+_NOT_READ = (
+    "clipnorm",
+    "clipvalue",
+    "global_clipnorm",
+    "use_ema",
+    "loss_scale_factor",
+    "gradient_accumulation_steps",
+)
 
 
 def is_decayed(variable: keras.Variable) -> bool:
@@ -27,62 +36,72 @@ def is_decayed(variable: keras.Variable) -> bool:
     return not re.search("|".join(_NOT_DECAYED), variable.path)
 
 
-class _OneByOne:
-    """Optimizer whose graph updates one variable after the other.
+def apply_gradients(
+    optimizer: keras.optimizers.Optimizer,
+    strategy: tf.distribute.Strategy,
+    gradients: Sequence[Any],
+    variables: Sequence[keras.Variable],
+    factors: Any = None,
+) -> None:
+    """Takes a step with gradients that are summed over the replicas, in cross-replica context.
 
-    Without this order a graph starts all updates at once and holds temporary tensors of the size of
-    the model.
+    Keras's ``apply`` would sum them over the replicas once more, and start all updates at once,
+    with temporary tensors of the size of the model.
+
+    Args:
+        optimizer: Built optimizer.
+        strategy: Distribution strategy.
+        gradients: Gradient of each variable, the same on each replica.
+        variables: What is changed.
+        factors: On the learning rate of each variable, float32; ``None``: all are 1.
     """
+    learning_rate, weight_decay = optimizer.learning_rate, optimizer.weight_decay
+    last: dict[str, list[tf.Tensor]] = {}  # variable of a device that is changed already
 
-    def _distributed_tf_update_step(self, *arguments: Any) -> None:
-        self._updated: dict[str, Any] = {}
-        super()._distributed_tf_update_step(*arguments)  # type: ignore[misc]
+    def change(value: tf.Variable, gradient: tf.Tensor, rate: tf.Tensor, decay: bool) -> None:
+        rate = tf.cast(rate, value.dtype)
+        with tf.control_dependencies(last.get(value.device, [])):
+            if decay:
+                value.assign_sub(value * tf.cast(weight_decay, value.dtype) * rate)
+            optimizer.update_step(gradient, value, rate)
+        last[value.device] = [tf.identity(value)]
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Changes one variable."""
-        last = self._updated.get(variable.device)
-        with tf.control_dependencies([] if last is None else [last]):
-            super().update_step(gradient, variable, learning_rate)  # type: ignore[misc]
-        self._updated[variable.device] = tf.identity(variable)
+    for number, (variable, gradient) in enumerate(zip(variables, gradients, strict=True)):
+        rate = learning_rate if factors is None else learning_rate * factors[number]
+        decay = bool(weight_decay) and is_decayed(variable)
+        strategy.extended.update(variable.value, change, args=(gradient, rate, decay), group=False)
+    optimizer.iterations.assign_add(1)
 
 
-class _OneOperation:
+class _Adam(keras.optimizers.Adam):
     """Adam by TensorFlow's fused operation: Keras's formula in a third of the memory passes."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Changes one variable."""
-        index = self._get_variable_index(variable)  # type: ignore[attr-defined]
-        step = tf.cast(self.iterations + 1, variable.dtype)  # type: ignore[attr-defined]
-        beta_1 = tf.constant(self.beta_1, variable.dtype)  # type: ignore[attr-defined]
-        beta_2 = tf.constant(self.beta_2, variable.dtype)  # type: ignore[attr-defined]
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        beta_1 = tf.constant(self.beta_1, variable.dtype)
+        beta_2 = tf.constant(self.beta_2, variable.dtype)
         # No sparse case: the step has made all gradients dense.
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[index].value.handle,  # type: ignore[attr-defined]
-            v=self._velocities[index].value.handle,  # type: ignore[attr-defined]
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
             beta1_power=beta_1**step,
             beta2_power=beta_2**step,
             lr=tf.cast(learning_rate, variable.dtype),
             beta1=beta_1,
             beta2=beta_2,
-            epsilon=tf.constant(self.epsilon, variable.dtype),  # type: ignore[attr-defined]
+            epsilon=tf.constant(self.epsilon, variable.dtype),
             grad=tf.cast(gradient, variable.dtype),
         )
 
 
-class _Adam(_OneByOne, _OneOperation, keras.optimizers.Adam):
-    pass
-
-
-class _AdamW(_OneByOne, _OneOperation, keras.optimizers.AdamW):
+class _AdamW(_Adam):
     def build(self, variables: Sequence[Any]) -> None:
-        """Creates the slots, and excludes variables from the decay."""
+        """Creates the slots, and excludes variables from the decay of Keras's own ``apply``."""
         self.exclude_from_weight_decay([v for v in variables if not is_decayed(v)])
         super().build(variables)
-
-
-class _SGD(_OneByOne, keras.optimizers.SGD):
-    pass
 
 
 # The name is part of the variables' paths, which are the keys of a checkpoint.
@@ -99,7 +118,7 @@ def _adamw(learning_rate: Any, **options: float) -> keras.optimizers.Optimizer:
 
 @OPTIMIZERS.register("sgd")
 def _sgd(learning_rate: Any, **options: float) -> keras.optimizers.Optimizer:
-    return _SGD(learning_rate, **_picked(options, "momentum"), name="sgd")
+    return keras.optimizers.SGD(learning_rate, **_picked(options, "momentum"), name="sgd")
 
 
 def _picked(options: Mapping[str, float], *names: str) -> dict[str, Any]:
@@ -129,8 +148,8 @@ def optimizer(
         momentum: Of ``"sgd"`` (paper: 0.9, not Nesterov's).
 
     Raises:
-        UserError: If a value is out of its range, if the name is unknown, or if ``"adam"`` or
-            ``"sgd"`` is given a weight decay.
+        UserError: If a value is out of its range, if the name is unknown, if ``"adam"`` or
+            ``"sgd"`` is given a weight decay, or if a registered one does more than updates.
     """
     values = {"weight_decay": weight_decay, "epsilon": epsilon}
     fractions = {"beta_1": beta_1, "beta_2": beta_2, "momentum": momentum}
@@ -144,4 +163,12 @@ def optimizer(
             f"optimizer.weight_decay={weight_decay} with optimizer.name={name!r}: "
             "set optimizer.name='adamw' or the decay to 0"
         )
-    return OPTIMIZERS[name](learning_rate, **values, **fractions)
+    built = OPTIMIZERS[name](learning_rate, **values, **fractions)
+    for option in _NOT_READ:
+        unread = getattr(built, option, None)
+        if unread:
+            raise UserError(
+                f"optimizer.name={name!r}: made with {option}={value_text(unread)}, "
+                "which the trainer does not read; leave it out (gradient_clip_norm clips gradients)"
+            )
+    return built

@@ -31,7 +31,7 @@ from vatt_tf.evaluation.tasks.classification import classification_block
 from vatt_tf.models.classifier import build_classifier
 from vatt_tf.models.initial import changed_options, load_initial_weights, stored_tokenizer
 from vatt_tf.models.io import save_description
-from vatt_tf.training.gradients.classification import ClassificationStep
+from vatt_tf.training.gradients.classification import ClassificationStep, with_mixing_shares
 from vatt_tf.training.gradients.contrastive import Gather
 from vatt_tf.training.monitoring.guards import Chance, Guard
 from vatt_tf.training.optimization.layerwise_decay import layerwise_multipliers
@@ -107,9 +107,13 @@ class Finetuning(Task):
                 print(line)
         return model
 
-    def step(self, model: Any, micro_batch_size: int, gather: Gather) -> ClassificationStep:
-        """Returns the gradient computation, a ``ClassificationStep``."""
-        return make_step(self.config, model, micro_batch_size, gather)
+    def dataset(self, replicas: range = range(1), **places: Any) -> tf.data.Dataset:
+        """Training batches, with what mixup draws: ``Task.dataset``."""
+        batches, alpha = super().dataset(replicas, **places), self.config.mixup_alpha
+        if not alpha:
+            return batches
+        start_step = places.get("start_step", 0)
+        return with_mixing_shares(batches, alpha, places["seed"], start_step, replicas)
 
     def describe(self, folder: str, **extra: Any) -> None:
         """Writes ``model.json``."""

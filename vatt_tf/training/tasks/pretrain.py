@@ -70,10 +70,6 @@ class Pretraining(Task):
         """Builds the model with its initial weights."""
         return make_model(self.config, self.tokenizer)
 
-    def step(self, model: Any, micro_batch_size: int, gather: Gather) -> PretrainStep:
-        """Returns the gradient computation, a ``PretrainStep``."""
-        return make_step(self.config, model, micro_batch_size, gather)
-
     def describe(self, folder: str, **extra: Any) -> None:
         """Writes ``model.json``."""
         config = self.config

@@ -70,7 +70,7 @@ def as_trained(config: RunConfig, started: StartedRun | None) -> tuple[RunConfig
 def make_step(
     config: RunConfig, model: Any, micro_batch_size: int, gather: Gather = tf.identity
 ) -> Any:
-    """Builds the gradient computation of a run, without its data and weights."""
+    """Builds the gradient computation of a run, see :class:`vatt_tf.training.trainer.Trainer`."""
     if isinstance(config, TrainConfig):
         return pretrain.make_step(config, model, micro_batch_size, gather)
     assert isinstance(config, FinetuneConfig)

@@ -13,7 +13,6 @@ from vatt_tf.data.schema import ClipSpec
 from vatt_tf.data.service.server import service_dataset
 from vatt_tf.data.shards.contents import fingerprint
 from vatt_tf.evaluation.source import find_source
-from vatt_tf.training.gradients.contrastive import Gather
 from vatt_tf.training.monitoring.guards import Guard
 from vatt_tf.training.tasks.config import RunConfig
 
@@ -49,12 +48,13 @@ class Task(abc.ABC):
     def model(self) -> Any:
         """Builds the model with its initial weights, a function of Keras's seed."""
 
-    @abc.abstractmethod
-    def step(self, model: Any, micro_batch_size: int, gather: Gather) -> Any:
-        """Builds the gradient computation, see :class:`vatt_tf.training.trainer.Trainer`."""
+    def dataset(self, replicas: range = range(1), **places: Any) -> tf.data.Dataset:
+        """Training batches of one worker, one for each of its replicas in turn.
 
-    def dataset(self, **places: Any) -> tf.data.Dataset:
-        """Training batches of one worker; ``places`` go to ``training_dataset``."""
+        Args:
+            replicas: Numbers of the worker's replicas.
+            **places: Go to ``training_dataset``.
+        """
         config = self.config
         arguments = dict(
             sources=config.data,
@@ -66,8 +66,12 @@ class Task(abc.ABC):
             **places,
         )
         if config.data_service:
-            return service_dataset(config.data_service, **arguments)
-        return training_dataset(**arguments)
+            dataset = service_dataset(config.data_service, **arguments)
+        else:
+            dataset = training_dataset(**arguments)
+        if len(replicas) == 1:
+            return dataset
+        return dataset.rebatch(places["batch_size"] // len(replicas), drop_remainder=True)
 
     @abc.abstractmethod
     def describe(self, folder: str, **extra: Any) -> None:
