@@ -56,7 +56,8 @@ class Track:
         self.origin = start_of(self.container)
         base = self.stream.time_base if self.stream is not None else None
         # Of the packets; making a fraction for each would cost more than the rest of the clock.
-        self._ticks, self._per_second = (base.numerator, base.denominator) if base else (1, 1)
+        self._ticks: int = base.numerator if base else 1
+        self._per_second: int = base.denominator if base else 1
         self._sought = False
         self._number = -1  # of the packet in its stream
         self._shift, self._next_mark = 0.0, 0
