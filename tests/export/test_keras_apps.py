@@ -68,13 +68,13 @@ def test_layers_in_an_app_of_mixed_precision(models, policy):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_float_frames_of_0_to_255_are_pixels(models):
-    """As an app without ``dtype="uint8"`` takes them."""
+def test_float_frames_are_refused(models):
+    """A signature takes one dtype: frames are never embedded as something else."""
     sent = examples.request("frames", CLIP, 2)
     frames = keras.Input(sent.shape[1:])
     app = keras.Model(frames, models.video.layer()(frames)["features"])
-    expected = models.video({"frames": sent})["features"]
-    np.testing.assert_allclose(app(sent.astype("float32")), expected, atol=1e-5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected to be a uint8 tensor"):
+        app(sent.astype("float32"))
 
 
 def test_saved_app(models, tmp_path):
