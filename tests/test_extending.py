@@ -94,8 +94,12 @@ def test_the_run_is_made_of_the_own_parts(run_dir):
     assert description["modules"] == MODULES
     assert description["model"]["audio"]["kind"] == "mixer"
     assert description["model"]["head"] == {
-        "kind": "tied", "va_dim": None, "vt_dim": None, "vat_dim": 64
-    }  # fmt: skip
+        "kind": "tied",
+        "va_dim": None,
+        "vt_dim": None,
+        "vat_dim": 64,
+        "masked_statistics": False,
+    }
     assert description["tokenizer"]["kind"] == "bytes"
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 10

@@ -18,6 +18,7 @@ from vatt_tf.data.media.captions.caption import (
 from vatt_tf.data.media.captions.notes import Notes
 from vatt_tf.data.text.files import iter_lines
 from vatt_tf.data.text.scripts import join_blanks
+from vatt_tf.wording import count_of
 
 # Cues of automatic captions follow each other this closely; those in between, which only keep the
 # last line while it moves up, are this short.
@@ -122,7 +123,8 @@ def _cues(text: str, notes: Notes) -> Iterator[_Cue]:
             if len(block) < MOST_CUE_LINES:
                 block.append((number, line))
             elif line.strip():
-                notes.add(number, line, f"is behind {MOST_CUE_LINES:,} lines of a caption; {_OUT}")
+                most = count_of(MOST_CUE_LINES, "line")
+                notes.add(number, line, f"is behind {most} of a caption; {_OUT}")
             continue
         # The counter of the cue that follows, also of one that is missing at the end.
         tail = max((k for k, (_, text) in enumerate(block) if text.strip()), default=0)

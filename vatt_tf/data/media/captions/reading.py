@@ -138,7 +138,8 @@ def _usable(entries: Iterator[tuple[int, Caption, bool]], notes: Notes) -> list[
     words: list[Caption] = []
     for number, caption, is_word in entries:
         if len(captions) + len(words) == MOST_CAPTIONS:
-            what = f"and what follows is left out: {MOST_CAPTIONS:,} captions stand in front of it"
+            before = count_of(MOST_CAPTIONS, "caption")
+            what = f"and what follows is left out behind {before}"
             notes.add(number, caption.text, what)
             break
         mended = _mended(number, caption, notes)

@@ -182,7 +182,7 @@ class AudioTrack(Track):
             if frame.sample_rate >= LEAST_SAMPLE_RATE:
                 yield frame
             else:
-                self._damaged(f"{frame.sample_rate} samples per second")
+                self._damaged(f"a sample rate of {frame.sample_rate} Hz")
 
     def _mono(self, frame: Any) -> np.ndarray:
         try:
