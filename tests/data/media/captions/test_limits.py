@@ -49,7 +49,8 @@ def test_too_many_captions(tmp_path, monkeypatch):
     rows = [[n, n + 1, str(n)] for n in range(600)]
     captions, (warning,) = read(tmp_path, "a.json", json.dumps(rows))
     assert [c.text for c in captions] == [str(n) for n in range(10)]
-    assert warning.startswith("a.json entry 11: '10' and what follows is left out behind 10 captions")
+    said = "a.json entry 11: '10' and what follows is left out behind 10 captions"
+    assert warning.startswith(said)
 
 
 def test_too_many_lines(tmp_path, monkeypatch):
