@@ -20,14 +20,8 @@ from vatt_tf.serving.server.embedded import start_server
 
 DESIGNS = [
     (conv.TSM, "mmv_shared", {"vat": {"video", "audio", "text"}}),
-    pytest.param(
-        (conv.TSM, "mmv_disjoint", {"va": {"video", "audio"}, "vt": {"video", "text"}}),
-        marks=pytest.mark.check,
-    ),
-    pytest.param(
-        (conv.S3D, "mmv_fac", {"va": {"video", "audio"}, "vat": {"video", "audio", "text"}}),
-        marks=pytest.mark.check,
-    ),
+    (conv.TSM, "mmv_disjoint", {"va": {"video", "audio"}, "vt": {"video", "text"}}),
+    (conv.S3D, "mmv_fac", {"va": {"video", "audio"}, "vat": {"video", "audio", "text"}}),
 ]
 
 
@@ -43,6 +37,7 @@ def design(request, tmp_path):
     return tmp_path / "weights", spaces
 
 
+@pytest.mark.check
 def test_same_everywhere(design, tmp_path):
     weights, spaces = design
     written = export.export_models(weights, tmp_path / "models")

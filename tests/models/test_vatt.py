@@ -197,6 +197,7 @@ def test_abstract_model_has_shapes_and_no_memory(model):
     assert np.all(np.isfinite(build_vatt(model.config)(tiny.batch())["va"]["video"]))
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
 @pytest.mark.parametrize("make", MAKERS.values())
 def test_quantised_to_int8(make):
     """What reads a kernel in place of calling its layer reads an int8 one without its scale."""

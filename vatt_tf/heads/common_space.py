@@ -49,6 +49,7 @@ class VideoProjection(keras.layers.Layer):
         # === Config ===
         self.width = width
         self.use_bias = use_bias
+        self.supports_masking = True
 
         # === Layers ===
         policy = self.dtype_policy
@@ -92,6 +93,7 @@ class ReluProjection(keras.layers.Layer):
         # === Config ===
         self.width = width
         self.use_bias = use_bias
+        self.supports_masking = True
 
         # === Layers ===
         self.projection = linear(width, self.dtype_policy, "projection", use_bias)

@@ -174,6 +174,7 @@ def test_what_is_compiled_draws_by_its_key(jit_compile):
     assert not np.array_equal(first, other)
 
 
+@pytest.mark.check
 def test_remat_changes_nothing():
     """Blocks that are computed once more draw the same masks."""
     expected, metrics = random_step()
