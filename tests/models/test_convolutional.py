@@ -50,7 +50,10 @@ def batch(clips=3):
     }
 
 
-@pytest.mark.parametrize("video", [S3D, TSM], ids=["s3d", "tsm_resnet"])
+@pytest.mark.parametrize(
+    "video",
+    [pytest.param(S3D, marks=pytest.mark.check, id="s3d"), pytest.param(TSM, id="tsm_resnet")],
+)
 def test_round_trip_and_spaces(video):
     keras.utils.set_random_seed(0)
     config = mmv(video)

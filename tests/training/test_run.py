@@ -184,6 +184,7 @@ def test_bfloat16_xla_and_sentencepiece_train(gin_file, shards, tmp_path):
 
 
 @pytest.mark.check
+@pytest.mark.check
 def test_word_vectors_are_loaded_and_stay_frozen(gin_file, shards, tmp_path, capsys):
     words = (shards / "tokenizer/words.txt").read_text().split()
     vectors = tmp_path / "vectors.txt"

@@ -115,6 +115,7 @@ def test_wrong_values(field, value):
         GuardConfig(**{field: value})
 
 
+@pytest.mark.check
 def test_alarms_of_a_run(gin_file, tmp_path, capsys):
     run_dir = str(tmp_path / "run")
     sick = ["guards.patience=1", "guards.min_rank=100.0"]

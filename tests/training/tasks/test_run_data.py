@@ -75,6 +75,7 @@ def run(trained, tmp_path):
     config.clear()
 
 
+@pytest.mark.check
 def test_more_files_and_more_steps_go_on_with_the_own_vocabulary(run, shards, capsys):
     words = (run / "run/tokenizer/words.txt").read_bytes()
     more = identity([*FILES, ("new.mp4", 3)], root="/moved/a")
