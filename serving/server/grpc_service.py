@@ -35,6 +35,8 @@ _CHANNEL_OPTIONS = (
     # Without SO_REUSEPORT: two servers on one port would share its requests at random.
     ("grpc.so_reuseport", 0),
 )
+# A call without a deadline has until the end of gRPC's clock, which no lock can wait for.
+_LONGEST_DEADLINE = 365 * 86400.0  # seconds
 # Further threads, which refuse calls while all others are busy.
 _REFUSING_THREADS = 2
 _EXHAUSTED = ServingError(Code.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
@@ -128,7 +130,7 @@ class GrpcServer:
                 failure = _EXHAUSTED
             else:
                 try:
-                    return answer(_parsed(request), context.time_remaining())
+                    return answer(_parsed(request), _seconds_left(context))
                 except Exception as error:  # No exception of a request may end the server.
                     failure = from_exception(error)
                 finally:
@@ -136,6 +138,12 @@ class GrpcServer:
             return context.abort(failure.code, failure.wire_message)
 
         return call
+
+
+def _seconds_left(context: grpc.ServicerContext) -> float | None:
+    """Time to the deadline of a call, or None if it has none."""
+    seconds = context.time_remaining()
+    return None if seconds is None or seconds > _LONGEST_DEADLINE else seconds
 
 
 def _parsed(request: Any) -> Any:

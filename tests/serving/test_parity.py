@@ -80,6 +80,8 @@ def test_same_everywhere(served, in_process, model, signature, alias):
     with grpc.insecure_channel(f"localhost:{served.port}") as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         replied = stub.Predict(request, timeout=60).outputs
+        without_deadline = stub.Predict(request).outputs
+    assert without_deadline == replied
     rest = over_rest(served.rest_port, model, signature, alias, value)
     if len(outputs) == 1:
         rest = {next(iter(outputs)): rest}
