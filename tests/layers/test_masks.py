@@ -113,3 +113,10 @@ def test_masked(dtype):
     expected = np.where(kept, ops.cast(values, "float32"), 0.0)
     np.testing.assert_array_equal(ops.cast(found, "float32"), expected)
     assert masked(values, None) is values
+
+
+def test_masks_of_heads_first():
+    """The order of positions is [heads, B, ...], whatever that of the weights is."""
+    key = ops.convert_to_tensor(KEY)
+    found = computed_mask(key, (2, 3, 5, 7), 0.3, heads_first=True)
+    np.testing.assert_array_equal(found, np.swapaxes(computed((3, 2, 5, 7), 0.3), 0, 1))

@@ -57,8 +57,10 @@ class Dropout(keras.layers.Layer):
         """
         if not training or self.rate == 0.0:
             return None
-        key = mask_key(shape, self.rate, self.seed_stream) if may_be_key else None
-        return draw_mask(shape, self.rate, self.seed_stream) if key is None else key
+        key = mask_key(shape, self.rate, self.seed_stream)
+        if key is None:
+            return draw_mask(shape, self.rate, self.seed_stream)
+        return key if may_be_key else key.mask(shape)
 
     def apply(self, values: Any, kept: Any) -> Any:
         """What is kept of the values, grown by the share that is missing."""

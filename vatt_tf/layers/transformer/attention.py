@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from vatt_tf.layers.dropout import Dropout
-from vatt_tf.layers.fusion import softmax_dropped
+from vatt_tf.layers.fusion import MaskKey, softmax_dropped
 from vatt_tf.layers.recompute import recompute
 
 
@@ -82,10 +82,17 @@ class SelfAttention(keras.layers.Layer):
 
     def call(self, inputs: Any, bias: Any = None, training: bool = False) -> Any:
         batch, length, _ = ops.shape(inputs)
-        kept = self.dropout.draw((batch, self.num_heads, length, length), training, may_be_key=True)
+        kept = self.draw_kept(batch, length, training)
         mix = functools.partial(self.mix, kept=kept)
         mixed = recompute(mix, self.qkv(inputs), bias, training=training)
         return self.output_projection(mixed)
+
+    def draw_kept(self, batch: Any, length: Any, training: bool, agg_only: bool = False) -> Any:
+        """Draws what dropout keeps of the weights, [B, heads, N or 1, N]; None for all."""
+        shape = (batch, self.num_heads, 1 if agg_only else length, length)
+        kept = self.dropout.draw(shape, training, may_be_key=True)
+        # The order of the first runs, which go on with their masks.
+        return kept._replace(heads_first=not agg_only) if isinstance(kept, MaskKey) else kept
 
     def mix(
         self, projected: Any, bias: Any = None, kept: Any = None, agg_only: bool = False

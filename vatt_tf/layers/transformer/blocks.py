@@ -10,6 +10,7 @@ from keras import ops
 
 from vatt_tf.layers.dropout import Dropout
 from vatt_tf.layers.fusion import gelu_dropped
+from vatt_tf.layers.random import seed_scope
 from vatt_tf.layers.recompute import recompute
 from vatt_tf.layers.transformer.attention import RelativePositionBias, SelfAttention
 from vatt_tf.layers.transformer.shaw_attention import ShawAttention
@@ -149,15 +150,18 @@ class TransformerBlock(keras.layers.Layer):
         return tokens + self.mlp_dropout.apply(outputs, masks.mlp)
 
     def _draw_masks(self, inputs: Any, training: bool, agg_only: bool) -> _Masks:
+        if not training or not self.dropout_rate:
+            return _Masks(None, None, None, None)
         batch, length, width = ops.shape(inputs)
         queries = 1 if agg_only else length
-        weights, tokens = (batch, self.num_heads, queries, length), (batch, queries, width)
-        return _Masks(
-            self.attention.dropout.draw(weights, training, may_be_key=True),
-            self.attention_dropout.draw(tokens, training),
-            self.mlp_hidden_dropout.draw((batch, queries, self.d_ff), training, may_be_key=True),
-            self.mlp_dropout.draw(tokens, training),
-        )
+        tokens, hidden = (batch, queries, width), (batch, queries, self.d_ff)
+        with seed_scope(self.attention_dropout.seed_stream.next()):  # A key for each block.
+            return _Masks(
+                self.attention.draw_kept(batch, length, training, agg_only),
+                self.attention_dropout.draw(tokens, training),
+                self.mlp_hidden_dropout.draw(hidden, training, may_be_key=True),
+                self.mlp_dropout.draw(tokens, training),
+            )
 
     def _project(self, tokens: Any) -> Any:
         return self.attention.qkv(self.attention_norm(tokens))
