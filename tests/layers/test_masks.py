@@ -9,14 +9,14 @@ from keras import ops
 
 from vatt_tf.layers.fusion import computed_mask, fusion, mask_key, random_bits
 from vatt_tf.layers.masks import draw_mask, masked
-from vatt_tf.layers.random import SeedStream, seed_scope
+from vatt_tf.layers.random import seed_scope
 
 KEY = np.array([1, 2], "int32")
 
 
 def drawn(shape, rate, key=KEY):
     with seed_scope(key):
-        return np.asarray(draw_mask(shape, rate, SeedStream()))
+        return np.asarray(draw_mask(shape, rate, keras.random.SeedGenerator()))
 
 
 def computed(shape, rate, key=KEY):
@@ -72,12 +72,12 @@ def test_any_shape(mask, shape):
 
 def test_a_key_takes_the_place_of_a_mask_while_chains_are_compiled():
     with seed_scope(KEY):
-        assert mask_key((4, 6), 0.3, SeedStream()) is None
+        assert mask_key((4, 6), 0.3, keras.random.SeedGenerator()) is None
     with seed_scope(KEY), fusion(lambda function: function):
-        np.testing.assert_array_equal(mask_key((4, 6), 0.3, SeedStream()).key, KEY)
+        np.testing.assert_array_equal(mask_key((4, 6), 0.3, keras.random.SeedGenerator()).key, KEY)
         # A size that only the graph knows, or that no int32 counts: drawn all the same.
-        assert mask_key((None, 6), 0.3, SeedStream()) is None
-        assert mask_key((2**16, 2**15), 0.3, SeedStream()) is None
+        assert mask_key((None, 6), 0.3, keras.random.SeedGenerator()) is None
+        assert mask_key((2**16, 2**15), 0.3, keras.random.SeedGenerator()) is None
 
 
 def test_the_hash_is_pcg3d():

@@ -10,7 +10,6 @@ from keras import ops
 
 from vatt_tf.layers.fusion import mask_key
 from vatt_tf.layers.masks import draw_mask, masked
-from vatt_tf.layers.random import SeedStream
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -38,7 +37,7 @@ class Dropout(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         if self.rate > 0.0:
-            self.seed_stream = SeedStream(name="seed")
+            self.seed_stream = keras.random.SeedGenerator(name="seed")
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         return self.apply(inputs, self.draw(ops.shape(inputs), training))
@@ -118,7 +117,7 @@ class DropToken(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         if self.rate > 0.0:
-            self.seed_stream = SeedStream(name="seed")
+            self.seed_stream = keras.random.SeedGenerator(name="seed")
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         indices = self.indices(inputs.shape[1], training)
