@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from vatt_tf.layers.fusion import computed_mask, fusion, mask_key, random_bits
-from vatt_tf.layers.masks import draw_mask, masked
+from vatt_tf.layers.dropout import Dropout
+from vatt_tf.layers.fusion import computed_mask, fusion, mask_key, masked, random_bits
 from vatt_tf.layers.random import seed_scope
 
 KEY = np.array([1, 2], "int32")
@@ -16,7 +16,9 @@ KEY = np.array([1, 2], "int32")
 
 def drawn(shape, rate, key=KEY):
     with seed_scope(key):
-        return np.asarray(draw_mask(shape, rate, keras.random.SeedGenerator()))
+        layer = Dropout(rate)
+        layer.build(shape)
+        return np.asarray(layer.draw(shape, training=True))
 
 
 def computed(shape, rate, key=KEY):
@@ -39,13 +41,11 @@ def test_counts_of_rows_and_columns_are_binomial(mask):
     dropped = ~mask((2000, 1600), 0.1)
     for axis, size in ((0, 2000), (1, 1600)):
         variance = dropped.sum(axis=axis).var() / (size * 0.1 * 0.9)
-        # Standard error 0.03; the bytes between the limits of a drawn mask add 0.016 in a row.
-        assert abs(variance - 1) < 0.15
+        assert abs(variance - 1) < 0.15  # Standard error 0.03.
 
 
 @both
 def test_the_four_quarters_of_a_row_are_independent(mask):
-    """Those of a drawn mask come from the same random words."""
     quarters = mask((2000, 2000), 0.1).reshape(2000, 4, 500).swapaxes(0, 1).reshape(4, -1)
     correlation = np.corrcoef(quarters) - np.eye(4)
     assert np.abs(correlation).max() < 0.005  # Standard error 0.001.

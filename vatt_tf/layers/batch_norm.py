@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
@@ -17,8 +16,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     a batch are alike, as they are at the start of a training: losses of two replicas and of one
     device are then 1e-4 apart. Here the second average is taken around the first.
 
-    ``synchronized = False`` is for a batch on one replica, which has nothing to add up: three fifths
-    of the operations, of which a network of a hundred such layers has so many that it is felt.
+    ``synchronized = False`` is for one replica, which has nothing to add up: three fifths of the
+    operations, of which a network of a hundred such layers has so many that it is felt.
     """
 
     def _moments(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
@@ -26,11 +25,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return super()._moments(inputs, mask)
 
         axes = self._reduction_axes
-        weights = None if mask is None else ops.cast(mask, inputs.dtype)[..., None]
+        weights = ops.ones_like(inputs[..., 0]) if mask is None else ops.cast(mask, inputs.dtype)
 
         def total(values: Any) -> Any:
             """[n], the sum over the rows that count."""
-            return ops.sum(values if weights is None else values * weights, axis=axes)
+            return ops.sum(values * weights[..., None], axis=axes)
 
         def synchronise(sums: Any) -> Any:
             """[n], the mean over the replicas."""
@@ -38,9 +37,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         # Every replica adds up its rows first: what Keras is to synchronise it copies several
         # times, which is slow for whole activations of a convolution.
-        rows = math.prod(ops.shape(inputs)[axis] for axis in axes)
-        rows = ops.cast(rows, inputs.dtype) if weights is None else ops.sum(weights)
-        sums = synchronise(ops.concatenate([total(inputs), ops.reshape(rows, (1,))]))
+        sums = synchronise(ops.append(total(inputs), ops.sum(weights)))
         mean, count = ops.divide_no_nan(sums[:-1], sums[-1]), sums[-1]
         if len(axes) == 1:
             # The few rows of a head: what rounding left makes the mean the same for every split.

@@ -19,8 +19,6 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from vatt_tf.layers.masks import masked
-
 Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _MOST_POSITIONS = 2**31  # What an int32 counts.
@@ -75,6 +73,11 @@ def mask_key(shape: Sequence[Any], rate: float, seed: keras.random.SeedGenerator
     if compiler is None or not is_static or math.prod(shape) >= _MOST_POSITIONS:
         return None
     return MaskKey(seed.next(), rate, compiler)
+
+
+def masked(values: Any, kept: Any) -> Any:
+    """The values that are kept, zero for the others; all where ``kept`` is None."""
+    return values if kept is None else ops.where(kept, values, 0.0)
 
 
 def gelu_dropped(hidden: Any, kept: Any, scale: float) -> Any:

@@ -17,10 +17,21 @@ from keras import ops
 _STRIDES = (0x1E3779B1, 0x05EBCA6B)
 
 
-class _SeedScope(keras.StatelessScope):
-    """Tells seed generators the key of their next draw; other variables get their updates."""
+class seed_scope(keras.StatelessScope):
+    """Makes every draw of a ``keras.random.SeedGenerator`` inside a pure function of the key.
 
-    def __init__(self, key: Any, hold: bool) -> None:
+    The n-th draw inside the scope depends on ``(key, n)`` only, and the states of the generators
+    are left alone. Other variables, such as the moving averages of BatchNorm, get what they are
+    assigned when the scope ends. Scopes nest (the innermost counts) and are local to the thread.
+    Layers are to be built before.
+
+    Args:
+        key: Integer tensor or array of shape [2], e.g. ``(seed + step, replica)``.
+        hold: Whether those variables stay as they are, too: gradient caching calls the towers twice
+            on the same clips, which count once.
+    """
+
+    def __init__(self, key: Any, hold: bool = False) -> None:
         super().__init__()
         self.key = key
         self.hold = hold
@@ -53,21 +64,6 @@ class _SeedScope(keras.StatelessScope):
         if not self.hold and error[0] is None:
             for variable in self.updated.values():
                 variable.assign(super().get_current_value(variable))
-
-
-def seed_scope(key: Any, hold: bool = False) -> keras.StatelessScope:
-    """Makes every draw of a ``keras.random.SeedGenerator`` inside a pure function of the key.
-
-    The n-th draw inside the scope depends on ``(key, n)`` only, and the states of the generators
-    are left alone. Other variables, such as the moving averages of BatchNorm, get what they are
-    assigned when the scope ends. Scopes nest (the innermost counts) and are local to the thread.
-
-    Args:
-        key: Integer tensor or array of shape [2], e.g. ``(seed + step, replica)``.
-        hold: Whether those variables stay as they are, too: gradient caching calls the towers twice
-            on the same clips, which count once.
-    """
-    return _SeedScope(key, hold)
 
 
 def _is_seed(variable: keras.Variable) -> bool:
