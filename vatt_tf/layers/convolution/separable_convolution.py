@@ -123,7 +123,7 @@ class SeparableUnit(_Unit):
             temporal one (frames, 1, 1).
         gating: Whether self-gating follows.
 
-    Call arguments, result: Those of :class:`ConvBNReLU`, of the same size.
+    It is called as :class:`ConvBNReLU` is, and keeps the size of the clip.
     """
 
     def __init__(
