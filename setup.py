@@ -94,6 +94,8 @@ setup(
             "pyyaml>=6",
         ],
         "lint": ["mypy>=1.15", "ruff>=0.9"],
+        # Keras's other backends, on which the towers run too.
+        "backends": ["jax>=0.5", "torch>=2.6"],
         # Playwright opens the pages in the tests.
         "site": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1", "playwright>=1.50"],
     },

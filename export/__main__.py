@@ -75,7 +75,11 @@ def main(argv: list[str] | None = None) -> int:
             print(wrapped(f"note: {note}"), file=sys.stderr)
         return 0
 
-    return cli.run(command, "versions are written whole or not at all: run the same command again")
+    return cli.run(
+        command,
+        "versions are written whole or not at all: run the same command again",
+        packages=["keras"],
+    )
 
 
 if __name__ == "__main__":

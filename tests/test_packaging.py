@@ -20,7 +20,7 @@ from packaging.version import Version
 import vatt_tf
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-EXTRAS = ("beam", "transcribe", "test", "lint", "site")
+EXTRAS = ("beam", "transcribe", "test", "lint", "site", "backends")
 
 # Modules that a requirement brings under another name than its own.
 MODULES = {

@@ -8,7 +8,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from absl import flags
@@ -136,7 +136,8 @@ class _ImportModule(argparse.Action):
     """Imports a module as soon as its flag is read; the namespace holds nothing of it."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
-        before_tensorflow()  # which the module may import
+        before_tensorflow()  # which the module may import, through Keras
+        keras_imports.import_lean("keras")
         try:
             registry.import_modules([values])
         except UserError as error:
@@ -201,13 +202,12 @@ def above_zero(text: str) -> float:
 
 
 def before_tensorflow() -> None:
-    """Sets the environment that TensorFlow reads at import, unless the user has; minimal Keras."""
+    """Sets the environment that TensorFlow reads at import, unless the user has."""
     if native_log.limit():
         absl_logging.set_verbosity("error")
     # TensorFlow enables oneDNN by itself with AVX-512 only. With AVX2 too its matrix products are
     # twice as fast as Eigen's, and so is training.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    keras_imports.leave_out()
 
 
 def accept_any_output() -> None:
@@ -216,15 +216,17 @@ def accept_any_output() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def run(command: Callable[[], int], interrupted: str = "") -> int:
+def run(command: Callable[[], int], interrupted: str = "", packages: Sequence[str] = ()) -> int:
     """Runs a command; prints a user's mistake as one line and returns exit code 2.
 
     Args:
         command: The command; returns its exit code.
         interrupted: Message after Ctrl-C (exit code 130): what is kept, and how to resume.
+        packages: What is imported first (:func:`vatt_tf.keras_imports.import_lean`).
     """
     accept_any_output()
     try:
+        keras_imports.import_lean(*packages)
         return command()
     except Interrupted as error:
         print(error, file=sys.stderr)

@@ -279,7 +279,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
     return cli.run(
-        command, f"{args.out} is written whole or not at all: run the same command again"
+        command,
+        f"{args.out} is written whole or not at all: run the same command again",
+        packages=["keras"],
     )
 
 

@@ -312,7 +312,11 @@ def main(argv: list[str] | None = None) -> int:
         embed(**vars(args))
         return 0
 
-    return cli.run(command, "finished videos are kept: the same command goes on from there")
+    return cli.run(
+        command,
+        "finished videos are kept: the same command goes on from there",
+        packages=["keras"],
+    )
 
 
 if __name__ == "__main__":

@@ -294,7 +294,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
     return cli.run(
-        command, "finished evaluations are in results.json: run the same command again for the rest"
+        command,
+        "finished evaluations are in results.json: run the same command again for the rest",
+        packages=["keras"],
     )
 
 

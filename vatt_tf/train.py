@@ -13,7 +13,7 @@ import resource
 import sys
 from collections.abc import Sequence
 
-from vatt_tf import cli
+from vatt_tf import cli, keras_imports
 from vatt_tf.errors import UserError
 from vatt_tf.training.cluster.local_workers import run_workers
 from vatt_tf.training.cluster.preemption import Preemption
@@ -113,6 +113,7 @@ def _run_dir(flags: argparse.Namespace) -> str:
 
 def _train(flags: argparse.Namespace, preemption: Preemption) -> int:
     cli.before_tensorflow()
+    keras_imports.import_lean("keras", "orbit")  # Orbit brings Keras 2.
     from vatt_tf import config
 
     config.import_configurables()

@@ -8,7 +8,6 @@ import shutil
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import vatt_tf
 from vatt_tf import config, evaluate, export, search, train
@@ -31,20 +30,15 @@ def copy(tmp_path, monkeypatch):
 
 @pytest.mark.check
 def test_a_run_is_resumed_as_it_would_have_gone_on(copy):
-    """With its weights, its optimizer and its place in the data; masks of dropout are others."""
-    lines = (copy / "run" / "metrics.jsonl").read_text().splitlines()
-    earlier = [json.loads(line) for line in lines]
+    """With its optimizer, its place in the data and its random numbers."""
+    before = len((copy / "run" / "metrics.jsonl").read_text().splitlines())
     command = ["--gin_file=tiny_run.gin", "--run_dir=run", "--stop_at_step=8"]
     assert train.main(command) == 0
-    later = [json.loads(line) for line in (copy / "run" / "metrics.jsonl").open()][len(lines) :]
-    losses = [line["loss"] for line in later if line["kind"] == "train"]
-    assert [line["step"] for line in later if line["kind"] == "train"] == [7, 8]
-    known = [line["loss"] for line in earlier if line["kind"] == "train"]
-    known += EXPECTED["losses"].values()
-    assert 0.5 * min(known) < min(losses) and max(losses) < 1.5 * max(known)
-    newest = tf.train.load_checkpoint(io.newest_checkpoint("run/checkpoints"))
-    steps = "optimizer/0000:adam.Siteration/.ATTRIBUTES/VARIABLE_VALUE"
-    assert newest.get_tensor(steps) == 8
+    lines = [json.loads(line) for line in (copy / "run" / "metrics.jsonl").open()][before:]
+    losses = {str(line["step"]): line["loss"] for line in lines if line["kind"] == "train"}
+    assert list(losses) == ["7", "8"]
+    for step, loss in losses.items():
+        assert loss == pytest.approx(EXPECTED["losses"][step], rel=1e-4)
     assert io.newest_checkpoint("run/checkpoints").endswith("ckpt-8")
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tests.conftest import CHECKOUT
 from tests.layers.layer_test_case import LayerTestCase
-from vatt_tf.layers.batch_norm import BatchNormalization, batch_norm, on_replicas
+from vatt_tf.layers.batch_norm import BatchNormalization, batch_norm
 
 
 def normed(inputs, upstream):
@@ -58,18 +58,17 @@ class TestBatchNormalizationOfFrames(TestBatchNormalization):
     "shape", [(40, 6), (3, 4, 5, 6), (2, 3, 4, 3, 6), (2, 3, 4, 3, 1)], ids=str
 )
 @pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("replicas", [None, 1])
-def test_training_equals_numpy(shape, known, replicas):
+@pytest.mark.parametrize("synchronized", [True, False])
+def test_training_equals_numpy(shape, known, synchronized):
     rng = np.random.default_rng(0)
     inputs, upstream = (rng.normal(2.0, 3.0, shape).astype("float32") for _ in range(2))
-    layer = batch_norm("float32", "norm")
+    layer = batch_norm("float32", "norm", synchronized=synchronized)
     layer.build(shape)
 
     def step(values):
         with tf.GradientTape() as tape:
             tape.watch(values)
-            with on_replicas(replicas):
-                outputs = layer(values, training=True)
+            outputs = layer(values, training=True)
         return outputs, tape.gradient(outputs, values, output_gradients=upstream)
 
     signature = [tf.TensorSpec(shape if known else (*[None] * (len(shape) - 1), shape[-1]))]
@@ -84,18 +83,13 @@ def test_training_equals_numpy(shape, known, replicas):
 
 
 def test_one_replica_is_not_synchronised():
-    layer = batch_norm("float32", "norm")
-    layer.build((3, 4, 5, 6))
-
-    def operations(replicas):
-        def call(values):
-            with on_replicas(replicas):
-                return layer(values, training=True)
-
-        traced = tf.function(call, autograph=False).get_concrete_function(tf.ones([3, 4, 5, 6]))
+    def operations(synchronized):
+        layer = batch_norm("float32", "norm", synchronized=synchronized)
+        call = tf.function(lambda values: layer(values, training=True), autograph=False)
+        traced = call.get_concrete_function(tf.ones([3, 4, 5, 6]))
         return len(traced.graph.get_operations())
 
-    assert operations(1) < 0.8 * operations(2)
+    assert operations(False) < 0.8 * operations(True)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 from keras import ops
 
-from vatt_tf.layers.fusion import computed_mask, fusion, mask_key, random_bits
-from vatt_tf.layers.masks import draw_mask, masked
-from vatt_tf.layers.random import SeedStream, seed_scope
+from vatt_tf.layers.dropout import Dropout
+from vatt_tf.layers.fusion import computed_mask, fusion, mask_key, masked, random_bits
+from vatt_tf.layers.random import seed_scope
 
 KEY = np.array([1, 2], "int32")
 
 
 def drawn(shape, rate, key=KEY):
     with seed_scope(key):
-        return np.asarray(draw_mask(shape, rate, SeedStream()))
+        layer = Dropout(rate)
+        layer.build(shape)
+        return np.asarray(layer.draw(shape, training=True))
 
 
 def computed(shape, rate, key=KEY):
@@ -39,13 +41,11 @@ def test_counts_of_rows_and_columns_are_binomial(mask):
     dropped = ~mask((2000, 1600), 0.1)
     for axis, size in ((0, 2000), (1, 1600)):
         variance = dropped.sum(axis=axis).var() / (size * 0.1 * 0.9)
-        # Standard error 0.03; the bytes between the limits of a drawn mask add 0.016 in a row.
-        assert abs(variance - 1) < 0.15
+        assert abs(variance - 1) < 0.15  # Standard error 0.03.
 
 
 @both
 def test_the_four_quarters_of_a_row_are_independent(mask):
-    """Those of a drawn mask come from the same random words."""
     quarters = mask((2000, 2000), 0.1).reshape(2000, 4, 500).swapaxes(0, 1).reshape(4, -1)
     correlation = np.corrcoef(quarters) - np.eye(4)
     assert np.abs(correlation).max() < 0.005  # Standard error 0.001.
@@ -72,12 +72,12 @@ def test_any_shape(mask, shape):
 
 def test_a_key_takes_the_place_of_a_mask_while_chains_are_compiled():
     with seed_scope(KEY):
-        assert mask_key((4, 6), 0.3, SeedStream()) is None
+        assert mask_key((4, 6), 0.3, keras.random.SeedGenerator()) is None
     with seed_scope(KEY), fusion(lambda function: function):
-        np.testing.assert_array_equal(mask_key((4, 6), 0.3, SeedStream()).key, KEY)
+        np.testing.assert_array_equal(mask_key((4, 6), 0.3, keras.random.SeedGenerator()).key, KEY)
         # A size that only the graph knows, or that no int32 counts: drawn all the same.
-        assert mask_key((None, 6), 0.3, SeedStream()) is None
-        assert mask_key((2**16, 2**15), 0.3, SeedStream()) is None
+        assert mask_key((None, 6), 0.3, keras.random.SeedGenerator()) is None
+        assert mask_key((2**16, 2**15), 0.3, keras.random.SeedGenerator()) is None
 
 
 def test_the_hash_is_pcg3d():
@@ -113,3 +113,10 @@ def test_masked(dtype):
     expected = np.where(kept, ops.cast(values, "float32"), 0.0)
     np.testing.assert_array_equal(ops.cast(found, "float32"), expected)
     assert masked(values, None) is values
+
+
+def test_masks_of_heads_first():
+    """The order of positions is [heads, B, ...], whatever that of the weights is."""
+    key = ops.convert_to_tensor(KEY)
+    found = computed_mask(key, (2, 3, 5, 7), 0.3, heads_first=True)
+    np.testing.assert_array_equal(found, np.swapaxes(computed((3, 2, 5, 7), 0.3), 0, 1))

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import pathlib
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -213,33 +207,3 @@ def test_quantised_to_int8(make):
     for left, right in zip(exact, outputs(), strict=True):
         left, right = np.ravel(left), np.ravel(right)
         assert left @ right > 0.995 * np.linalg.norm(left) * np.linalg.norm(right)
-
-
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_other_keras_backends(backend):
-    if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"needs {backend}")
-    code = """
-import numpy as np, keras
-from tests.models import tiny
-from vatt_tf.layers.random import seed_scope
-from vatt_tf.models.vatt import build_vatt
-for make in (tiny.specific, tiny.agnostic):
-    keras.utils.set_random_seed(0)
-    model = build_vatt(make())
-    model(tiny.batch())
-    with seed_scope(np.array([1, 2], "uint32")):
-        first = model.encode(tiny.batch(), training=True)
-    with seed_scope(np.array([1, 2], "uint32")):
-        second = model.encode(tiny.batch(), training=True)
-    for name in first:
-        a, b = (keras.ops.convert_to_numpy(value[name]) for value in (first, second))
-        assert np.all(np.isfinite(a)) and np.array_equal(a, b), name
-print(keras.backend.backend(), "works")
-"""
-    checkout = str(pathlib.Path(__file__).resolve().parents[2])
-    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": checkout}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
-    )
-    assert f"{backend} works" in done.stdout, done.stderr[-2000:]

@@ -15,7 +15,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 from tests.training.tiny import tiny_batch, tiny_classifier, tiny_model  # noqa: E402
-from vatt_tf.layers.random import SeedStream, seed_scope  # noqa: E402
+from vatt_tf.layers.random import seed_scope  # noqa: E402
 from vatt_tf.losses.objective import ObjectiveConfig  # noqa: E402
 from vatt_tf.training import trainer  # noqa: E402
 from vatt_tf.training.cluster.strategy import gather_function  # noqa: E402
@@ -83,7 +83,7 @@ def masks_of_replicas(strategy):
             return keras.random.uniform((4,), seed=stream)
 
     with strategy.scope():
-        stream = SeedStream(0)
+        stream = keras.random.SeedGenerator(0)
     parts = strategy.experimental_local_results(tf.function(lambda: strategy.run(draw))())
     return [part.numpy().tolist() for part in parts]
 

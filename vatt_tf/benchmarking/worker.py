@@ -223,7 +223,7 @@ def main() -> int:
     """Entry point."""
     flags = parser().parse_args()
     cli.before_tensorflow()
-    return cli.run(lambda: _serve(flags))
+    return cli.run(lambda: _serve(flags), packages=["keras"])
 
 
 def _serve(flags: argparse.Namespace) -> int:

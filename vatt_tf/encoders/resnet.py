@@ -11,7 +11,8 @@ from vatt_tf.encoders.convolutional import SizedByStrides, check_width
 from vatt_tf.encoders.tower import Tower
 from vatt_tf.fields import as_sizes, set_field
 from vatt_tf.layers.batch_norm import batch_norm
-from vatt_tf.layers.convolution.residual import BottleneckBlock, convolution, to_frames, to_images
+from vatt_tf.layers.convolution.residual import BottleneckBlock, convolution
+from vatt_tf.layers.convolution.space_time_convolution import to_frames, to_images
 
 STEM_WIDTH = 64
 UNIT_WIDTHS = (256, 512, 1024, 2048)

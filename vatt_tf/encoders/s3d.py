@@ -19,7 +19,7 @@ from vatt_tf.fields import added_later, check_choice, check_flag
 from vatt_tf.layers.convolution.inception import InceptionBlock
 from vatt_tf.layers.convolution.separable_convolution import ConvBNReLU, SeparableUnit
 from vatt_tf.layers.convolution.space_time_convolution import max_pool, space_time_average, strided
-from vatt_tf.layers.convolution.space_to_depth import space_to_depth
+from vatt_tf.layers.patches import space_to_depth
 
 # Channels of the Inception blocks: branch 0; branch 1 (two units); branch 2 (two units); branch 3.
 STAGES = (

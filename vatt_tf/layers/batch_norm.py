@@ -2,35 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 from typing import Any
 
 import keras
 from keras import ops
-
-from vatt_tf.layers.thread_value import ThreadValue
-
-_HELD = ThreadValue(False)
-_REPLICAS = ThreadValue()
-
-
-def frozen_statistics() -> contextlib.AbstractContextManager[None]:
-    """While it lasts, layers that are called for training leave their moving averages alone.
-
-    Gradient caching calls the towers twice on the same clips; they count once. What is traced in
-    it stays as it was traced.
-    """
-    return _HELD.during(True)
-
-
-def on_replicas(count: int | None) -> contextlib.AbstractContextManager[None]:
-    """While it lasts, a batch is known to be spread over ``count`` replicas; None: over any number.
-
-    One replica has nothing to add up, and needs three fifths of the operations, of which a network
-    of a hundred such layers has so many that its start-up is felt.
-    """
-    return _REPLICAS.during(count)
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
@@ -41,41 +16,28 @@ class BatchNormalization(keras.layers.BatchNormalization):
     a batch are alike, as they are at the start of a training: losses of two replicas and of one
     device are then 1e-4 apart. Here the second average is taken around the first.
 
-    Args:
-        **kwargs: Of ``keras.layers.BatchNormalization``.
+    ``synchronized = False`` is for one replica, which has nothing to add up: three fifths of the
+    operations, of which a network of a hundred such layers has so many that it is felt.
     """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if not (training and _HELD.value):
-            return super().call(inputs, training=training, mask=mask)
-        with keras.StatelessScope():  # Assignments end with it.
-            return super().call(inputs, training=training, mask=mask)
 
     def _moments(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
         if not self.synchronized:
             return super()._moments(inputs, mask)
 
         axes = self._reduction_axes
-        weights = None if mask is None else ops.cast(mask, inputs.dtype)[..., None]
+        weights = ops.ones_like(inputs[..., 0]) if mask is None else ops.cast(mask, inputs.dtype)
 
         def total(values: Any) -> Any:
             """[n], the sum over the rows that count."""
-            return ops.sum(values if weights is None else values * weights, axis=axes)
+            return ops.sum(values * weights[..., None], axis=axes)
 
         def synchronise(sums: Any) -> Any:
             """[n], the mean over the replicas."""
-            if _REPLICAS.value == 1:
-                return sums
             return ops.moments(sums[None], axes=(0,), synchronized=True)[0]
 
         # Every replica adds up its rows first: what Keras is to synchronise it copies several
         # times, which is slow for whole activations of a convolution.
-        rows = math.prod(ops.shape(inputs)[axis] for axis in axes)
-        rows = ops.cast(rows, inputs.dtype) if weights is None else ops.sum(weights)
-        sums = synchronise(ops.concatenate([total(inputs), ops.reshape(rows, (1,))]))
+        sums = synchronise(ops.append(total(inputs), ops.sum(weights)))
         mean, count = ops.divide_no_nan(sums[:-1], sums[-1]), sums[-1]
         if len(axes) == 1:
             # The few rows of a head: what rounding left makes the mean the same for every split.

@@ -8,13 +8,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from vatt_tf.layers.fusion import mask_key
-from vatt_tf.layers.masks import draw_mask, masked
-from vatt_tf.layers.random import SeedStream
+from vatt_tf.layers.configured import ConfiguredLayer
+from vatt_tf.layers.fusion import mask_key, masked
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
-class Dropout(keras.layers.Layer):
+class Dropout(ConfiguredLayer):
     """Inverted dropout whose masks obey :func:`vatt_tf.layers.random.seed_scope`.
 
     What the backward pass keeps is the mask, a byte an element. Layers that compute values again
@@ -38,7 +37,7 @@ class Dropout(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         if self.rate > 0.0:
-            self.seed_stream = SeedStream(name="seed")
+            self.seed_stream = keras.random.SeedGenerator(name="seed")
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         return self.apply(inputs, self.draw(ops.shape(inputs), training))
@@ -47,7 +46,7 @@ class Dropout(keras.layers.Layer):
         """Draws what is kept of a tensor of the given shape.
 
         Args:
-            shape: Shape of the tensor, its last axis static.
+            shape: Shape of the tensor.
             training: Whether anything is dropped.
             may_be_key: Whether it may be given as a key, for functions of
                 :mod:`vatt_tf.layers.fusion`.
@@ -57,8 +56,11 @@ class Dropout(keras.layers.Layer):
         """
         if not training or self.rate == 0.0:
             return None
-        key = mask_key(shape, self.rate, self.seed_stream) if may_be_key else None
-        return draw_mask(shape, self.rate, self.seed_stream) if key is None else key
+        key = mask_key(shape, self.rate, self.seed_stream)
+        if key is None:
+            draws = keras.random.uniform(shape, dtype="float32", seed=self.seed_stream)
+            return draws >= self.rate
+        return key if may_be_key else key.mask(shape)
 
     def apply(self, values: Any, kept: Any) -> Any:
         """What is kept of the values, grown by the share that is missing."""
@@ -69,15 +71,9 @@ class Dropout(keras.layers.Layer):
         """Factor of what is kept."""
         return 1.0 / (1.0 - self.rate)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "rate": self.rate}
-
 
 @keras.saving.register_keras_serializable("vatt_tf")
-class DropToken(keras.layers.Layer):
+class DropToken(ConfiguredLayer):
     """Chooses the tokens that a training step keeps (docs/reference.md, DropToken).
 
     One random permutation of the token numbers per call, shared by all clips of the batch; the
@@ -96,7 +92,7 @@ class DropToken(keras.layers.Layer):
         training: Nothing is dropped when false.
 
     Returns:
-        [B, kept, d] in training, else the inputs.
+        [B, kept, d] in training, else the inputs, whose shape is the declared one.
 
     Raises:
         ValueError: When the rate leaves no token, or drops none although it is not 0.
@@ -116,7 +112,7 @@ class DropToken(keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         if self.rate > 0.0:
-            self.seed_stream = SeedStream(name="seed")
+            self.seed_stream = keras.random.SeedGenerator(name="seed")
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         indices = self.indices(inputs.shape[1], training)
@@ -143,12 +139,6 @@ class DropToken(keras.layers.Layer):
             keras.random.uniform((actual_tokens,), dtype="float32", seed=self.seed_stream)
         )
         return ops.cast(order[: self.kept], "int32")
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape  # Of inference; in training the second axis is `kept`.
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "tokens": self.tokens, "rate": self.rate}
 
 
 def kept_tokens(tokens: int, rate: float) -> int:

@@ -19,8 +19,6 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from vatt_tf.layers.masks import masked
-
 Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _MOST_POSITIONS = 2**31  # What an int32 counts.
@@ -50,17 +48,22 @@ class MaskKey(NamedTuple):
         rate: Share of the elements that are dropped.
         compiler: What compiles the chains with this mask; for the gradient, too, which may be asked
             for outside of :func:`fusion`.
+        heads_first: Whether positions of [B, heads, ...] are counted as those of [heads, B, ...].
     """
 
     key: Any
     rate: float
     compiler: Compiler
+    heads_first: bool = False
 
     def compiled(self, function: Callable[..., Any], *options: Any) -> Callable[..., Any]:
         """``f(*values)``: the compiled ``function(*values, kept, *options)``."""
-        return functools.partial(
-            self.compiler(_computing_mask(function, self.rate, *options)), self.key
-        )
+        run = _computing_mask(function, self.rate, self.heads_first, *options)
+        return functools.partial(self.compiler(run), self.key)
+
+    def mask(self, shape: Sequence[int]) -> Any:
+        """The mask itself, in one pass: bool of the static shape, true for what is kept."""
+        return self.compiler(_mask_of(tuple(shape), self.rate))(self.key)
 
 
 def mask_key(shape: Sequence[Any], rate: float, seed: keras.random.SeedGenerator) -> MaskKey | None:
@@ -70,6 +73,11 @@ def mask_key(shape: Sequence[Any], rate: float, seed: keras.random.SeedGenerator
     if compiler is None or not is_static or math.prod(shape) >= _MOST_POSITIONS:
         return None
     return MaskKey(seed.next(), rate, compiler)
+
+
+def masked(values: Any, kept: Any) -> Any:
+    """The values that are kept, zero for the others; all where ``kept`` is None."""
+    return values if kept is None else ops.where(kept, values, 0.0)
 
 
 def gelu_dropped(hidden: Any, kept: Any, scale: float) -> Any:
@@ -130,17 +138,28 @@ def _softmax_gradient(weights: Any, upstream: Any, kept: Any) -> Any:
 
 
 @functools.cache
-def _computing_mask(function: Callable[..., Any], rate: float, *options: Any) -> Any:
+def _mask_of(shape: tuple[int, ...], rate: float) -> Any:
+    return lambda key: computed_mask(key, shape, rate)
+
+
+@functools.cache
+def _computing_mask(
+    function: Callable[..., Any], rate: float, heads_first: bool, *options: Any
+) -> Any:
     """``f(key, *values)``; one function for equal arguments, so that it is compiled once."""
 
     def run(key: Any, *values: Any) -> Any:
-        return function(*values, computed_mask(key, values[0].shape, rate), *options)
+        kept = computed_mask(key, values[0].shape, rate, heads_first)
+        return function(*values, kept, *options)
 
     return run
 
 
-def computed_mask(key: Any, shape: Sequence[int], rate: float) -> Any:
+def computed_mask(key: Any, shape: Sequence[int], rate: float, heads_first: bool = False) -> Any:
     """The mask of a key: bool of the static shape, true for what is kept."""
+    if heads_first:
+        batch, heads, *others = shape
+        return ops.swapaxes(computed_mask(key, (heads, batch, *others), rate), 0, 1)
     return random_bits(key, shape) >= ops.cast(round(rate * 2**32), "uint32")
 
 

@@ -21,10 +21,9 @@ def recompute(function: Callable[..., Any], *inputs: Any, training: bool) -> Any
     """
     if not training:
         return function(*inputs)
-    places = [place for place, value in enumerate(inputs) if value is not None]
 
     def run(*values: Any) -> Any:
-        given = dict(zip(places, values, strict=True))
-        return function(*(given.get(place) for place in range(len(inputs))))
+        rest = iter(values)
+        return function(*(None if one is None else next(rest) for one in inputs))
 
-    return keras.remat(run)(*(inputs[place] for place in places))
+    return keras.remat(run)(*(one for one in inputs if one is not None))

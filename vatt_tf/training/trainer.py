@@ -14,7 +14,7 @@ import orbit
 import tensorflow as tf
 
 from vatt_tf.errors import Interrupted, UserError
-from vatt_tf.layers.batch_norm import batch_norms, on_replicas
+from vatt_tf.layers.batch_norm import batch_norms
 from vatt_tf.training.gradients.contrastive import step_key
 from vatt_tf.training.monitoring.guards import check_replicas
 from vatt_tf.training.optimization.optimizer import apply_gradients
@@ -104,9 +104,12 @@ class Trainer(orbit.AbstractTrainer):
         self._equal_data = 0
         # BatchNorm's moving averages change while gradients are computed: kept to undo a bad step.
         self._statistics = [variable.value for variable in model.non_trainable_variables]
+        norms = batch_norms(model)
+        for norm in norms:
+            norm.synchronized = norm.synchronized and strategy.num_replicas_in_sync > 1
         self._norms = [
             (norm, {id(variable) for variable in norm.trainable_variables})
-            for norm in (batch_norms(model) if rates is not None else ())
+            for norm in (norms if rates is not None else ())
         ]
         with strategy.scope():
             # Set by a step that is not finite: neither it nor any later one is applied.
@@ -226,8 +229,7 @@ class Trainer(orbit.AbstractTrainer):
             replica = context.replica_id_in_sync_group
             rows = batch["record_id"].shape[0]
             key = step_key(self._seed, step, replica)
-            with on_replicas(replicas):
-                gradients, metrics = self._step(batch, key, replica * rows)
+            gradients, metrics = self._step(batch, key, replica * rows)
             self._metrics = [*metrics, "gradient_norm", "learning_rate"]
             numbers = [tf.cast(value, tf.float32) for value in metrics.values()]
             values = tf.concat([requests, tf.stack(numbers)], 0)

@@ -14,8 +14,8 @@ from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
 # Private, and pinned with TensorFlow: the only way to hand arrays to a session unchanged. The
-# public Session.run casts them to the placeholder's dtype and refuses other shapes than the
-# placeholder's; a model server does neither.
+# public Session.run casts them to the placeholder's dtype (tensorflow/tensorflow issue 9902) and
+# refuses other shapes than the placeholder's; a model server does neither.
 from tensorflow.python.client import pywrap_tf_session
 
 from vatt_tf import native_log, paths

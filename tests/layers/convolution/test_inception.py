@@ -26,7 +26,7 @@ class TestInceptionBlock(LayerTestCase):
 
     def test_sub_layers_and_gates(self):
         layer = self.make()
-        assert layer.output_dim == 3 + 5 + 6 + 7
+        assert layer.compute_output_shape((None, 2, 3, 4, 5))[-1] == 3 + 5 + 6 + 7
         parts = [variable.path.split("/")[1:3] for variable in layer.weights]
         assert list(dict.fromkeys(unit for unit, _ in parts)) == [
             "branch_0_conv_0a",

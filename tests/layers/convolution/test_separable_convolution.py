@@ -13,13 +13,9 @@ from tests.layers.plain_network import read_weights, set_weights
 from tests.layers.plain_s3d import PlainS3D, convolve
 from tests.layers.plain_s3d import max_pool as plain_max_pool
 from tests.layers.plain_s3d import space_to_depth as plain_space_to_depth
-from vatt_tf.layers.convolution.separable_convolution import (
-    ConvBNReLU,
-    SelfGating,
-    SeparableUnit,
-)
+from vatt_tf.layers.convolution.separable_convolution import ConvBNReLU, SeparableUnit
 from vatt_tf.layers.convolution.space_time_convolution import SpaceTimeConvolution, max_pool
-from vatt_tf.layers.convolution.space_to_depth import space_to_depth
+from vatt_tf.layers.patches import space_to_depth
 
 ONE, TWO = (1, 1, 1), (2, 2, 2)
 # Kernels and strides of the network, and what else SAME padding has to tell apart.
@@ -50,29 +46,15 @@ class TestSpaceTimeConvolution(LayerTestCase):
         return clip()
 
 
-class TestSelfGating(LayerTestCase):
-    layer_class = SelfGating
-
-    def inputs(self):
-        return clip()
-
-    def test_equals_numpy(self):
-        layer = self.make()
-        weights = set_weights(layer)
-        logits = clip().astype("float64").mean((1, 2, 3)) @ weights["kernel"] + weights["bias"]
-        gates = 1 / (1 + np.exp(-logits))
-        np.testing.assert_allclose(
-            layer(clip()), clip() * gates[:, None, None, None], rtol=1e-6, atol=1e-6
-        )
-
-    def test_average_of_many_in_half_precision(self):
-        # Sums of 4,000 ones leave the range in which float16 and bfloat16 can count.
-        for policy in ("mixed_float16", "mixed_bfloat16"):
-            layer = SelfGating(dtype=policy)
-            layer.build((1, 10, 20, 20, 1))
-            layer.kernel.assign([[1.0]])
-            gated = layer(np.ones((1, 10, 20, 20, 1), "float32"))
-            np.testing.assert_allclose(tf.cast(gated, "float32"), 1 / (1 + np.exp(-1)), rtol=5e-3)
+def test_gates_average_many_in_half_precision():
+    # Sums of 4,000 ones leave the range in which float16 and bfloat16 can count.
+    for policy in ("mixed_float16", "mixed_bfloat16"):
+        layer = ConvBNReLU(1, gating=True, dtype=policy)
+        layer.build((1, 10, 20, 20, 1))
+        for kernel in (layer.conv.kernel, layer.gating.kernel):
+            kernel.assign(np.ones(kernel.shape))
+        gated = layer(np.ones((1, 10, 20, 20, 1), "float32"))
+        np.testing.assert_allclose(tf.cast(gated, "float32"), 1 / (1 + np.exp(-1)), rtol=5e-3)
 
 
 class TestConvolutionUnit(LayerTestCase):

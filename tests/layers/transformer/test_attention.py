@@ -1,4 +1,4 @@
-"""Self-attention against NumPy, and the relative position bias."""
+"""Self-attention against NumPy, and the buckets of relative positions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests.layers.layer_test_case import LayerTestCase
-from vatt_tf.layers.transformer.attention import (
-    RelativePositionBias,
-    SelfAttention,
-    relative_buckets,
-)
+from vatt_tf.layers.transformer.attention import SelfAttention, relative_buckets
 
 
 def random(*shape):
@@ -103,21 +99,6 @@ class TestMix:
             results.append([outputs, *tape.gradient(target, operands)])
         for expected, found in zip(*results, strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-6)
-
-
-class TestRelativePositionBias(LayerTestCase):
-    layer_class = RelativePositionBias
-    config = {"num_heads": 3, "buckets": 8, "max_distance": 16}
-    output_dtype = "float32"
-
-    def inputs(self):
-        return random(2, 6, 4)
-
-    def test_values(self):
-        layer = self.make()
-        table, buckets = np.asarray(layer.embeddings), relative_buckets(6, 8, 16)
-        expected = table[buckets].transpose(2, 0, 1)[None]
-        np.testing.assert_array_equal(layer(self.inputs()), expected)
 
 
 def test_buckets_of_the_paper_sizes():

@@ -12,6 +12,7 @@ from tests.layers import finite_differences
 from tests.layers.layer_test_case import LayerTestCase
 from vatt_tf.layers.random import seed_scope
 from vatt_tf.layers.transformer.agg_token import AggToken
+from vatt_tf.layers.transformer.attention import relative_buckets
 from vatt_tf.layers.transformer.blocks import Transformer, TransformerBlock
 
 T5 = {"use_bias": False, "norm": "rms_norm", "scale_scores": False}
@@ -89,7 +90,6 @@ class TestTransformer(LayerTestCase):
 
         for expected, found in zip(gradients(False), gradients(True), strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
-        assert all(block.remat for block in layer.blocks)
 
     @pytest.mark.parametrize("agg_only", [False, True])
     def test_gradients_with_padding(self, agg_only):
@@ -113,6 +113,13 @@ class TestT5Transformer(TestTransformer):
         # The released code's mix: RMS norms, but a full layer norm before each MLP.
         assert sum(path.endswith("norm/scale") for path in paths) == 3
         assert sum(path.endswith("mlp_norm/beta") for path in paths) == 2
+
+    def test_bias_is_that_of_the_buckets(self):
+        layer = self.make("mixed_bfloat16")
+        table = np.random.default_rng(1).normal(size=(32, 2)).astype("float32")
+        layer.position_bias.embeddings.assign(table)
+        expected = table[relative_buckets(5)].transpose(2, 0, 1)[None]
+        np.testing.assert_array_equal(layer.attention_bias(tokens()), expected)
 
     def test_order_matters(self):
         """Attention alone does not know the order; the bias tells it."""

@@ -10,7 +10,6 @@ import tensorflow as tf
 from tests.layers.layer_test_case import LayerTestCase
 from vatt_tf.layers.random import seed_scope
 from vatt_tf.layers.transformer.attention import SelfAttention
-from vatt_tf.layers.transformer.shaw_attention import ShawAttention, clipped_distances
 
 HEADS, WIDTH, LENGTH, DISTANCE = 2, 3, 6, 2
 
@@ -46,15 +45,15 @@ def loops(inputs, weights, bias, scaled):
 
 
 class TestShawAttention(LayerTestCase):
-    layer_class = ShawAttention
-    config = {"num_heads": HEADS, "d_kv": WIDTH, "dropout_rate": 0.2, "max_distance": DISTANCE}
+    layer_class = SelfAttention
+    config = {"num_heads": HEADS, "d_kv": WIDTH, "dropout_rate": 0.2, "relative_distance": DISTANCE}
 
     def inputs(self):
         return random(2, LENGTH, 4).astype("float32")
 
     def known(self, scaled=True):
         """A layer with large weights, the same in float64, and a bias that hides two tokens."""
-        layer = ShawAttention(HEADS, WIDTH, scale_scores=scaled, max_distance=DISTANCE)
+        layer = SelfAttention(HEADS, WIDTH, scale_scores=scaled, relative_distance=DISTANCE)
         layer.build((None, LENGTH, 4))
         for number, weight in enumerate(layer.weights):
             weight.assign(random(*weight.shape, seed=number + 1) * 0.7)
@@ -124,7 +123,7 @@ class TestShawAttention(LayerTestCase):
         )
 
     def test_dropout_falls_on_values_and_relative_values_alike(self):
-        layer = ShawAttention(1, 2, 0.5, max_distance=1)
+        layer = SelfAttention(1, 2, 0.5, relative_distance=1)
         layer.build((None, LENGTH, 4))
         for weight in (layer.qkv.kernel, layer.relative_keys):
             weight.assign(np.zeros(weight.shape))
@@ -137,16 +136,9 @@ class TestShawAttention(LayerTestCase):
         assert len(np.unique(outputs[..., 0].round(4))) > 1
 
     def test_softmax_is_float32(self):
-        layer = ShawAttention(1, 4, dtype="mixed_float16")
+        layer = SelfAttention(1, 4, dtype="mixed_float16")
         inputs = random(1, 3, 4).astype("float32")
         layer.build(inputs.shape)
         masked = np.array([0.0, -1e9, -1e9], "float32").reshape(1, 1, 1, 3)
         weights = layer.attention_weights(keras.ops.cast(inputs, "float16"), bias=masked)
         np.testing.assert_array_equal(np.asarray(weights)[..., 0], 1)
-
-
-def test_distances_are_clipped():
-    expected = [[2, 3, 4, 4], [1, 2, 3, 4], [0, 1, 2, 3], [0, 0, 1, 2]]
-    np.testing.assert_array_equal(clipped_distances(4, 2), expected)
-    # A caption of the paper: AGG and 16 words, 33 different distances.
-    assert len(np.unique(clipped_distances(17, 16))) == 33

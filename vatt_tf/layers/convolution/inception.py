@@ -8,12 +8,13 @@ from typing import Any
 import keras
 from keras import ops
 
+from vatt_tf.layers.configured import ConfiguredLayer
 from vatt_tf.layers.convolution.separable_convolution import ConvBNReLU, SeparableUnit
 from vatt_tf.layers.convolution.space_time_convolution import max_pool
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
-class InceptionBlock(keras.layers.Layer):
+class InceptionBlock(ConfiguredLayer):
     """Four branches on the same input, side by side in the channels of the output.
 
     Branch 0: 1x1x1. Branches 1 and 2: 1x1x1, then a separable unit. Branch 3: max pooling of stride
@@ -21,19 +22,15 @@ class InceptionBlock(keras.layers.Layer):
     not.
 
     Args:
-        filters: Channels of the six units, in the order of the sub-layers.
+        filters: Channels of the six units, in the order of the attributes.
         temporal_size: Frames of the temporal kernels and of the pooling; 1 in a deflated network.
         gating: Whether the branches end in self-gating.
 
     Call arguments:
         inputs: [B, T, H, W, C].
-        training: Whether BatchNorm uses the statistics of the batch.
 
     Returns:
-        [B, T, H, W, output_dim].
-
-    Sub-layers: ``branch_0_conv_0a``, ``branch_1_conv_0a``, ``branch_1_conv_0b``,
-    ``branch_2_conv_0a``, ``branch_2_conv_0b``, ``branch_3_conv_0b``.
+        [B, T, H, W, channels of the four branches].
     """
 
     def __init__(
@@ -51,57 +48,44 @@ class InceptionBlock(keras.layers.Layer):
         self.gating = gating
 
         # === Layers ===
-        def unit(index: int, name: str, gating: bool) -> ConvBNReLU:
-            return ConvBNReLU(
-                self.filters[index], gating=gating, dtype=self.dtype_policy, name=name
-            )
+        policy, separable = self.dtype_policy, (temporal_size, 3, 3)
 
-        def separable(index: int, name: str) -> SeparableUnit:
-            return SeparableUnit(
-                self.filters[index],
-                (temporal_size, 3, 3),
-                gating,
-                dtype=self.dtype_policy,
-                name=name,
-            )
+        def unit(index: int, name: str, gating: bool) -> ConvBNReLU:
+            return ConvBNReLU(self.filters[index], gating=gating, dtype=policy, name=name)
+
+        def separable_unit(index: int, name: str) -> SeparableUnit:
+            return SeparableUnit(self.filters[index], separable, gating, dtype=policy, name=name)
 
         self.branch_0_conv_0a = unit(0, "branch_0_conv_0a", gating)
         self.branch_1_conv_0a = unit(1, "branch_1_conv_0a", False)
-        self.branch_1_conv_0b = separable(2, "branch_1_conv_0b")
+        self.branch_1_conv_0b = separable_unit(2, "branch_1_conv_0b")
         self.branch_2_conv_0a = unit(3, "branch_2_conv_0a", False)
-        self.branch_2_conv_0b = separable(4, "branch_2_conv_0b")
+        self.branch_2_conv_0b = separable_unit(4, "branch_2_conv_0b")
         self.branch_3_conv_0b = unit(5, "branch_3_conv_0b", gating)
 
-    @property
-    def output_dim(self) -> int:
-        """Channels of the output."""
-        return sum(self.filters[index] for index in (0, 2, 4, 5))
+    def _branches(self) -> list[tuple[ConvBNReLU | SeparableUnit, ...]]:
+        return [
+            (self.branch_0_conv_0a,),
+            (self.branch_1_conv_0a, self.branch_1_conv_0b),
+            (self.branch_2_conv_0a, self.branch_2_conv_0b),
+            (self.branch_3_conv_0b,),
+        ]
 
     def build(self, input_shape: Any) -> None:
-        self.branch_0_conv_0a.build(input_shape)
-        self.branch_1_conv_0a.build(input_shape)
-        self.branch_1_conv_0b.build((*input_shape[:-1], self.filters[1]))
-        self.branch_2_conv_0a.build(input_shape)
-        self.branch_2_conv_0b.build((*input_shape[:-1], self.filters[3]))
-        self.branch_3_conv_0b.build(input_shape)
+        for units in self._branches():
+            shape = input_shape
+            for unit in units:
+                unit.build(shape)
+                shape = unit.compute_output_shape(shape)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        branch_0 = self.branch_0_conv_0a(inputs, training=training)
-        branch_1 = self.branch_1_conv_0a(inputs, training=training)
-        branch_1 = self.branch_1_conv_0b(branch_1, training=training)
-        branch_2 = self.branch_2_conv_0a(inputs, training=training)
-        branch_2 = self.branch_2_conv_0b(branch_2, training=training)
-        branch_3 = max_pool(inputs, (self.temporal_size, 3, 3), (1, 1, 1))
-        branch_3 = self.branch_3_conv_0b(branch_3, training=training)
-        return ops.concatenate([branch_0, branch_1, branch_2, branch_3], axis=-1)
+        pooled = max_pool(inputs, (self.temporal_size, 3, 3), (1, 1, 1))
+        outputs = [inputs, inputs, inputs, pooled]
+        for branch, units in enumerate(self._branches()):
+            for unit in units:
+                outputs[branch] = unit(outputs[branch], training=training)
+        return ops.concatenate(outputs, axis=-1)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return (*input_shape[:-1], self.output_dim)
-
-    def get_config(self) -> dict[str, Any]:
-        config = {
-            "filters": self.filters,
-            "temporal_size": self.temporal_size,
-            "gating": self.gating,
-        }
-        return {**super().get_config(), **config}
+        channels = sum(units[-1].filters for units in self._branches())
+        return (*input_shape[:-1], channels)

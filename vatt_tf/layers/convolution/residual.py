@@ -8,7 +8,13 @@ import keras
 from keras import ops
 
 from vatt_tf.layers.batch_norm import batch_norm
-from vatt_tf.layers.convolution.space_time_convolution import kernel_initializer
+from vatt_tf.layers.configured import ConfiguredLayer
+from vatt_tf.layers.convolution.space_time_convolution import (
+    kernel_initializer,
+    strided,
+    to_frames,
+    to_images,
+)
 from vatt_tf.layers.convolution.temporal_shift import TemporalShift
 
 
@@ -16,30 +22,12 @@ def convolution(
     filters: int, kernel_size: int, strides: int, policy: Any, name: str
 ) -> keras.layers.Conv2D:
     """A convolution of MMV's residual networks: SAME padding, no bias."""
-    return keras.layers.Conv2D(
-        filters,
-        kernel_size,
-        strides=strides,
-        padding="same",
-        use_bias=False,
-        kernel_initializer=kernel_initializer(),
-        dtype=policy,
-        name=name,
-    )
-
-
-def to_images(frames: Any) -> Any:
-    """[..., H, W, C] -> [N, H, W, C]."""
-    return ops.reshape(frames, (-1, *ops.shape(frames)[-3:]))
-
-
-def to_frames(images: Any, leading: Any) -> Any:
-    """[N, H, W, C] -> [*leading, H, W, C], whatever the first axis is."""
-    return ops.reshape(images, (-1, *leading[1:], *ops.shape(images)[1:]))
+    arguments = {"padding": "same", "use_bias": False, "kernel_initializer": kernel_initializer()}
+    return keras.layers.Conv2D(filters, kernel_size, strides, **arguments, dtype=policy, name=name)
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
-class BottleneckBlock(keras.layers.Layer):
+class BottleneckBlock(ConfiguredLayer):
     """BatchNorm and ReLU in front of each of three convolutions, beside a shortcut.
 
     He et al. 2016 (ResNet v2) and Lin et al. 2019 (TSM, shift inside the residual branch)::
@@ -61,7 +49,6 @@ class BottleneckBlock(keras.layers.Layer):
 
     Call arguments:
         inputs: Frames [B, T, H, W, C], or, without shift, also images [N, H, W, C].
-        training: Whether BatchNorm uses the statistics of the batch.
 
     Returns:
         The same rank, spatial size ceil(size / strides), ``filters`` channels.
@@ -111,17 +98,14 @@ class BottleneckBlock(keras.layers.Layer):
                 "needs projection=True"
             )
         images = (None, None, None, channels)
-        narrow = (None, None, None, self.filters // 4)
         self.norm_0.build(images)
         if self.projection:
             self.shortcut_conv.build(images)
         if self.shift_fraction:
             self.shift.build(input_shape)
         self.conv_0.build(images)
-        self.norm_1.build(narrow)
-        self.conv_1.build(narrow)
-        self.norm_2.build(narrow)
-        self.conv_2.build(narrow)
+        for layer in (self.norm_1, self.conv_1, self.norm_2, self.conv_2):
+            layer.build((None, None, None, self.filters // 4))
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         # Convolutions and norms see images; frames are told apart for the shift alone.
@@ -131,23 +115,12 @@ class BottleneckBlock(keras.layers.Layer):
         shortcut = self.shortcut_conv(active) if self.projection else images
         if self.shift_fraction:
             active = to_images(self.shift(to_frames(active, frames)))
-        residual = self.conv_0(active)
-        residual = ops.relu(self.norm_1(residual, training=training))
-        residual = self.conv_1(residual)
-        residual = ops.relu(self.norm_2(residual, training=training))
+        residual = ops.relu(self.norm_1(self.conv_0(active), training=training))
+        residual = ops.relu(self.norm_2(self.conv_1(residual), training=training))
         residual = self.conv_2(residual)
         return to_frames(shortcut + residual, frames)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         *frames, height, width, _ = input_shape
-        sides = (None if size is None else -(-size // self.strides) for size in (height, width))
+        sides = (strided(size, self.strides) for size in (height, width))
         return (*frames, *sides, self.filters)
-
-    def get_config(self) -> dict[str, Any]:
-        config = {
-            "filters": self.filters,
-            "strides": self.strides,
-            "projection": self.projection,
-            "shift_fraction": self.shift_fraction,
-        }
-        return {**super().get_config(), **config}

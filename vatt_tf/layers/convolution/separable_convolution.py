@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from vatt_tf.layers.batch_norm import batch_norm
+from vatt_tf.layers.configured import ConfiguredLayer
 from vatt_tf.layers.convolution.space_time_convolution import (
     SpaceTimeConvolution,
     kernel_initializer,
@@ -16,38 +17,58 @@ from vatt_tf.layers.convolution.space_time_convolution import (
 )
 
 
-@keras.saving.register_keras_serializable("vatt_tf")
-class SelfGating(keras.layers.Layer):
-    """Gates of the channels from their average over time and space (S3D-G, Xie et al. 2018).
+class _Unit(ConfiguredLayer):
+    """Convolutions, each with BatchNorm and ReLU, and self-gating if wanted (Xie et al. 2018).
 
-    ``x * sigmoid(mean(x) W + b)``, one gate per clip and channel; the average is float32.
-
-    Call arguments:
-        inputs: [B, T, H, W, C].
-
-    Returns:
-        [B, T, H, W, C].
+    Self-gating multiplies the channels of a clip by ``sigmoid(mean(x) W + b)``, where the mean is
+    over time and space, in float32.
     """
 
-    def build(self, input_shape: Any) -> None:
-        channels = input_shape[-1]
-        self.kernel = self.add_weight(
-            name="kernel", shape=(channels, channels), initializer=kernel_initializer()
-        )
-        self.bias = self.add_weight(name="bias", shape=(channels,), initializer="zeros")
+    filters: int
+    gating: keras.layers.Dense | None
 
-    def call(self, inputs: Any) -> Any:
+    def _gates(self, wanted: bool) -> keras.layers.Dense | None:
+        if not wanted:
+            return None
+        return keras.layers.Dense(
+            self.filters,
+            activation="sigmoid",
+            kernel_initializer=kernel_initializer(),
+            dtype=self.dtype_policy,
+            name="gating",
+        )
+
+    def _steps(self) -> list[tuple[SpaceTimeConvolution, keras.layers.BatchNormalization]]:
+        raise NotImplementedError
+
+    def build(self, input_shape: Any) -> None:
+        for conv, norm in self._steps():
+            conv.build(input_shape)
+            input_shape = conv.compute_output_shape(input_shape)
+            norm.build(input_shape)
+        if self.gating:
+            self.gating.build((input_shape[0], self.filters))
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        for conv, norm in self._steps():
+            inputs = ops.relu(norm(conv(inputs), training=training))
+        if not self.gating:
+            return inputs
         averages = ops.cast(space_time_average(inputs), self.compute_dtype)
-        gates = ops.sigmoid(ops.matmul(averages, self.kernel) + self.bias)
-        return inputs * gates[:, None, None, None, :]
+        return inputs * self.gating(averages)[:, None, None, None, :]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return tuple(input_shape)
+        for conv, _ in self._steps():
+            input_shape = conv.compute_output_shape(input_shape)
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "gating": self.gating is not None}
 
 
 # Saved models know the class by its earlier name.
 @keras.saving.register_keras_serializable("vatt_tf", name="ConvolutionUnit")
-class ConvBNReLU(keras.layers.Layer):
+class ConvBNReLU(_Unit):
     """Convolution, BatchNorm, ReLU and, if wanted, self-gating.
 
     Args:
@@ -62,8 +83,6 @@ class ConvBNReLU(keras.layers.Layer):
 
     Returns:
         [B, t, h, w, filters].
-
-    Sub-layers: ``conv``, ``norm``, ``gating``.
     """
 
     def __init__(
@@ -80,41 +99,19 @@ class ConvBNReLU(keras.layers.Layer):
         self.filters = filters
         self.kernel_size = tuple(kernel_size)
         self.strides = tuple(strides)
-        self.has_gating = gating
 
         # === Layers ===
         policy = self.dtype_policy
         self.conv = SpaceTimeConvolution(filters, kernel_size, strides, dtype=policy, name="conv")
         self.norm = batch_norm(policy, "norm")
-        if gating:
-            self.gating = SelfGating(dtype=policy, name="gating")
+        self.gating = self._gates(gating)
 
-    def build(self, input_shape: Any) -> None:
-        output_shape = self.conv.compute_output_shape(input_shape)
-        self.conv.build(input_shape)
-        self.norm.build(output_shape)
-        if self.has_gating:
-            self.gating.build(output_shape)
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        x = ops.relu(self.norm(self.conv(inputs), training=training))
-        return self.gating(x) if self.has_gating else x
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return self.conv.compute_output_shape(input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        config = {
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "strides": self.strides,
-            "gating": self.has_gating,
-        }
-        return {**super().get_config(), **config}
+    def _steps(self) -> list[tuple[SpaceTimeConvolution, keras.layers.BatchNormalization]]:
+        return [(self.conv, self.norm)]
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
-class SeparableUnit(keras.layers.Layer):
+class SeparableUnit(_Unit):
     """A spatial and a temporal convolution, each with BatchNorm and ReLU, and self-gating.
 
     A temporal kernel of length 1 stays a convolution of its own with its own BatchNorm: such is the
@@ -126,14 +123,7 @@ class SeparableUnit(keras.layers.Layer):
             temporal one (frames, 1, 1).
         gating: Whether self-gating follows.
 
-    Call arguments:
-        inputs: [B, T, H, W, C].
-        training: Whether BatchNorm uses the statistics of the batch.
-
-    Returns:
-        [B, T, H, W, filters].
-
-    Sub-layers: ``spatial``, ``spatial_norm``, ``temporal``, ``temporal_norm``, ``gating``.
+    It is called as :class:`ConvBNReLU` is, and keeps the size of the clip.
     """
 
     def __init__(
@@ -148,41 +138,15 @@ class SeparableUnit(keras.layers.Layer):
         # === Config ===
         self.filters = filters
         self.kernel_size = tuple(kernel_size)
-        self.has_gating = gating
 
         # === Layers ===
         policy = self.dtype_policy
-        frames, height, width = self.kernel_size
-        self.spatial = SpaceTimeConvolution(
-            filters, (1, height, width), dtype=policy, name="spatial"
-        )
+        frames, *space = self.kernel_size
+        self.spatial = SpaceTimeConvolution(filters, (1, *space), dtype=policy, name="spatial")
         self.spatial_norm = batch_norm(policy, "spatial_norm")
         self.temporal = SpaceTimeConvolution(filters, (frames, 1, 1), dtype=policy, name="temporal")
         self.temporal_norm = batch_norm(policy, "temporal_norm")
-        if gating:
-            self.gating = SelfGating(dtype=policy, name="gating")
+        self.gating = self._gates(gating)
 
-    def build(self, input_shape: Any) -> None:
-        output_shape = self.compute_output_shape(input_shape)
-        self.spatial.build(input_shape)
-        self.spatial_norm.build(output_shape)
-        self.temporal.build(output_shape)
-        self.temporal_norm.build(output_shape)
-        if self.has_gating:
-            self.gating.build(output_shape)
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        x = ops.relu(self.spatial_norm(self.spatial(inputs), training=training))
-        x = ops.relu(self.temporal_norm(self.temporal(x), training=training))
-        return self.gating(x) if self.has_gating else x
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return (*input_shape[:-1], self.filters)
-
-    def get_config(self) -> dict[str, Any]:
-        config = {
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "gating": self.has_gating,
-        }
-        return {**super().get_config(), **config}
+    def _steps(self) -> list[tuple[SpaceTimeConvolution, keras.layers.BatchNormalization]]:
+        return [(self.spatial, self.spatial_norm), (self.temporal, self.temporal_norm)]

@@ -14,6 +14,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from vatt_tf.layers.configured import ConfiguredLayer
+
 # Standard deviation of a normal distribution that is cut at two standard deviations.
 _TRUNCATED = 0.87962566
 
@@ -43,9 +45,8 @@ def max_pool(inputs: Any, window: Sequence[int], strides: Sequence[int]) -> Any:
         inputs = _along_time(
             lambda x: ops.max_pool(x, (window[0], 1), (strides[0], 1), padding="same"), inputs
         )
-    return _on_frames(
-        lambda x: ops.max_pool(x, tuple(window[1:]), tuple(strides[1:]), padding="same"), inputs
-    )
+    images = ops.max_pool(to_images(inputs), tuple(window[1:]), tuple(strides[1:]), "same")
+    return to_frames(images, ops.shape(inputs)[:2])
 
 
 def space_time_average(inputs: Any) -> Any:
@@ -55,7 +56,7 @@ def space_time_average(inputs: Any) -> Any:
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
-class SpaceTimeConvolution(keras.layers.Layer):
+class SpaceTimeConvolution(ConfiguredLayer):
     """3D convolution without a bias, with SAME padding, computed by 2D operations.
 
     Args:
@@ -107,9 +108,8 @@ class SpaceTimeConvolution(keras.layers.Layer):
         channels = inputs.shape[-1]
         if spatial:
             kernel = ops.reshape(kernel, (*space, channels, self.filters))
-            return _on_frames(
-                lambda x: ops.conv(x, kernel, tuple(spatial_strides), padding="same"), inputs
-            )
+            images = ops.conv(to_images(inputs), kernel, tuple(spatial_strides), padding="same")
+            return to_frames(images, ops.shape(inputs)[:2])
         if temporal:
             kernel = ops.reshape(kernel, (frames, 1, channels, self.filters))
             return _along_time(
@@ -124,20 +124,15 @@ class SpaceTimeConvolution(keras.layers.Layer):
         axes = zip(input_shape[1:-1], self.strides, strict=True)
         return (input_shape[0], *(strided(size, step) for size, step in axes), self.filters)
 
-    def get_config(self) -> dict[str, Any]:
-        config = {
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "strides": self.strides,
-        }
-        return {**super().get_config(), **config}
+
+def to_images(frames: Any) -> Any:
+    """[..., H, W, C] -> [N, H, W, C]."""
+    return ops.reshape(frames, (-1, *ops.shape(frames)[-3:]))
 
 
-def _on_frames(function: Callable[[Any], Any], inputs: Any) -> Any:
-    """Applies a function of images [N, H, W, C] to all frames of [B, T, H, W, C]."""
-    frames, *image = ops.shape(inputs)[1:]
-    outputs = function(ops.reshape(inputs, (-1, *image)))
-    return ops.reshape(outputs, (-1, frames, *ops.shape(outputs)[1:]))
+def to_frames(images: Any, leading: Any) -> Any:
+    """[N, H, W, C] -> [*leading, H, W, C], whatever the first axis is."""
+    return ops.reshape(images, (-1, *leading[1:], *ops.shape(images)[1:]))
 
 
 def _along_time(function: Callable[[Any], Any], inputs: Any) -> Any:

@@ -7,9 +7,11 @@ from typing import Any
 import keras
 from keras import ops
 
+from vatt_tf.layers.configured import ConfiguredLayer
+
 
 @keras.saving.register_keras_serializable("vatt_tf")
-class TemporalShift(keras.layers.Layer):
+class TemporalShift(ConfiguredLayer):
     """Moves a part of the channels by one frame each way (Lin et al. 2019; docs/reference.md, MMV).
 
     The order of the channels follows MMV's release, whose kernels expect it. With n = fraction * C:
@@ -45,15 +47,11 @@ class TemporalShift(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         shifted = int(inputs.shape[-1] * self.fraction)
-        if not shifted:
-            return inputs
-        return _shift(inputs, shifted)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return tuple(input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "fraction": self.fraction}
+        last = inputs.shape[-1] - shifted
+        others = ((0, 0),) * (len(inputs.shape) - 2)
+        from_next = ops.pad(inputs[:, 1:, ..., last:], ((0, 0), (0, 1), *others))
+        from_previous = ops.pad(inputs[:, :-1, ..., :shifted], ((0, 0), (1, 0), *others))
+        return ops.concatenate([from_next, inputs[..., shifted:last], from_previous], axis=-1)
 
 
 def still_channels(channels: int, fraction: float) -> list[int]:
@@ -61,12 +59,3 @@ def still_channels(channels: int, fraction: float) -> list[int]:
     shifted, numbers = int(channels * fraction), list(range(channels))
     last = channels - shifted
     return numbers[last:] + numbers[shifted:last] + numbers[:shifted]
-
-
-def _shift(values: Any, shifted: int) -> Any:
-    """[B, T, ..., C] with ``shifted`` channels from each neighbouring frame."""
-    last = values.shape[-1] - shifted
-    still = ((0, 0),) * (len(values.shape) - 2)
-    from_next = ops.pad(values[:, 1:, ..., last:], ((0, 0), (0, 1), *still))
-    from_previous = ops.pad(values[:, :-1, ..., :shifted], ((0, 0), (1, 0), *still))
-    return ops.concatenate([from_next, values[..., shifted:last], from_previous], axis=-1)

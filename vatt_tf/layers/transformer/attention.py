@@ -1,4 +1,4 @@
-"""Multi-head self-attention with one fused projection, and T5's relative position bias."""
+"""Multi-head self-attention with one fused projection, and what it knows of positions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from vatt_tf.layers.configured import ConfiguredLayer
 from vatt_tf.layers.dropout import Dropout
-from vatt_tf.layers.fusion import softmax_dropped
+from vatt_tf.layers.fusion import MaskKey, softmax_dropped
 from vatt_tf.layers.recompute import recompute
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
-class SelfAttention(keras.layers.Layer):
+class SelfAttention(ConfiguredLayer):
     """Multi-head self-attention (docs/reference.md, Transformer blocks).
 
     Query, key and value come from one Dense of width ``3 * num_heads * d_kv``; its columns are
@@ -24,15 +25,26 @@ class SelfAttention(keras.layers.Layer):
     code's three kernels along the last axis (biases likewise). Each third is initialised with the
     limits of a separate Dense. The softmax is float32 under every dtype policy.
 
+    With ``relative_distance`` k it has relative keys and values: Shaw, Uszkoreit, Vaswani,
+    Self-Attention with Relative Position Representations (2018), equations 3 and 4. With the
+    distance r = clip(j - i, -k, k) of key j from query i::
+
+        score_ij = q_i (k_j + aK_r)        (times 1 / sqrt(d_kv) when scores are scaled)
+        z_i      = sum over j of softmax(score)_ij (v_j + aV_r)
+
+    The vectors aK and aV are as wide as a head and shared by the heads; each layer has its own.
+
     Args:
         num_heads: Number of heads.
         d_kv: Width of a head; the inner width ``num_heads * d_kv`` need not be the token width.
         dropout_rate: Dropout on the attention weights.
         use_bias: Whether the projections have biases.
         scale_scores: Whether scores are divided by sqrt(d_kv) (T5 does not).
+        relative_distance: Distance k from which on all tokens of a side share a vector (paper: 16);
+            None for no relative keys and values.
 
     Call arguments:
-        inputs: [B, N, d].
+        inputs: [B, N, d]; N static with relative keys and values.
         bias: Added to the scores, broadcastable to [B, heads, N, N]; None for none.
 
     Returns:
@@ -46,6 +58,7 @@ class SelfAttention(keras.layers.Layer):
         dropout_rate: float = 0.0,
         use_bias: bool = True,
         scale_scores: bool = True,
+        relative_distance: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -56,6 +69,7 @@ class SelfAttention(keras.layers.Layer):
         self.dropout_rate = dropout_rate
         self.use_bias = use_bias
         self.scale_scores = scale_scores
+        self.relative_distance = relative_distance
 
         # === Layers ===
         self.dropout = Dropout(dropout_rate, dtype=self.dtype_policy, name="dropout")
@@ -79,13 +93,26 @@ class SelfAttention(keras.layers.Layer):
         self.qkv.build(inputs_shape)
         self.dropout.build((inputs_shape[0], self.num_heads, inputs_shape[1], inputs_shape[1]))
         self.output_projection.build((*inputs_shape[:-1], inner))
+        if self.relative_distance is not None:
+            shape = (2 * self.relative_distance + 1, self.d_kv)
+            self.relative_keys, self.relative_values = (
+                self.add_weight(name=f"relative_{name}", shape=shape, initializer="glorot_uniform")
+                for name in ("keys", "values")
+            )
 
     def call(self, inputs: Any, bias: Any = None, training: bool = False) -> Any:
         batch, length, _ = ops.shape(inputs)
-        kept = self.dropout.draw((batch, self.num_heads, length, length), training, may_be_key=True)
+        kept = self.draw_kept(batch, length, training)
         mix = functools.partial(self.mix, kept=kept)
         mixed = recompute(mix, self.qkv(inputs), bias, training=training)
         return self.output_projection(mixed)
+
+    def draw_kept(self, batch: Any, length: Any, training: bool, agg_only: bool = False) -> Any:
+        """Draws what dropout keeps of the weights, [B, heads, N or 1, N]; None for all."""
+        shape = (batch, self.num_heads, 1 if agg_only else length, length)
+        kept = self.dropout.draw(shape, training, may_be_key=True)
+        # The order of the first runs, which go on with their masks.
+        return kept._replace(heads_first=not agg_only) if isinstance(kept, MaskKey) else kept
 
     def mix(
         self, projected: Any, bias: Any = None, kept: Any = None, agg_only: bool = False
@@ -104,16 +131,20 @@ class SelfAttention(keras.layers.Layer):
         query, key, value = self._heads(projected)
         if agg_only:
             query, bias = query[:, :, :1], None if bias is None else bias[:, :, :1]
-        weights = softmax_dropped(self._biased_scores(query, key, bias), kept, value.dtype)
-        mixed = ops.transpose(self._weighted(weights, value), (0, 2, 1, 3))
+        weights = softmax_dropped(self._scores(query, key, bias), kept, value.dtype)
+        mixed = ops.matmul(weights, value)
+        if self.relative_distance is not None:
+            table = self._relative(self.relative_values, weights)
+            mixed = mixed + ops.einsum("bhij,ije->bhie", weights, table)
         if kept is not None:
             mixed = mixed * self.dropout.scale  # Fewer numbers than there are weights.
+        mixed = ops.transpose(mixed, (0, 2, 1, 3))
         return ops.reshape(mixed, (-1, ops.shape(mixed)[1], self.num_heads * self.d_kv))
 
     def attention_weights(self, inputs: Any, bias: Any = None) -> Any:
         """Attention weights [B, heads, N, N] without dropout, to look at."""
         query, key, _ = self._heads(self.qkv(inputs))
-        return softmax_dropped(self._biased_scores(query, key, bias), None, query.dtype)
+        return softmax_dropped(self._scores(query, key, bias), None, query.dtype)
 
     def _heads(self, projected: Any) -> list[Any]:
         """Query, key and value, [B, heads, N, d_kv] each; queries with the factor of the scores."""
@@ -122,28 +153,27 @@ class SelfAttention(keras.layers.Layer):
         query, key, value = ops.unstack(heads, 3, axis=0)
         return [query / math.sqrt(self.d_kv) if self.scale_scores else query, key, value]
 
-    def _scores(self, query: Any, key: Any) -> Any:
-        return ops.matmul(query, ops.swapaxes(key, -1, -2))
-
-    def _biased_scores(self, query: Any, key: Any, bias: Any) -> Any:
-        scores = ops.cast(self._scores(query, key), "float32")
+    def _scores(self, query: Any, key: Any, bias: Any) -> Any:
+        """Biased scores [B, heads, N or 1, N] in float32."""
+        scores = ops.matmul(query, ops.swapaxes(key, -1, -2))
+        if self.relative_distance is not None:
+            table = self._relative(self.relative_keys, scores)
+            scores = scores + ops.einsum("bhie,ije->bhij", query, table)
+        scores = ops.cast(scores, "float32")
         return scores if bias is None else scores + ops.cast(bias, "float32")
 
-    def _weighted(self, weights: Any, value: Any) -> Any:
-        return ops.matmul(weights, value)
+    def _relative(self, table: Any, scores: Any) -> Any:
+        """Vector of every (query, key), [queries, N, d_kv]; queries are of the first tokens."""
+        queries, length = scores.shape[2:]
+        distances = np.clip(_distances(length), -self.relative_distance, self.relative_distance)
+        rows = ops.convert_to_tensor(distances[:queries] + self.relative_distance)
+        return ops.take(ops.cast(table, scores.dtype), rows, axis=0)
 
-    def compute_output_shape(self, inputs_shape: Any, bias_shape: Any = None) -> Any:
-        return inputs_shape
 
-    def get_config(self) -> dict[str, Any]:
-        config = {
-            "num_heads": self.num_heads,
-            "d_kv": self.d_kv,
-            "dropout_rate": self.dropout_rate,
-            "use_bias": self.use_bias,
-            "scale_scores": self.scale_scores,
-        }
-        return {**super().get_config(), **config}
+def _distances(length: int) -> np.ndarray:
+    """Distance j - i for every (query i, key j), int32 [length, length]."""
+    position = np.arange(length, dtype=np.int32)
+    return position[None, :] - position[:, None]
 
 
 def relative_buckets(length: int, buckets: int = 32, max_distance: int = 64) -> np.ndarray:
@@ -153,8 +183,7 @@ def relative_buckets(length: int, buckets: int = 32, max_distance: int = 64) -> 
     distances, the rest grows with the logarithm up to ``max_distance``
     (docs/reference.md, Text tower).
     """
-    position = np.arange(length)
-    relative = position[None, :] - position[:, None]
+    relative = _distances(length)
     half = buckets // 2
     exact = half // 2
     distance = np.abs(relative)
@@ -164,56 +193,3 @@ def relative_buckets(length: int, buckets: int = 32, max_distance: int = 64) -> 
     coarse = exact + (ratio * np.float32(half - exact)).astype(np.int32)
     bucket = np.where(distance < exact, distance, np.minimum(coarse, half - 1))
     return (bucket + np.where(relative > 0, half, 0)).astype(np.int32)
-
-
-@keras.saving.register_keras_serializable("vatt_tf")
-class RelativePositionBias(keras.layers.Layer):
-    """Learned bias of the attention scores by bucketed distance (VATT, section 3.2; T5).
-
-    Args:
-        num_heads: Number of heads.
-        buckets: Number of buckets, half for each direction.
-        max_distance: Distance from which on all share the last bucket.
-
-    Call arguments:
-        tokens: [B, N, ...]; only the static N is read.
-
-    Returns:
-        float32 [1, heads, N, N].
-    """
-
-    def __init__(
-        self, num_heads: int, buckets: int = 32, max_distance: int = 64, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-
-        # === Config ===
-        self.num_heads = num_heads
-        self.buckets = buckets
-        self.max_distance = max_distance
-
-    def build(self, tokens_shape: Any) -> None:
-        self.embeddings = self.add_weight(
-            name="embeddings",
-            shape=(self.buckets, self.num_heads),
-            initializer="random_uniform",
-            autocast=False,
-        )
-
-    def call(self, tokens: Any) -> Any:
-        length = tokens.shape[1]
-        buckets = relative_buckets(length, self.buckets, self.max_distance)
-        bias = ops.take(self.embeddings, ops.convert_to_tensor(buckets.reshape(-1)), axis=0)
-        bias = ops.reshape(ops.cast(bias, "float32"), (length, length, self.num_heads))
-        return ops.transpose(bias, (2, 0, 1))[None]
-
-    def compute_output_shape(self, tokens_shape: Any) -> Any:
-        return (1, self.num_heads, tokens_shape[1], tokens_shape[1])
-
-    def get_config(self) -> dict[str, Any]:
-        config = {
-            "num_heads": self.num_heads,
-            "buckets": self.buckets,
-            "max_distance": self.max_distance,
-        }
-        return {**super().get_config(), **config}

@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 from keras import ops
 
+from vatt_tf.layers.configured import ConfiguredLayer
 from vatt_tf.layers.dropout import Dropout
 from vatt_tf.layers.fusion import gelu_dropped
+from vatt_tf.layers.random import seed_scope
 from vatt_tf.layers.recompute import recompute
-from vatt_tf.layers.transformer.attention import RelativePositionBias, SelfAttention
-from vatt_tf.layers.transformer.shaw_attention import ShawAttention
+from vatt_tf.layers.transformer.attention import SelfAttention, relative_buckets
+from vatt_tf.layers.transformer.positions import float32_of
 
-NORMS = ("layer_norm", "rms_norm")
+# Positions that the bias of T5 tells apart.
+BUCKETS = 32
+NORMS = {
+    "layer_norm": keras.layers.LayerNormalization,
+    "rms_norm": keras.layers.RMSNormalization,
+}
 
 
 def _make_norm(kind: str, policy: keras.DTypePolicy, name: str) -> keras.layers.Layer:
     """A layer norm or T5's RMS norm (scale only); both keep their statistics in float32."""
-    if kind == "layer_norm":
-        return keras.layers.LayerNormalization(epsilon=1e-6, dtype=policy, name=name)
-    if kind == "rms_norm":
-        return keras.layers.RMSNormalization(epsilon=1e-6, dtype=policy, name=name)
-    raise ValueError(f"norm must be one of {NORMS}, got {kind!r}")
-
-
-class _Masks(NamedTuple):
-    """What the four dropouts of a block keep (:meth:`vatt_tf.layers.dropout.Dropout.draw`)."""
-
-    weights: Any
-    attention: Any
-    hidden: Any
-    mlp: Any
+    if kind not in NORMS:
+        raise ValueError(f"norm must be one of {tuple(NORMS)}, got {kind!r}")
+    return NORMS[kind](epsilon=1e-6, dtype=policy, name=name)
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
-class TransformerBlock(keras.layers.Layer):
+class TransformerBlock(ConfiguredLayer):
     """Pre-norm block: x + attention(norm(x)), then x + MLP(layer_norm(x)).
 
     Source: docs/reference.md, Transformer blocks.
@@ -58,6 +54,7 @@ class TransformerBlock(keras.layers.Layer):
         bias: Bias of the attention scores, broadcastable to [B, heads, N, N], or None.
         agg_only: Whether the first token's output is all that is asked for. It needs the keys and
             values of all tokens and nothing else of the others: a sixth of the products.
+        remat: See :class:`Transformer`.
 
     Returns:
         [B, N, d]; [B, 1, d] of the first token only.
@@ -87,24 +84,20 @@ class TransformerBlock(keras.layers.Layer):
         self.norm = norm
         self.scale_scores = scale_scores
         self.relative_distance = relative_distance
-        self.remat = False
 
         # === Layers ===
         policy = self.dtype_policy
         self.attention_norm = _make_norm(norm, policy, "attention_norm")
-        attention = {
-            "num_heads": num_heads,
-            "d_kv": d_kv,
-            "dropout_rate": dropout_rate,
-            "use_bias": use_bias,
-            "scale_scores": scale_scores,
-            "dtype": policy,
-            "name": "attention",
-        }
-        if relative_distance is None:
-            self.attention = SelfAttention(**attention)
-        else:
-            self.attention = ShawAttention(**attention, max_distance=relative_distance)
+        self.attention = SelfAttention(
+            num_heads,
+            d_kv,
+            dropout_rate,
+            use_bias,
+            scale_scores,
+            relative_distance,
+            dtype=policy,
+            name="attention",
+        )
         self.attention_dropout = Dropout(dropout_rate, dtype=policy, name="attention_dropout")
         self.mlp_norm = _make_norm("layer_norm", policy, "mlp_norm")
         self.mlp_hidden = keras.layers.Dense(
@@ -119,45 +112,53 @@ class TransformerBlock(keras.layers.Layer):
         self.mlp_output = keras.layers.Dense(
             inputs_shape[-1], use_bias=self.use_bias, dtype=self.dtype_policy, name="mlp_output"
         )
-        self.attention_norm.build(inputs_shape)
-        self.attention.build(inputs_shape)
-        self.attention_dropout.build(inputs_shape)
-        self.mlp_norm.build(inputs_shape)
-        self.mlp_hidden.build(inputs_shape)
+        attention = (self.attention_norm, self.attention, self.attention_dropout)
+        for layer in (*attention, self.mlp_norm, self.mlp_hidden):
+            layer.build(inputs_shape)
         self.mlp_hidden_dropout.build(hidden_shape)
         self.mlp_output.build(hidden_shape)
         self.mlp_dropout.build(inputs_shape)
 
     def call(
-        self, inputs: Any, bias: Any = None, training: bool = False, agg_only: bool = False
+        self,
+        inputs: Any,
+        bias: Any = None,
+        training: bool = False,
+        agg_only: bool = False,
+        remat: bool = False,
     ) -> Any:
         # Drawn outside of what is computed again, which would draw anew.
         masks = self._draw_masks(inputs, training, agg_only)
         body = functools.partial(self._body, masks=masks, training=training, agg_only=agg_only)
-        return recompute(body, inputs, bias, training=training and self.remat)
+        return recompute(body, inputs, bias, training=training and remat)
 
-    def _body(self, tokens: Any, bias: Any, masks: _Masks, training: bool, agg_only: bool) -> Any:
+    def _body(self, tokens: Any, bias: Any, masks: Any, training: bool, agg_only: bool) -> Any:
         # The backward pass keeps what stands between these lines, and computes the rest again.
         region = functools.partial(recompute, training=training)
-        mix = functools.partial(self.attention.mix, kept=masks.weights, agg_only=agg_only)
+        kept_weights, kept_mixed, kept_hidden, kept_outputs = masks
+        mix = functools.partial(self.attention.mix, kept=kept_weights, agg_only=agg_only)
         mixed = region(mix, region(self._project, tokens), bias)
         mixed = self.attention.output_projection(mixed)
         tokens = tokens[:, :1] if agg_only else tokens
-        tokens = tokens + self.attention_dropout.apply(mixed, masks.attention)
+        tokens = tokens + self.attention_dropout.apply(mixed, kept_mixed)
         hidden = region(self._mlp_hidden, tokens)
-        outputs = region(functools.partial(self._mlp_output, kept=masks.hidden), hidden)
-        return tokens + self.mlp_dropout.apply(outputs, masks.mlp)
+        outputs = region(functools.partial(self._mlp_output, kept=kept_hidden), hidden)
+        return tokens + self.mlp_dropout.apply(outputs, kept_outputs)
 
-    def _draw_masks(self, inputs: Any, training: bool, agg_only: bool) -> _Masks:
+    def _draw_masks(self, inputs: Any, training: bool, agg_only: bool) -> tuple[Any, ...]:
+        """What the dropouts keep of weights, their mixture, the hidden layer and the outputs."""
+        if not training or not self.dropout_rate:
+            return (None,) * 4
         batch, length, width = ops.shape(inputs)
         queries = 1 if agg_only else length
-        weights, tokens = (batch, self.num_heads, queries, length), (batch, queries, width)
-        return _Masks(
-            self.attention.dropout.draw(weights, training, may_be_key=True),
-            self.attention_dropout.draw(tokens, training),
-            self.mlp_hidden_dropout.draw((batch, queries, self.d_ff), training, may_be_key=True),
-            self.mlp_dropout.draw(tokens, training),
-        )
+        tokens, hidden = (batch, queries, width), (batch, queries, self.d_ff)
+        with seed_scope(self.attention_dropout.seed_stream.next()):  # A key for each block.
+            return (
+                self.attention.draw_kept(batch, length, training, agg_only),
+                self.attention_dropout.draw(tokens, training),
+                self.mlp_hidden_dropout.draw(hidden, training, may_be_key=True),
+                self.mlp_dropout.draw(tokens, training),
+            )
 
     def _project(self, tokens: Any) -> Any:
         return self.attention.qkv(self.attention_norm(tokens))
@@ -169,25 +170,9 @@ class TransformerBlock(keras.layers.Layer):
         scale = 1.0 if kept is None else self.mlp_hidden_dropout.scale
         return self.mlp_output(gelu_dropped(hidden, kept, scale))
 
-    def compute_output_shape(self, inputs_shape: Any, bias_shape: Any = None) -> Any:
-        return inputs_shape
-
-    def get_config(self) -> dict[str, Any]:
-        config = {
-            "num_heads": self.num_heads,
-            "d_kv": self.d_kv,
-            "d_ff": self.d_ff,
-            "dropout_rate": self.dropout_rate,
-            "use_bias": self.use_bias,
-            "norm": self.norm,
-            "scale_scores": self.scale_scores,
-            "relative_distance": self.relative_distance,
-        }
-        return {**super().get_config(), **config}
-
 
 @keras.saving.register_keras_serializable("vatt_tf")
-class Transformer(keras.layers.Layer):
+class Transformer(ConfiguredLayer):
     """Stack of :class:`TransformerBlock` with a final norm and dropout.
 
     The defaults are the video, audio and agnostic encoder (ViT style). The text tower's T5 style is
@@ -196,22 +181,17 @@ class Transformer(keras.layers.Layer):
 
     Attributes:
         remat: Whether the backward pass computes each block once more and keeps only the tokens
-            between the blocks: much less memory for one more forward pass. Attention then has
-            fewer weights at a time, too. Changes no result, is no part of the configuration, and
-            may be set at any time.
+            between the blocks: much less memory for one more forward pass. Changes no result, is no
+            part of the configuration, and may be set at any time.
 
     Args:
         num_layers: Number of blocks.
-        num_heads: Number of attention heads.
-        d_kv: Width of a head.
-        d_ff: Width of the MLPs.
-        dropout_rate: Rate of every dropout.
-        use_bias: Whether the projections have biases.
-        norm: Norm before each attention and at the end.
-        scale_scores: Whether attention scores are divided by sqrt(d_kv).
         relative_bias: Whether a relative position bias is learned; one table, used by all blocks.
-        relative_distance: Largest distance of Shaw's relative keys and values, which each block has
-            for itself; None for none.
+        name: Of the layer.
+        dtype: Dtype policy.
+        trainable: Whether the variables are trained.
+        **block: Arguments of each :class:`TransformerBlock`, whose norm and dropout also end the
+            stack.
 
     Call arguments:
         tokens: [B, N, d].
@@ -227,71 +207,39 @@ class Transformer(keras.layers.Layer):
         self,
         *,
         num_layers: int,
-        num_heads: int,
-        d_kv: int,
-        d_ff: int,
-        dropout_rate: float = 0.0,
-        use_bias: bool = True,
-        norm: str = "layer_norm",
-        scale_scores: bool = True,
         relative_bias: bool = False,
-        relative_distance: int | None = None,
-        **kwargs: Any,
+        name: str | None = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        **block: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(name=name, dtype=dtype, trainable=trainable)
 
         # === Config ===
         self.num_layers = num_layers
-        self.num_heads = num_heads
-        self.d_kv = d_kv
-        self.d_ff = d_ff
-        self.dropout_rate = dropout_rate
-        self.use_bias = use_bias
-        self.norm = norm
-        self.scale_scores = scale_scores
         self.relative_bias = relative_bias
-        self.relative_distance = relative_distance
+
         # === Layers ===
         policy = self.dtype_policy
         # A tuple: TensorFlow checkpoints silently skip layers kept in lists or dicts.
         self.blocks = tuple(
-            TransformerBlock(
-                num_heads=num_heads,
-                d_kv=d_kv,
-                d_ff=d_ff,
-                dropout_rate=dropout_rate,
-                use_bias=use_bias,
-                norm=norm,
-                scale_scores=scale_scores,
-                relative_distance=relative_distance,
-                dtype=policy,
-                name=f"block_{index}",
-            )
+            TransformerBlock(**block, dtype=policy, name=f"block_{index}")
             for index in range(num_layers)
         )
+        first = self.blocks[0]
         if relative_bias:
-            self.position_bias = RelativePositionBias(num_heads, dtype=policy, name="position_bias")
-        self.final_norm = _make_norm(norm, policy, "final_norm")
-        self.final_dropout = Dropout(dropout_rate, dtype=policy, name="final_dropout")
+            self.position_bias = keras.layers.Embedding(
+                BUCKETS, first.num_heads, dtype=float32_of(policy), name="position_bias"
+            )
+        self.final_norm = _make_norm(first.norm, policy, "final_norm")
+        self.final_dropout = Dropout(first.dropout_rate, dtype=policy, name="final_dropout")
         self.remat = False
 
-    @property
-    def remat(self) -> bool:
-        """See the attributes of the class."""
-        return self.blocks[0].remat
-
-    @remat.setter
-    def remat(self, remat: bool) -> None:
-        for block in self.blocks:
-            block.remat = remat
-
     def build(self, tokens_shape: Any) -> None:
-        for block in self.blocks:
-            block.build(tokens_shape)
+        for layer in (*self.blocks, self.final_norm, self.final_dropout):
+            layer.build(tokens_shape)
         if self.relative_bias:
             self.position_bias.build(tokens_shape)
-        self.final_norm.build(tokens_shape)
-        self.final_dropout.build(tokens_shape)
 
     def call(
         self,
@@ -301,33 +249,22 @@ class Transformer(keras.layers.Layer):
         agg_only: bool = False,
     ) -> Any:
         bias = self.attention_bias(tokens, attention_mask)
-        for block in self.blocks:
-            is_last = block is self.blocks[-1]
-            tokens = block(tokens, bias=bias, training=training, agg_only=agg_only and is_last)
+        arguments = {"bias": bias, "training": training, "remat": self.remat}
+        for block in self.blocks[:-1]:
+            tokens = block(tokens, **arguments)
+        tokens = self.blocks[-1](tokens, agg_only=agg_only, **arguments)
         return self.final_dropout(self.final_norm(tokens), training=training)
 
     def attention_bias(self, tokens: Any, attention_mask: Any = None) -> Any:
         """Relative bias plus -1e9 where the mask is 0; float32 [B or 1, heads or 1, N or 1, N]."""
-        bias = self.position_bias(tokens) if self.relative_bias else None
+        bias = None
+        if self.relative_bias:
+            bias = self.position_bias(relative_buckets(tokens.shape[1], BUCKETS))
+            bias = ops.transpose(bias, (2, 0, 1))[None]
         if attention_mask is not None:
             padding = (1.0 - ops.cast(attention_mask, "float32"))[:, None, None, :] * -1e9
             bias = padding if bias is None else bias + padding
         return bias
 
-    def compute_output_shape(self, tokens_shape: Any, attention_mask_shape: Any = None) -> Any:
-        return tokens_shape
-
     def get_config(self) -> dict[str, Any]:
-        config = {
-            "num_layers": self.num_layers,
-            "num_heads": self.num_heads,
-            "d_kv": self.d_kv,
-            "d_ff": self.d_ff,
-            "dropout_rate": self.dropout_rate,
-            "use_bias": self.use_bias,
-            "norm": self.norm,
-            "scale_scores": self.scale_scores,
-            "relative_bias": self.relative_bias,
-            "relative_distance": self.relative_distance,
-        }
-        return {**super().get_config(), **config}
+        return {**self.blocks[0].get_config(), **super().get_config()}

@@ -9,9 +9,12 @@ from typing import Any
 import keras
 from keras import ops
 
+from vatt_tf.layers.configured import ConfiguredLayer
+from vatt_tf.layers.patches import flat_patches
+
 
 @keras.saving.register_keras_serializable("vatt_tf")
-class PatchEmbedding(keras.layers.Layer):
+class PatchEmbedding(ConfiguredLayer):
     """Non-overlapping patches, flattened and projected (VATT, section 3.1).
 
     Equal to a convolution with kernel = stride = patch and VALID padding (a remainder that does not
@@ -68,7 +71,9 @@ class PatchEmbedding(keras.layers.Layer):
         return grid
 
     def call(self, inputs: Any, indices: Any = None) -> Any:
-        patches = self._patches(inputs)
+        count = math.prod(self.grid(ops.shape(inputs)))
+        patches = flat_patches(inputs, self.patch)
+        patches = ops.reshape(patches, (-1, count, patches.shape[-1]))
         if indices is not None:
             patches = ops.take(patches, indices, axis=1)
         if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(patches.dtype)):
@@ -77,25 +82,6 @@ class PatchEmbedding(keras.layers.Layer):
         kernel = ops.reshape(self.kernel, (-1, self.d_model))
         return ops.matmul(patches, kernel) + self.bias
 
-    def _patches(self, inputs: Any) -> Any:
-        """[B, *axes, C] -> [B, N, prod(patch) * C], each patch flattened in row-major order."""
-        grid = self.grid(ops.shape(inputs))
-        channels = inputs.shape[-1]
-        crop = tuple(slice(0, n * p) for n, p in zip(grid, self.patch, strict=True))
-        inputs = inputs[(slice(None), *crop)]
-        # Axes that stay neighbours are one: the batch and the patches of the first axis; the last
-        # axis of a patch and the channels. LiteRT converts no transposition of more than six.
-        split = [size for pair in zip(grid, self.patch, strict=True) for size in pair]
-        split[-1] *= channels
-        inputs = ops.reshape(inputs, (-1, *split[1:]))
-        outer, inner = range(1, len(split) - 1, 2), range(0, len(split) - 1, 2)
-        order = (0, *(1 + axis for axis in outer), *(1 + axis for axis in inner))
-        inputs = ops.transpose(inputs, order)
-        return ops.reshape(inputs, (-1, math.prod(grid), math.prod(self.patch) * channels))
-
     def compute_output_shape(self, inputs_shape: Any, indices_shape: Any = None) -> Any:
         tokens = math.prod(self.grid(inputs_shape)) if indices_shape is None else indices_shape[0]
         return (inputs_shape[0], tokens, self.d_model)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "patch": self.patch, "d_model": self.d_model}

@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from vatt_tf.layers.configured import ConfiguredLayer
+
 
 @functools.lru_cache(maxsize=64)
 def interpolation_matrix(src: int, dst: int) -> np.ndarray:
@@ -18,10 +20,8 @@ def interpolation_matrix(src: int, dst: int) -> np.ndarray:
 
     The released code (docs/reference.md, Position interpolation) interpolates with a polyharmonic
     spline of order 3 with a linear term: train points i / src, query points j / dst. On a line that
-    is the natural cubic spline, which is linear in the table, so it is one matrix. The release
-    solves the general system, which is so badly conditioned that its float32 arithmetic is off by
-    1e-3 for video tables and useless for 1200 audio positions; the equations of the natural spline
-    are well conditioned.
+    is the natural cubic spline, which is linear in the table, so it is one well conditioned matrix;
+    the general system, solved in float32, is off by 1e-3 for video, and useless for 1200 positions.
 
     Args:
         src: Rows of the table.
@@ -46,16 +46,21 @@ def interpolation_matrix(src: int, dst: int) -> np.ndarray:
 
 
 def interpolate(table: Any, count: Any) -> Any:
-    """The same for a number of rows that is known only when the graph runs.
+    """Resamples a position table by :func:`interpolation_matrix`.
 
     Args:
         table: float32 [src, d], src static.
-        count: int32 scalar tensor, the rows wanted.
+        count: The rows wanted, an integer or, where only the graph knows it, an int32 scalar.
 
     Returns:
         float32 [count, d].
     """
     src = table.shape[0]
+    if isinstance(count, int):
+        if count == src:
+            return table
+        matrix = interpolation_matrix(src, count).astype("float32")
+        return ops.matmul(ops.convert_to_tensor(matrix), table)
     if src == 1:
         return ops.broadcast_to(table, (count, table.shape[1]))
 
@@ -108,7 +113,7 @@ def _spline(values: Any, curvatures: Any, cell: Any, part: Any, xp: Any) -> Any:
 
 
 @keras.saving.register_keras_serializable("vatt_tf")
-class FactorisedPositions(keras.layers.Layer):
+class FactorisedPositions(ConfiguredLayer):
     """Adds LayerNorm(sum of one learned embedding per axis) to the tokens.
 
     The layer norm is applied to the summed position embedding only; the tokens are not normalised
@@ -146,7 +151,7 @@ class FactorisedPositions(keras.layers.Layer):
 
         # === Layers ===
         self.layer_norm = keras.layers.LayerNormalization(
-            epsilon=1e-6, dtype=_float32(self.dtype_policy), name="layer_norm"
+            epsilon=1e-6, dtype=float32_of(self.dtype_policy), name="layer_norm"
         )
 
     def build(self, tokens_shape: Any) -> None:
@@ -171,29 +176,15 @@ class FactorisedPositions(keras.layers.Layer):
     def embeddings(self, grid: Sequence[Any]) -> Any:
         """Normalised position embeddings of all tokens of a grid, float32 [N, d_model]."""
         total = None
-        for axis, (table, size, count) in enumerate(
-            zip(self.tables, self.sizes, grid, strict=True)
-        ):
-            table = ops.cast(table, "float32")
-            if not isinstance(count, int):
-                table = interpolate(table, count)
-            elif count != size:
-                matrix = interpolation_matrix(size, count).astype("float32")
-                table = ops.matmul(ops.convert_to_tensor(matrix), table)
+        for axis, (table, count) in enumerate(zip(self.tables, grid, strict=True)):
+            table = interpolate(ops.cast(table, "float32"), count)
             shape = [1] * len(self.sizes) + [self.d_model]
             shape[axis] = count
             table = ops.reshape(table, shape)
             total = table if total is None else total + table
         return self.layer_norm(ops.reshape(total, (-1, self.d_model)))
 
-    def compute_output_shape(self, tokens_shape: Any, indices_shape: Any = None) -> Any:
-        return tokens_shape
 
-    def get_config(self) -> dict[str, Any]:
-        config = {"axes": self.axes, "sizes": self.sizes, "d_model": self.d_model}
-        return {**super().get_config(), **config}
-
-
-def _float32(policy: keras.DTypePolicy) -> keras.DTypePolicy | str:
+def float32_of(policy: keras.DTypePolicy) -> keras.DTypePolicy | str:
     """The policy that computes in float32 and stores variables as the given one does."""
     return "float32" if policy.variable_dtype == "float32" else policy

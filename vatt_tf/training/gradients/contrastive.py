@@ -9,14 +9,12 @@ is a choice of the method and not of the hardware. The heads' BatchNorm reads th
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from vatt_tf.data.schema import MODALITIES
-from vatt_tf.layers.batch_norm import frozen_statistics
 from vatt_tf.layers.fusion import fusion
 from vatt_tf.layers.random import seed_scope
 from vatt_tf.losses.health import embedding_health
@@ -51,7 +49,7 @@ def seeded(function: Callable[..., Any], jit_compile: bool) -> Callable[..., Any
     """
 
     def run(key: tf.Tensor, inputs: Mapping[str, tf.Tensor], hold: bool = False) -> Any:
-        with seed_scope(key), frozen_statistics() if hold else contextlib.nullcontext():
+        with seed_scope(key, hold):
             return function(inputs, training=True)
 
     def compiled(*arguments: Any) -> Any:

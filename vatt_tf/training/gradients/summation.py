@@ -25,8 +25,8 @@ _MERGED = "_grappler_ArithmeticOptimizer_AddOpsRewriteStage"
 def add_gradients_in_pairs() -> None:
     """Makes all gradient tapes of this process sum gradients in pairs.
 
-    TensorFlow has no public interface for this; tests/training/gradients/test_summation.py checks
-    the graphs of steps.
+    TensorFlow has no public interface for this (tensorflow/tensorflow issue 15760);
+    tests/training/gradients/test_summation.py checks the graphs of steps.
     """
     space = backprop._default_vspace._replace(aggregate_fn=_sum)
     pywrap_tfe.TFE_Py_RegisterVSpace(space)
