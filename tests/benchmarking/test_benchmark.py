@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from tests.conftest import CHECKOUT
+from vatt_tf.benchmarking.compared import ROWS
 from vatt_tf.benchmarking.measure import part_names
 from vatt_tf.benchmarking.report import report
-from vatt_tf.benchmarking.table import Timing, duration, ratios, whole_run
+from vatt_tf.benchmarking.table import Timing, duration, whole_run
 from vatt_tf.errors import UserError
 
 # The smallest model that the plain reference has too.
@@ -69,7 +70,22 @@ def test_everything_beside_the_reference(gin_file, tmp_path):
     assert [row["micro_batch_size"] for row in estimate["memory"]] == [1, 2, 4]
     assert results["configuration"]["data"] == "noise"
     assert "JPEG noise instead" in found.stdout
-    assert "times as fast as the reference" in found.stdout
+    lines = found.stdout.splitlines()
+    assert {"step", "the", "package", "reference"} <= set(" ".join(lines).split())
+
+
+@pytest.mark.check
+def test_the_ablation(gin_file, tmp_path):
+    out = tmp_path / "figures.json"
+    flags = ["--compare=ablation,checkout:.", "--parts=step", "--rounds=1", f"--out={out}"]
+    found = benchmark(f"--gin_file={gin_file}", "--precision=mixed_bfloat16", *flags)
+    assert found.returncode == 0, found.stderr
+    ratios = {row["beside"]: row for row in json.loads(out.read_text())["ratios"]}
+    assert list(ratios) == ["mixed_bfloat16", *ROWS.values(), CHECKOUT.name]
+    assert ratios["mixed_bfloat16"]["median"] == 1.0
+    assert ratios["mixed_bfloat16"]["lines"] == ratios[CHECKOUT.name]["lines"]
+    lines = [ratios[name]["lines"] for name in ROWS.values()]
+    assert lines == sorted(lines)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +95,8 @@ def test_everything_beside_the_reference(gin_file, tmp_path):
         (["--precision=float16"], "'float16' is none of float32, mixed_bfloat16"),
         (["--rounds=0"], "expected a whole number >= 1"),
         (["--price_per_hour=-1"], "expected a number > 0"),
+        (["--compare=itself"], "'itself' is none of reference, ablation, checkout:FOLDER"),
+        (["--compare=checkout:docs"], "docs holds no vatt_tf/benchmarking/worker.py, expected"),
     ],
 )
 def test_wrong_flags(gin_file, flags, message):
@@ -98,9 +116,13 @@ def test_single_parts():
 
 
 def test_ratios_are_taken_round_by_round():
-    ours = Timing("step", "float32", [1.0, 2.0, 4.0])
-    its = Timing("step", "reference", [2.0, 3.0, 4.0])
-    assert ratios(ours, its) == {"median": 1.5, "least": 1.0, "most": 2.0}
+    ours = Timing("step", "float32", [1.0, 2.0, 4.0], peak_bytes=4, ready=12.0)
+    its = Timing("step", "reference", [2.0, 3.0, 4.0], peak_bytes=6, ready=8.0)
+    its.beside = ours.seconds
+    row = its.compared(ours)
+    assert (row["median"], row["least"], row["most"]) == (1.5, 1.0, 2.0)
+    # Of the time until a part is ready, one of its two runs belongs to the second.
+    assert (row["memory"], row["first"]) == (1.5, 0.5)
 
 
 def test_rows():
