@@ -31,7 +31,7 @@ NEEDS = {
     "checkpoints": ["the published weights"] * 2,
     "convolutional": ["images"],
     "datasets": ["the official files"] * 2,
-    "performance": ["a quiet machine"] * 2,
+    "performance": ["a quiet machine", "a quiet machine", "a GPU", "a quiet machine"],
     "preparing_data": ["a Whisper model"] * 2,
     "published_weights": ["the published weights"],
     "scaling": ["GPUs", "four hosts", "a TPU"],

@@ -88,6 +88,14 @@ class VideoTower(keras.Model):
         self.transformer = blocks.Transformer(**sizes, dropout_rate=0.1, dtype=policy)
         self.transformer.remat = variant == "blocks"
 
+    def build(self, shape: tuple[int, ...]) -> None:
+        """Makes the variables."""
+        self.patches.build(shape)
+        tokens = (shape[0], self.drop_token.tokens, self.patches.d_model)
+        for layer in (self.positions, self.dropout, self.drop_token, self.agg):
+            layer.build(tokens)
+        self.transformer.build(tokens)
+
     def call(self, frames: Any, training: bool = False) -> Any:
         """uint8 [B, T, H, W, 3] -> pooled features [B, d]."""
         grid = self.patches.grid(frames.shape)
@@ -188,7 +196,7 @@ def rows(flags: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 keras.utils.set_random_seed(0)
                 with varied(variant):
                     tower = VideoTower(size, shape[1:], policy, variant)
-                    tower(frames)
+                    tower.build(shape)
                     compiled = forward_pass if part == "forward" else training_step
                     program, arguments = compiled(tower, frames)
                 bytes_asked = memory_of(program)

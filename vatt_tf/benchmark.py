@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
         help="measure in turn with the package, with a comma between several: reference, the same "
         "model written in the most direct way; ablation, the package without each of its ways to "
         "be fast (both need a source checkout, whose tests hold them); checkout:FOLDER, another "
-        "source checkout",
+        "source checkout; plain, beside a step of several micro-batches one of a single one",
     )
     flags.add_argument("--rounds", type=cli.positive, default=3, help="measurements (default: 3)")
     flags.add_argument("--threads", type=cli.positive, help="processor threads (default: all)")

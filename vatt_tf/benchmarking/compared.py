@@ -36,6 +36,7 @@ class Other:
         parts: What it has of the parts.
         lines: Of the code that makes up its towers.
         checkout: Folder of the package that it measures; None: this one.
+        is_plain: Whether its step is one micro-batch of ours.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Other:
     parts: tuple[str, ...] = ("forward", "train", "step")
     lines: int = 0
     checkout: str | None = None
+    is_plain: bool = False
 
     @property
     def python(self) -> str:
@@ -67,6 +69,9 @@ def compared(given: str | None) -> list[Other]:
             lines = _lines([_TESTS / "plain_vatt.py"])
             parts = ("forward", "train", "step", "export", "input")
             found.append(Other(name, "tests.reference.plain_worker", parts=parts, lines=lines))
+        elif name == "plain":
+            lines = layer_lines()
+            found.append(Other("plain step", WORKER, parts=("step",), lines=lines, is_plain=True))
         elif name == "ablation":
             found += [_row(row) for row in ROWS]
         elif kind == "checkout" and folder:
@@ -81,7 +86,8 @@ def compared(given: str | None) -> list[Other]:
             found.append(Other(shown, WORKER, parts=parts, lines=lines, checkout=folder))
         else:
             raise UserError(
-                f"--compare={given}: {name!r} is none of reference, ablation, checkout:FOLDER"
+                f"--compare={given}: {name!r} is none of reference, plain, ablation, "
+                "checkout:FOLDER"
             )
     return found
 

@@ -18,7 +18,7 @@ import numpy as np
 from vatt_tf.benchmarking.batches import read_config
 from vatt_tf.benchmarking.compared import REFERENCE, WORKER, Other, compared, layer_lines
 from vatt_tf.benchmarking.memory import machine_bytes
-from vatt_tf.benchmarking.protocol import Subject
+from vatt_tf.benchmarking.protocol import LEAST_SECONDS, Subject
 from vatt_tf.benchmarking.table import Timing, whole_run
 from vatt_tf.data.input.pipeline import TRAINING_SPLITS
 from vatt_tf.data.shards.index import list_shards
@@ -43,6 +43,12 @@ def measure(flags: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
     others = compared(flags.compare)
     config = read_config(flags.gin_file, flags.gin_bindings)
     precisions = (flags.precision or config.precision).split(",")
+    batch, micro = config.sizes(1)
+    if batch == micro and any(other.is_plain for other in others):
+        raise UserError(
+            f"--compare=plain: the step is plain, with MICRO_BATCH_SIZE={micro} and "
+            f"BATCH_SIZE={batch}; set a larger BATCH_SIZE"
+        )
     has_data = _has_data(config)
     arguments = [f"--gin_file={name}" for name in flags.gin_file]
     arguments += [f"--gin_bindings={binding}" for binding in flags.gin_bindings]
@@ -55,8 +61,8 @@ def measure(flags: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
         "configuration": {
             "gin_files": flags.gin_file,
             "bindings": flags.gin_bindings,
-            "batch_size": config.sizes(1)[0],
-            "micro_batch_size": config.sizes(1)[1],
+            "batch_size": batch,
+            "micro_batch_size": micro,
             "steps": config.steps,
             "data": "configured" if has_data else "noise",
         },
@@ -90,10 +96,13 @@ def measure(flags: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
                 for other, names in beside.items():
                     is_reference = other.name == REFERENCE  # which computes in float32
                     given = [*(arguments if is_reference else own), *other.arguments]
+                    if other.is_plain:
+                        given.append(f"--gin_bindings=BATCH_SIZE={micro}")
                     with Subject(other.module, given, other.python, other.checkout) as its:
                         path = os.path.join(folder, "weights.npz") if is_reference else unread
                         its.ask(do="weights", path=path)
-                        timings.measure(names, {precision: ours, other.name: its})
+                        share = micro / batch if other.is_plain else 1.0
+                        timings.measure(names, {precision: ours, other.name: its}, share)
             lines = {precision: layer_lines(), **{other.name: other.lines for other in others}}
             _add(results, timings.found, lines, precision, config, flags.price_per_hour)
     return results
@@ -151,17 +160,28 @@ class _Rounds:
         self._rounds = rounds
         self._bar = bar
 
-    def measure(self, names: Sequence[str], places: Mapping[str, Subject]) -> None:
-        """Measures parts in the processes of the variants, the package's first."""
+    def measure(
+        self, names: Sequence[str], places: Mapping[str, Subject], share: float = 1.0
+    ) -> None:
+        """Measures parts in the processes of the variants, the package's first.
+
+        Args:
+            names: The parts.
+            places: Process of each variant.
+            share: Of the package's clips that the others have.
+        """
         for name in names:
             self._bar.set_postfix_str(f"{name}, {self._precision}")
             own = self._yardsticks if name == "peak" else places
             pairs = [(variant, own[variant]) for variant in places]
             ours, *others = [(self._prepared(name, *pair), pair[1]) for pair in pairs]
+            for timing, _ in others:
+                timing.flops, timing.clips = timing.flops * share, round(timing.clips * share)
             for _ in range(self._rounds):
                 self._round(*ours)
                 for timing, place in others:
-                    self._round(timing, place)
+                    # Short runs beside a long one: their mean has its slow moments, too.
+                    self._round(timing, place, min(ours[0].seconds[-1] / 4, 30.0))
                     timing.beside.append(ours[0].seconds[-1])
                     ours[0].beside = ours[0].seconds
                 self._bar.update()
@@ -175,8 +195,8 @@ class _Rounds:
             self.found[key] = timing
         return self.found[key]
 
-    def _round(self, timing: Timing, place: Subject) -> None:
-        answer = place.measure(timing.part)
+    def _round(self, timing: Timing, place: Subject, least_seconds: float = 0.0) -> None:
+        answer = place.measure(timing.part, max(least_seconds, LEAST_SECONDS))
         timing.seconds.append(answer["seconds"])
         timing.flops = answer.get("flops", timing.flops)
         timing.peak_bytes = max(timing.peak_bytes, answer["peak_bytes"])

@@ -23,7 +23,7 @@ Part = Callable[[], Mapping[str, Any] | None]
 # Prefix of replies: libraries print to standard output too.
 _ANSWER = "answer: "
 # Shortest measurement in seconds: a faster part is repeated and its mean reported.
-_LEAST_SECONDS = 0.5
+LEAST_SECONDS = 0.5
 # A part that takes longer needs no second warm-up run.
 _LONG_SECONDS = 60.0
 
@@ -101,7 +101,7 @@ class Subject:
         answer = self.ask(do="prepare", part=part)
         return {**answer, "wall_seconds": time.perf_counter() - start}
 
-    def measure(self, part: str, least_seconds: float = _LEAST_SECONDS) -> dict[str, Any]:
+    def measure(self, part: str, least_seconds: float = LEAST_SECONDS) -> dict[str, Any]:
         """Measures one run of a part; returns the measurements and values of the part.
 
         ``seconds``, ``peak_bytes``, and ``passing_bytes``: how much larger than before the run

@@ -80,8 +80,9 @@ class Timing:
         }
 
     def compared(self, ours: Timing) -> dict[str, Any]:
-        """Row of what is compared: this variant's figures as multiples of the package's."""
-        pairs = [its / own for its, own in zip(self.seconds, self.beside, strict=True)]
+        """This variant's figures as multiples of the package's, times by clip."""
+        share = self.clips / ours.clips if ours.clips else 1.0
+        pairs = [its / own / share for its, own in zip(self.seconds, self.beside, strict=True)]
         return {
             "part": self.part,
             "beside": self.variant,
