@@ -21,7 +21,8 @@ import pathlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import keras
@@ -35,25 +36,16 @@ from vatt_tf.layers.transformer.flops import transformer_flops
 from vatt_tf.layers.transformer.patch_embedding import PatchEmbedding
 from vatt_tf.layers.transformer.positions import FactorisedPositions
 
-VARIANTS = ("kept", "regions", "blocks", "flash")
 PATCH = (4, 16, 16)
-
-
-class Size(NamedTuple):
-    """Shape of a Transformer (paper, table 7)."""
-
-    num_layers: int
-    d_model: int
-    num_heads: int
-    d_ff: int
-    d_kv: int = 64
-
-
+AXES = ("temporal", "vertical", "horizontal")
+# The paper's table 7, and one for tests.
 SIZES = {
-    "tiny": Size(2, 32, 2, 64, 16),
-    "base": Size(12, 768, 12, 3072),
-    "large": Size(24, 1024, 16, 4096),
+    "tiny": SimpleNamespace(num_layers=2, d_model=32, num_heads=2, d_ff=64, d_kv=16),
+    "base": SimpleNamespace(num_layers=12, d_model=768, num_heads=12, d_ff=3072, d_kv=64),
+    "large": SimpleNamespace(num_layers=24, d_model=1024, num_heads=16, d_ff=4096, d_kv=64),
 }
+TRAINED = ("kept", "regions", "blocks", "flash")
+TITLES = ("tower", "dtype", "part", "variant", "ms", "clips/s", "TFLOP/s", "MFU %", "GB")
 
 
 class FlashAttention(SelfAttention):
@@ -74,33 +66,28 @@ class FlashAttention(SelfAttention):
 class VideoTower(keras.Model):
     """The video tower of ``vatt_tf.encoders``, whose configuration needs more packages."""
 
-    def __init__(self, size: Size, shape: tuple[int, ...], dtype: str, variant: str) -> None:
+    def __init__(self, size: SimpleNamespace, shape: tuple[int, ...], dtype: str) -> None:
         super().__init__(dtype=dtype)
-        grid = [length // patch for length, patch in zip(shape, PATCH, strict=False)]
         policy = self.dtype_policy
+        grid = [length // patch for length, patch in zip(shape[1:-1], PATCH, strict=True)]
         self.patches = PatchEmbedding(PATCH, size.d_model, dtype=policy)
-        axes = ("temporal", "vertical", "horizontal")
-        self.positions = FactorisedPositions(axes, grid, size.d_model, dtype=policy)
+        self.positions = FactorisedPositions(AXES, grid, size.d_model, dtype=policy)
         self.dropout = Dropout(0.1, dtype=policy)
         self.drop_token = DropToken(math.prod(grid), 0.5, dtype=policy)
         self.agg = AggToken(dtype=policy)
-        sizes = {name: value for name, value in size._asdict().items() if name != "d_model"}
+        sizes = {name: value for name, value in vars(size).items() if name != "d_model"}
         self.transformer = blocks.Transformer(**sizes, dropout_rate=0.1, dtype=policy)
-        self.transformer.remat = variant == "blocks"
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Makes the variables."""
         self.patches.build(shape)
-        tokens = (shape[0], self.drop_token.tokens, self.patches.d_model)
-        for layer in (self.positions, self.dropout, self.drop_token, self.agg):
-            layer.build(tokens)
-        self.transformer.build(tokens)
+        for part in (self.positions, self.dropout, self.drop_token, self.agg, self.transformer):
+            part.build((shape[0], self.drop_token.tokens, self.patches.d_model))
 
     def call(self, frames: Any, training: bool = False) -> Any:
         """uint8 [B, T, H, W, 3] -> pooled features [B, d]."""
-        grid = self.patches.grid(frames.shape)
-        indices = self.drop_token.indices(math.prod(grid), training)
-        tokens = self.positions(self.patches(frames, indices=indices), grid=grid, indices=indices)
+        indices = self.drop_token.indices(self.drop_token.tokens, training)
+        tokens = self.positions(self.patches(frames, indices=indices), indices=indices)
         tokens = self.agg(self.dropout(tokens, training=training))
         return self.transformer(tokens, training=training, agg_only=True)[:, 0]
 
@@ -119,103 +106,71 @@ def varied(variant: str) -> Iterator[None]:
         blocks.recompute, blocks.SelfAttention = recompute, attention
 
 
-def forward_pass(tower: VideoTower, frames: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """The compiled forward pass without dropout and its arguments."""
-    trained, fixed = values(tower.trainable_variables), values(tower.non_trainable_variables)
+def program_of(tower: VideoTower, part: str) -> tuple[Callable[..., Any], list[Any]]:
+    """The function of a part, and what it is given besides frames: in training, its results."""
+    optimizer = keras.optimizers.Adam(1e-4)
+    optimizer.build(tower.trainable_variables)
+    state = [tower.trainable_variables, tower.non_trainable_variables, optimizer.variables]
+    # Copies: a step gives away the memory of its arguments.
+    values = [[ops.copy(variable.value) for variable in variables] for variables in state]
 
     def forward(trained: Any, fixed: Any, frames: Any) -> Any:
         return tower.stateless_call(trained, fixed, frames, training=False)[0]
-
-    return jax.jit(forward).lower(trained, fixed, frames).compile(), (trained, fixed, frames)
-
-
-def training_step(tower: VideoTower, frames: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """The compiled training step and its arguments, of which the first three are its results."""
-    optimizer = keras.optimizers.Adam(1e-4)
-    optimizer.build(tower.trainable_variables)
 
     def loss(trained: Any, fixed: Any, frames: Any) -> Any:
         features, fixed = tower.stateless_call(trained, fixed, frames, training=True)
         return ops.mean(ops.square(ops.cast(features, "float32"))), fixed
 
-    def step(trained: Any, fixed: Any, moments: Any, frames: Any) -> Any:
+    def train(trained: Any, fixed: Any, moments: Any, frames: Any) -> Any:
         gradients, fixed = jax.grad(loss, has_aux=True)(trained, fixed, frames)
         trained, moments = optimizer.stateless_apply(moments, gradients, trained)
         return trained, fixed, moments
 
-    state = [tower.trainable_variables, tower.non_trainable_variables, optimizer.variables]
-    arguments = (*map(values, state), frames)
-    return jax.jit(step, donate_argnums=(0, 1, 2)).lower(*arguments).compile(), arguments
+    if part == "forward":
+        return jax.jit(forward), values[:2]
+    return jax.jit(train, donate_argnums=(0, 1, 2)), values
 
 
-def values(variables: list[Any]) -> list[Any]:
-    """Copies of the values: a step gives away the memory of its arguments."""
-    return [ops.copy(variable.value) for variable in variables]
-
-
-def seconds_of(program: Any, arguments: tuple[Any, ...], runs: int) -> float:
-    """Median of several runs behind two that warm up."""
-    taken = []
+def measured(function: Any, given: list[Any], last: Any, runs: int) -> tuple[float, int]:
+    """Median seconds of several runs behind two that warm up, and the bytes that they need."""
+    program = function.lower(*given, last).compile()
+    sizes = program.memory_analysis()
+    needed = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+    seconds = []
     for _ in range(runs + 2):
         start = time.perf_counter()
-        results = jax.block_until_ready(program(*arguments))
-        taken.append(time.perf_counter() - start)
-        if isinstance(results, tuple):
-            arguments = (*results, arguments[-1])
-    return statistics.median(taken[2:])
+        results = jax.block_until_ready(program(*given, last))
+        seconds.append(time.perf_counter() - start)
+        given = results if isinstance(results, tuple) else given
+    return statistics.median(seconds[2:]), needed - sizes.alias_size_in_bytes
 
 
-def peak_flops(dtype: str, side: int, runs: int) -> float:
-    """FLOP/s of a product of square matrices."""
-    matrix = ops.ones((side, side), dtype)
-    program = jax.jit(lambda a, b: a @ b).lower(matrix, matrix).compile()
-    return 2 * side**3 / seconds_of(program, (matrix, matrix), runs)
-
-
-def memory_of(program: Any) -> int:
-    """Bytes of arguments, results that are not arguments, and temporary tensors."""
-    sizes = program.memory_analysis()
-    results = sizes.output_size_in_bytes - sizes.alias_size_in_bytes
-    return sizes.argument_size_in_bytes + results + sizes.temp_size_in_bytes
-
-
-def rows(flags: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def rows(flags: argparse.Namespace) -> Iterator[tuple[Any, ...]]:
     """Measures what the flags name, a row at a time."""
     shape = (flags.clips, flags.frames, flags.side, flags.side, 3)
     frames = keras.random.randint(shape, 0, 256, "uint8", seed=0)
-    tokens = math.prod(n // p for n, p in zip(shape[1:], PATCH, strict=False))
-    on_gpu = jax.default_backend() == "gpu"
     for dtype in flags.dtypes.split(","):
-        policy = "mixed_bfloat16" if dtype == "bfloat16" else dtype
-        peak = peak_flops(dtype, flags.matrix, flags.runs)
+        matrix = ops.ones((flags.matrix, flags.matrix), dtype)
+        seconds, _ = measured(jax.jit(ops.matmul), [matrix], matrix, flags.runs)
+        peak = 2 * flags.matrix**3 / seconds
+        has_flash = dtype == "bfloat16" and jax.default_backend() == "gpu"
+        variants = TRAINED if has_flash else TRAINED[:-1]
         for name in flags.sizes.split(","):
-            size = SIZES[name]
-            for part, variant in [("forward", "kept"), *(("train", one) for one in VARIANTS)]:
-                if variant == "flash" and not (on_gpu and dtype == "bfloat16"):
-                    continue
+            for part, variant in [("forward", ""), *(("train", one) for one in variants)]:
                 keras.utils.set_random_seed(0)
                 with varied(variant):
-                    tower = VideoTower(size, shape[1:], policy, variant)
+                    tower = VideoTower(
+                        SIZES[name], shape, "mixed_bfloat16" if dtype == "bfloat16" else dtype
+                    )
+                    tower.transformer.remat = variant == "blocks"
                     tower.build(shape)
-                    compiled = forward_pass if part == "forward" else training_step
-                    program, arguments = compiled(tower, frames)
-                bytes_asked = memory_of(program)
-                seconds = seconds_of(program, arguments, flags.runs)
-                kept = tokens // 2 if part == "train" else tokens
-                flops = 2 * kept * 3 * math.prod(PATCH) * size.d_model
-                flops += transformer_flops(size, kept + 1)
-                flops *= flags.clips * (3 if part == "train" else 1)
-                yield {
-                    "tower": name,
-                    "dtype": dtype,
-                    "part": part,
-                    "variant": variant if part == "train" else "",
-                    "milliseconds": 1e3 * seconds,
-                    "clips_per_second": flags.clips / seconds,
-                    "tflops_per_second": flops / seconds / 1e12,
-                    "mfu_percent": 100 * flops / seconds / peak,
-                    "gigabytes": bytes_asked / 1e9,
-                }
+                    seconds, needed = measured(*program_of(tower, part), frames, flags.runs)
+                kept = tower.drop_token.kept if part == "train" else tower.drop_token.tokens
+                flops = 2 * kept * 3 * math.prod(PATCH) * SIZES[name].d_model
+                flops += transformer_flops(SIZES[name], kept + 1)
+                speed = flops * flags.clips * (3 if part == "train" else 1) / seconds
+                figures = 1e3 * seconds, flags.clips / seconds, speed / 1e12, 100 * speed / peak
+                yield name, dtype, part, variant, *figures, needed / 1e9
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -231,15 +186,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", help="write the rows to this JSON file")
     flags = parser.parse_args(argv)
     if keras.backend.backend() != "jax":
-        parser.exit(2, "error: set KERAS_BACKEND=jax\n")
-    found: list[dict[str, Any]] = []
+        parser.exit(2, f"error: KERAS_BACKEND={keras.backend.backend()}: expected jax\n")
     print(f"{jax.devices()[0].device_kind}, JAX {jax.__version__}, Keras {keras.__version__}")
+    print("  ".join(title.rjust(9) for title in TITLES))
+    found: list[dict[str, Any]] = []
     for row in rows(flags):
-        if not found:
-            print("  ".join(row))
-        texts = (f"{x:.1f}" if isinstance(x, float) else x for x in row.values())
-        print("  ".join(text.rjust(len(k)) for text, k in zip(texts, row, strict=True)), flush=True)
-        found.append(row)
+        texts = (f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row)
+        print("  ".join(text.rjust(9) for text in texts), flush=True)
+        found.append(dict(zip(TITLES, row, strict=True)))
     if flags.out:
         pathlib.Path(flags.out).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

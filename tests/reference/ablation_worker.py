@@ -41,34 +41,33 @@ def switch_off(row: str, set_attribute=setattr) -> None:
     import keras
 
     from tests.reference import stock_towers
-    from vatt_tf.layers import dropout
+    from vatt_tf.layers.dropout import Dropout
     from vatt_tf.layers.transformer import attention, blocks
     from vatt_tf.training.optimization import optimizer
 
-    # (e): compiled elementwise chains, whose masks are functions of a key.
-    set_attribute(dropout, "mask_key", lambda shape, rate, seed: None)
-    if row < "d":
-        set_attribute(dropout, "draw_mask", _stock_mask)
+    draw = Dropout.draw
+
+    def whole_mask(self, shape, training, may_be_key=False):
+        return draw(self, shape, training)
+
+    def stock_mask(self, shape, training, may_be_key=False):
+        if not training or not self.rate:
+            return None
+        return keras.random.uniform(shape, dtype="float32", seed=self.seed_stream) >= self.rate
+
+    # Without keys of masks, chains are not compiled.
+    set_attribute(Dropout, "draw", whole_mask if row == "d" else stock_mask)
     if row < "c":
         for module in (attention, blocks):
-            set_attribute(module, "recompute", _kept)
+            set_attribute(
+                module, "recompute", lambda function, *inputs, training: function(*inputs)
+            )
     if row < "b":
         set_attribute(optimizer, "_Adam", keras.optimizers.Adam)
         for config, tower in stock_towers.TOWERS.items():
             set_attribute(
                 config, "build", lambda self, tower=tower, **kwargs: tower(self, **kwargs)
             )
-
-
-def _stock_mask(shape, rate, seed):
-    import keras
-
-    return keras.random.uniform(shape, seed=seed) >= rate
-
-
-def _kept(function, *inputs, training):
-    del training
-    return function(*inputs)
 
 
 if __name__ == "__main__":

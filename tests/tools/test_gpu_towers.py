@@ -37,6 +37,6 @@ def test_rows(tmp_path):
     last = (projections - keys_and_values + mlp + attention) / 9  # of AGG alone
     flops = 2 * (patches + projections + mlp + attention + keys_and_values + last)  # two clips
     for row in (rows[0], rows[4]):
-        assert row["tflops_per_second"] * row["milliseconds"] * 1e9 == pytest.approx(flops)
+        assert row["TFLOP/s"] * row["ms"] * 1e9 == pytest.approx(flops)
     assert len(found.stdout.splitlines()) == 2 + len(rows)
     assert max(map(len, found.stdout.splitlines())) <= 120

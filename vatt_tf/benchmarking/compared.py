@@ -17,7 +17,7 @@ ROWS = {
     "a": "(a) stock layers",
     "b": "(b) fused, AGG only",
     "c": "(c) b + remat",
-    "d": "(d) c + byte masks",
+    "d": "(d) c + cheap masks",
 }
 # Files of ``layers`` that only the rows behind need.
 _FROM_ROW = {"recompute.py": "c", "masks.py": "d", "fusion.py": "e"}
