@@ -37,7 +37,7 @@ def _lines(results: Mapping[str, Any]) -> Iterator[str]:
         )
     for precision in {row["variant"]: None for row in results["ratios"]}:
         yield ""
-        yield f"In turn with the package in {precision}, as multiples of its figures (times by clip):"
+        yield f"In turn with the package in {precision}, multiples of its figures (times by clip):"
         rows = (_compared(row) for row in results["ratios"] if row["variant"] == precision)
         yield columns(_COMPARED, rows)
     for precision, estimate in results["estimates"].items():
