@@ -40,7 +40,6 @@ TOOLS = (
     "tools/measure_strategies.py",
     "tools/scaling_table.py",
     "tools/test_cases.py",
-    "tools/two_pass.py",
 )
 SUBCOMMANDS = {"serving.benchmark": ("overhead", "batching", "load")}
 # Folders of the checkout that are installed inside the package.

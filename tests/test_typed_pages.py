@@ -39,7 +39,7 @@ SMALL = {
 NEEDS = {
     "checkpoints": ["the published weights"] * 2,
     "datasets": ["the official files"] * 2,
-    "performance": ["a quiet machine"] * 2,
+    "performance": ["a quiet machine", "a quiet machine", "a GPU", "a quiet machine"],
     "preparing_data": ["another recogniser"],
     "published_weights": ["the published weights"],
     "scaling": ["GPUs", "four hosts", "a TPU"],

@@ -7,11 +7,11 @@ machine's peak; memory; and an estimate of time, memory and money of the configu
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from vatt_tf import cli
+from vatt_tf.benchmarking.compared import compared
 from vatt_tf.errors import UserError
 from vatt_tf.output_folder import check_replaceable, marked
 
@@ -43,9 +43,11 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument(
         "--compare",
-        choices=("reference",),
-        help="measure beside it, in turn, the same model written in the most direct way; needs a "
-        "source checkout, whose tests hold it",
+        metavar="WHAT",
+        help="measure in turn with the package, with a comma between several: reference, the same "
+        "model written in the most direct way; ablation, the package without each of its ways to "
+        "be fast (both need a source checkout, whose tests hold them); checkout:FOLDER, another "
+        "source checkout; plain, beside a step of several micro-batches one of a single one",
     )
     flags.add_argument("--rounds", type=cli.positive, default=3, help="measurements (default: 3)")
     flags.add_argument("--threads", type=cli.positive, help="processor threads (default: all)")
@@ -74,8 +76,7 @@ def _benchmark(flags: argparse.Namespace) -> int:
     parts = _chosen(flags.parts, (*PARTS, *TOWER_PARTS), "parts")
     if flags.precision:
         _chosen(flags.precision, PRECISIONS, "precision")
-    if flags.compare and not os.path.exists(os.path.join("tests", "reference", "plain_worker.py")):
-        raise UserError("--compare=reference: run it in the top folder of a source checkout")
+    compared(flags.compare)
     if flags.out:
         check_replaceable(flags.out, "--out")
     cli.before_tensorflow()

@@ -1,17 +1,26 @@
 """The benchmark command: figures that follow from each other, and refusals before TensorFlow."""
 
+import dataclasses
 import json
 import subprocess
 import sys
 from types import SimpleNamespace
 
+import keras
 import pytest
+import tensorflow as tf
 
 from tests.conftest import CHECKOUT
+from vatt_tf import config
+from vatt_tf.benchmark import main
+from vatt_tf.benchmarking.batches import read_config, synthetic_batch
+from vatt_tf.benchmarking.compared import ROWS
 from vatt_tf.benchmarking.measure import part_names
 from vatt_tf.benchmarking.report import report
-from vatt_tf.benchmarking.table import Timing, duration, ratios, whole_run
+from vatt_tf.benchmarking.table import Timing, duration, whole_run
+from vatt_tf.benchmarking.worker import Worker
 from vatt_tf.errors import UserError
+from vatt_tf.models.features import pooled_features
 
 # The smallest model that the plain reference has too.
 CONFIG = """
@@ -69,7 +78,22 @@ def test_everything_beside_the_reference(gin_file, tmp_path):
     assert [row["micro_batch_size"] for row in estimate["memory"]] == [1, 2, 4]
     assert results["configuration"]["data"] == "noise"
     assert "JPEG noise instead" in found.stdout
-    assert "times as fast as the reference" in found.stdout
+    lines = found.stdout.splitlines()
+    assert {"step", "the", "package", "reference"} <= set(" ".join(lines).split())
+
+
+@pytest.mark.check
+def test_the_ablation(gin_file, tmp_path):
+    out = tmp_path / "figures.json"
+    flags = ["--compare=ablation,checkout:.", "--parts=step", "--rounds=1", f"--out={out}"]
+    found = benchmark(f"--gin_file={gin_file}", "--precision=mixed_bfloat16", *flags)
+    assert found.returncode == 0, found.stderr
+    ratios = {row["beside"]: row for row in json.loads(out.read_text())["ratios"]}
+    assert list(ratios) == ["mixed_bfloat16", *ROWS.values(), CHECKOUT.name]
+    assert ratios["mixed_bfloat16"]["median"] == 1.0
+    assert ratios["mixed_bfloat16"]["lines"] == ratios[CHECKOUT.name]["lines"]
+    lines = [ratios[name]["lines"] for name in ROWS.values()]
+    assert lines == sorted(lines)
 
 
 @pytest.mark.parametrize(
@@ -79,28 +103,42 @@ def test_everything_beside_the_reference(gin_file, tmp_path):
         (["--precision=float16"], "'float16' is none of float32, mixed_bfloat16"),
         (["--rounds=0"], "expected a whole number >= 1"),
         (["--price_per_hour=-1"], "expected a number > 0"),
+        (["--compare=itself"], "'itself' is none of reference, plain, ablation, checkout:FOLDER"),
+        (["--compare=plain", "--gin_bindings=BATCH_SIZE=2"], "--compare=plain: the step is plain"),
+        (["--compare=checkout:docs"], "docs holds no vatt_tf/benchmarking/worker.py, expected"),
     ],
 )
-def test_wrong_flags(gin_file, flags, message):
-    found = benchmark(f"--gin_file={gin_file}", *flags)
-    assert found.returncode == 2
-    assert message in found.stderr
-    assert found.stderr.count("\n") == 1
+def test_wrong_flags(gin_file, flags, message, capsys):
+    config.clear()
+    try:
+        code = main([f"--gin_file={gin_file}", *flags])
+    except SystemExit as end:
+        code = end.code
+    errors = capsys.readouterr().err
+    assert code == 2
+    assert message in errors
+    assert errors.count("\n") == 1
 
 
 def test_single_parts():
-    config = SimpleNamespace(model_config=SimpleNamespace(towers={"audio": None, "text": None}))
+    run = SimpleNamespace(model_config=SimpleNamespace(towers={"audio": None, "text": None}))
     towers = ["forward/audio", "forward/text", "train/audio", "train/text"]
-    assert list(part_names(config, ["towers", "step"])) == [*towers, "step"]
-    assert list(part_names(config, ["export", "train/text"])) == ["export/audio", "train/text"]
+    assert list(part_names(run, ["towers", "step"])) == [*towers, "step"]
+    assert list(part_names(run, ["export", "train/text"])) == ["export/audio", "train/text"]
     with pytest.raises(UserError, match="train/video: the model has no such tower, but audio"):
-        list(part_names(config, ["train/video"]))
+        list(part_names(run, ["train/video"]))
 
 
 def test_ratios_are_taken_round_by_round():
-    ours = Timing("step", "float32", [1.0, 2.0, 4.0])
-    its = Timing("step", "reference", [2.0, 3.0, 4.0])
-    assert ratios(ours, its) == {"median": 1.5, "least": 1.0, "most": 2.0}
+    ours = Timing("step", "float32", [1.0, 2.0, 4.0], peak_bytes=4, ready=12.0)
+    its = Timing("step", "reference", [2.0, 3.0, 4.0], peak_bytes=6, ready=8.0)
+    its.beside = ours.seconds
+    row = its.compared(ours)
+    assert (row["median"], row["least"], row["most"]) == (1.5, 1.0, 2.0)
+    its.clips, ours.clips = 1, 2  # half of the clips in 1.5 times the time
+    assert its.compared(ours)["median"] == 3.0
+    # Of the time until a part is ready, one of its two runs belongs to the second.
+    assert (row["memory"], row["first"]) == (1.5, 0.5)
 
 
 def test_rows():
@@ -147,3 +185,19 @@ def test_the_report_says_when_nothing_fits():
         "estimates": {"float32": {"steps": 10, "seconds": 10.0, "memory": memory}},
     }
     assert "In 10.0 GB fits none of them." in report(results)
+
+
+@pytest.mark.check
+def test_products_in_bfloat16_are_no_float32(gin_file):
+    config.clear()
+    run = read_config([str(gin_file)], [])
+    before = keras.config.dtype_policy()
+    try:
+        worker = Worker(dataclasses.replace(run, precision="mixed_bfloat16"), has_data=False)
+        tower, frames = worker.model.towers["video"], synthetic_batch(run, 2)["video"]
+    finally:
+        keras.config.set_dtype_policy(before)
+    traced = tf.function(lambda: pooled_features(tower, frames, True)).get_concrete_function()
+    products = [op for op in traced.graph.get_operations() if "MatMul" in op.type]
+    assert len(products) == 1 + 6  # patches; queries with keys and values, scores, values, ...
+    assert {op.inputs[0].dtype for op in products} == {tf.bfloat16}

@@ -46,9 +46,9 @@ def test_tensors_are_counted_until_they_are_gone():
     passing = tf.ones([3000, 1000])
     del passing
     found = {name: value - before for name, value in tensor_bytes().items()}
-    # TensorFlow rounds what it allocates, up to a third of it here.
-    assert 4e6 <= found["current"] < 6e6
-    assert 16e6 <= found["peak"] < 24e6
+    # TensorFlow gives out less than twice what is asked for.
+    assert 4e6 <= found["current"] < 8e6
+    assert 16e6 <= found["peak"] < 32e6
     del kept
 
 

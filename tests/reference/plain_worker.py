@@ -1,5 +1,6 @@
 """Measures the plain reference beside the package; started by ``vatt_tf.benchmark``."""
 
+import functools
 import sys
 from functools import partial
 
@@ -31,19 +32,32 @@ class PlainWorker:
 
     def __init__(self, config) -> None:
         self.config = config
-        self.plain = None
+        self._path = ""
 
     def weights(self, path: str) -> dict:
-        import numpy as np
-
         from tests.reference.plain_vatt import PlainVATT
         from vatt_tf.errors import UserError
 
         try:
-            self.plain = PlainVATT(self.config.model, np.load(path))
+            PlainVATT(self.config.model, {})
         except ValueError as error:
             raise UserError(f"--compare=reference: {error}") from error
+        self._path = path
         return {}
+
+    @functools.cached_property
+    def plain(self):
+        return self._model("")
+
+    def _model(self, part: str):
+        """The model, or the variables of a part of it."""
+        import numpy as np
+
+        from tests.reference.plain_vatt import PlainVATT
+
+        with np.load(self._path) as file:
+            weights = {path: file[path] for path in file.files if part in path}
+        return PlainVATT(self.config.model, weights)
 
     def embed(self, path: str) -> dict:
         import numpy as np
@@ -58,7 +72,8 @@ class PlainWorker:
         return {
             **{f"forward/{name}": partial(self._forward, name) for name in modalities},
             **{f"train/{name}": partial(self._train, name) for name in modalities},
-            **{f"export/{name}": partial(self._forward, name) for name in modalities},
+            # The tower alone, as it is exported.
+            **{f"export/{name}": partial(self._forward, name, f"/{name}/") for name in modalities},
             "step": self._step,
             "input": self._input,
         }
@@ -69,18 +84,19 @@ class PlainWorker:
         batch = synthetic_batch(self.config, rows)
         return {name: batch[name] for name in ("video", "audio", "text")}
 
-    def _tower(self, modality: str, inputs, training: bool):
+    def _tower(self, plain, modality: str, inputs, training: bool):
         import tensorflow as tf
 
         if modality == "text":
             inputs = tf.reshape(inputs, (-1, inputs.shape[-1]))
-        return tf.reduce_sum(getattr(self.plain, modality)(inputs, training))
+        return tf.reduce_sum(getattr(plain, modality)(inputs, training))
 
-    def _forward(self, modality: str):
+    def _forward(self, modality: str, part: str = ""):
         import tensorflow as tf
 
+        plain = self._model(part) if part else self.plain
         inputs = self._batch(1)[modality]
-        forward = tf.function(lambda: self._tower(modality, inputs, False))
+        forward = tf.function(lambda: self._tower(plain, modality, inputs, False))
         return lambda: {"value": float(forward())}
 
     def _train(self, modality: str):
@@ -93,7 +109,7 @@ class PlainWorker:
         @tf.function
         def train():
             with tf.GradientTape() as tape:
-                target = self._tower(modality, inputs, True)
+                target = self._tower(self.plain, modality, inputs, True)
             gradients = [tf.convert_to_tensor(g) for g in tape.gradient(target, variables)]
             return tf.add_n([tf.reduce_sum(gradient) for gradient in gradients])
 

@@ -10,15 +10,16 @@ import pathlib
 import platform
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vatt_tf.benchmarking.batches import read_config
+from vatt_tf.benchmarking.compared import REFERENCE, WORKER, Other, compared, layer_lines
 from vatt_tf.benchmarking.memory import machine_bytes
-from vatt_tf.benchmarking.protocol import Subject
-from vatt_tf.benchmarking.table import Timing, ratios, whole_run
+from vatt_tf.benchmarking.protocol import LEAST_SECONDS, Subject
+from vatt_tf.benchmarking.table import Timing, whole_run
 from vatt_tf.data.input.pipeline import TRAINING_SPLITS
 from vatt_tf.data.shards.index import list_shards
 from vatt_tf.errors import UserError
@@ -27,9 +28,6 @@ from vatt_tf.progress_bar import progress_bar
 from vatt_tf.training.estimate import memory_bytes
 from vatt_tf.training.tasks.config import RunConfig
 from vatt_tf.training.tasks.registry import count_parameters
-
-REFERENCE = "reference"
-_WORKER = "vatt_tf.benchmarking.worker"
 
 
 def measure(flags: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
@@ -42,22 +40,29 @@ def measure(flags: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: If the configuration is wrong or a part fails.
     """
+    others = compared(flags.compare)
     config = read_config(flags.gin_file, flags.gin_bindings)
     precisions = (flags.precision or config.precision).split(",")
+    batch, micro = config.sizes(1)
+    if batch == micro and any(other.is_plain for other in others):
+        raise UserError(
+            f"--compare=plain: the step is plain, with MICRO_BATCH_SIZE={micro} and "
+            f"BATCH_SIZE={batch}; set a larger BATCH_SIZE"
+        )
     has_data = _has_data(config)
     arguments = [f"--gin_file={name}" for name in flags.gin_file]
     arguments += [f"--gin_bindings={binding}" for binding in flags.gin_bindings]
     if flags.threads:
         arguments.append(f"--threads={flags.threads}")
-    names = list(part_names(config, parts))
-    rounds = len(precisions) * len(names) * flags.rounds
+    alone, beside = _turns(list(part_names(config, parts)), others, has_data)
+    rounds = len(precisions) * sum(map(len, [alone, *beside.values()])) * flags.rounds
     results: dict[str, Any] = {
         "machine": _machine(flags.threads),
         "configuration": {
             "gin_files": flags.gin_file,
             "bindings": flags.gin_bindings,
-            "batch_size": config.sizes(1)[0],
-            "micro_batch_size": config.sizes(1)[1],
+            "batch_size": batch,
+            "micro_batch_size": micro,
             "steps": config.steps,
             "data": "configured" if has_data else "noise",
         },
@@ -70,24 +75,36 @@ def measure(flags: argparse.Namespace, parts: Sequence[str]) -> dict[str, Any]:
         progress_bar("measuring", rounds, "parts", quiet=flags.quiet) as bar,
         contextlib.ExitStack() as stack,
     ):
-        reference = None
-        if flags.compare:
-            reference = stack.enter_context(Subject("tests.reference.plain_worker", arguments))
         yardsticks: dict[str, Subject] = {}
         for precision in precisions:
             own = [*arguments, f"--precision={precision}", *(["--data"] if has_data else [])]
-            if "peak" in names:
+            if "peak" in alone:
                 # In its own process, so that its matrices do not count as memory of the others.
-                yardsticks[precision] = stack.enter_context(Subject(_WORKER, own))
+                yardsticks[precision] = stack.enter_context(Subject(WORKER, own))
                 yardsticks[precision].prepare("peak")
-            with Subject(_WORKER, own) as subject:
-                if reference is not None:
-                    difference = _same_outputs(subject, reference)
+            timings = _Rounds(config, precision, yardsticks, flags.rounds, bar)
+            with tempfile.TemporaryDirectory() as folder, Subject(WORKER, own) as ours:
+                if REFERENCE in {other.name for other in others}:
+                    difference = _same_outputs(own, arguments, folder)
                     results.setdefault("output_difference", {})[precision] = difference
-                timings = _rounds(
-                    config, subject, reference, yardsticks, names, precision, has_data, flags, bar
-                )
-            _add(results, timings, precision, config, flags.price_per_hour)
+                unread = os.path.join(folder, "unread.npz")
+                if others and not all(part.startswith("export") for part in parts):
+                    # Then the model is there, and what `prepare` takes is tracing. An exported
+                    # tower is measured without the model beside it.
+                    ours.ask(do="weights", path=unread)
+                timings.measure(alone, {precision: ours})
+                for other, names in beside.items():
+                    is_reference = other.name == REFERENCE  # which computes in float32
+                    given = [*(arguments if is_reference else own), *other.arguments]
+                    if other.is_plain:
+                        given.append(f"--gin_bindings=BATCH_SIZE={micro}")
+                    with Subject(other.module, given, other.python, other.checkout) as its:
+                        path = os.path.join(folder, "weights.npz") if is_reference else unread
+                        its.ask(do="weights", path=path)
+                        share = micro / batch if other.is_plain else 1.0
+                        timings.measure(names, {precision: ours, other.name: its}, share)
+            lines = {precision: layer_lines(), **{other.name: other.lines for other in others}}
+            _add(results, timings.found, lines, precision, config, flags.price_per_hour)
     return results
 
 
@@ -112,48 +129,86 @@ def part_names(config: RunConfig, parts: Sequence[str]) -> Iterator[str]:
             yield part
 
 
-def _in_reference(name: str, has_data: bool) -> bool:
-    """Whether the reference has this part; of input it reads noise only."""
-    part = name.split("/")[0]
-    return part in ("forward", "train", "step", "export") or (part == "input" and not has_data)
+def _turns(
+    names: Sequence[str], others: Sequence[Other], has_data: bool
+) -> tuple[list[str], dict[Other, list[str]]]:
+    """Parts that only the package has, and those of each of the others."""
+
+    def has(other: Other, name: str) -> bool:
+        part = name.split("/")[0]
+        # Of input the reference reads noise only.
+        return part in other.parts and not (
+            part == "input" and has_data and other.name == REFERENCE
+        )
+
+    alone = [name for name in names if not any(has(other, name) for other in others)]
+    return alone, {other: [name for name in names if has(other, name)] for other in others}
 
 
-def _rounds(
-    config, subject, reference, yardsticks, names, precision, has_data, flags, bar
-) -> list[Timing]:
-    """Measures ours, the reference's and the machine's peak in turns, part by part."""
-    timings: list[Timing] = []
-    for name in names:
-        bar.set_postfix_str(f"{name}, {precision}")
-        places = [(precision, subject if name != "peak" else yardsticks[precision])]
-        if reference is not None and _in_reference(name, has_data):
-            places.append((REFERENCE, reference))
-        found = {}
-        for variant, place in places:
-            place.prepare(name)
-            flops, clips = _work(config, name)
-            found[variant] = Timing(name, variant, [], flops, clips)
-        for _ in range(flags.rounds):
-            for variant, place in places:
-                answer, timing = place.measure(name), found[variant]
-                timing.seconds.append(answer["seconds"])
-                timing.flops = answer.get("flops", timing.flops)
-                timing.peak_bytes = max(timing.peak_bytes, answer["peak_bytes"])
-                timing.passing_bytes = max(timing.passing_bytes, answer["passing_bytes"])
-                timing.waiting = answer.get("waiting") if name == "run" else None
-                # The reference computes in float32.
-                yardstick = yardsticks.get("float32" if variant == REFERENCE else precision)
-                if yardstick is not None and timing.flops:
-                    timing.peaks.append(_peak(yardstick, answer["seconds"]))
-            bar.update()
-        timings += found.values()
-    return timings
+class _Rounds:
+    """Measures parts of one precision round by round, the package and another variant in turn.
 
+    Attributes:
+        found: Timings by part and variant.
+    """
 
-def _peak(yardstick: Subject, seconds: float) -> float:
-    """Measures the machine's FLOP/s, over the time of the compared part, at most two seconds."""
-    answer = yardstick.measure("peak", least_seconds=min(seconds, 2.0))
-    return answer["flops"] / answer["seconds"]
+    def __init__(self, config, precision, yardsticks, rounds, bar) -> None:
+        self.found: dict[tuple[str, str], Timing] = {}
+        self._config = config
+        self._precision = precision
+        self._yardsticks = yardsticks
+        self._rounds = rounds
+        self._bar = bar
+
+    def measure(
+        self, names: Sequence[str], places: Mapping[str, Subject], share: float = 1.0
+    ) -> None:
+        """Measures parts in the processes of the variants, the package's first.
+
+        Args:
+            names: The parts.
+            places: Process of each variant.
+            share: Of the package's clips that the others have.
+        """
+        for name in names:
+            self._bar.set_postfix_str(f"{name}, {self._precision}")
+            own = self._yardsticks if name == "peak" else places
+            pairs = [(variant, own[variant]) for variant in places]
+            ours, *others = [(self._prepared(name, *pair), pair[1]) for pair in pairs]
+            for timing, _ in others:
+                timing.flops, timing.clips = timing.flops * share, round(timing.clips * share)
+            for _ in range(self._rounds):
+                self._round(*ours)
+                for timing, place in others:
+                    # Short runs beside a long one: their mean has its slow moments, too.
+                    self._round(timing, place, min(ours[0].seconds[-1] / 4, 30.0))
+                    timing.beside.append(ours[0].seconds[-1])
+                    ours[0].beside = ours[0].seconds
+                self._bar.update()
+
+    def _prepared(self, name: str, variant: str, place: Subject) -> Timing:
+        key = name, variant
+        if key not in self.found:
+            answer = place.prepare(name)
+            timing = Timing(name, variant, [], *_work(self._config, name))
+            timing.ready, timing.runs = answer["wall_seconds"], answer.get("runs", 2)
+            self.found[key] = timing
+        return self.found[key]
+
+    def _round(self, timing: Timing, place: Subject, least_seconds: float = 0.0) -> None:
+        answer = place.measure(timing.part, max(least_seconds, LEAST_SECONDS))
+        timing.seconds.append(answer["seconds"])
+        timing.flops = answer.get("flops", timing.flops)
+        timing.peak_bytes = max(timing.peak_bytes, answer["peak_bytes"])
+        timing.passing_bytes = max(timing.passing_bytes, answer["passing_bytes"])
+        timing.waiting = answer.get("waiting") if timing.part == "run" else None
+        # The reference computes in float32.
+        precision = "float32" if timing.variant == REFERENCE else self._precision
+        if precision in self._yardsticks and timing.flops:
+            # The machine's FLOP/s, over the time of the part, at most two seconds.
+            seconds = min(answer["seconds"], 2.0)
+            peak = self._yardsticks[precision].measure("peak", least_seconds=seconds)
+            timing.peaks.append(peak["flops"] / peak["seconds"])
 
 
 def _work(config: RunConfig, name: str) -> tuple[float, int]:
@@ -173,31 +228,37 @@ def _work(config: RunConfig, name: str) -> tuple[float, int]:
     return (3.0 * micro * per_clip, micro) if training else (float(per_clip), 1)
 
 
-def _same_outputs(subject: Subject, reference: Subject) -> float:
-    """Largest difference of an embedding from the reference's, both with the same weights."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = [str(pathlib.Path(folder, name)) for name in ("weights.npz", "ours.npz", "its.npz")]
-        subject.ask(do="weights", path=files[0])
-        reference.ask(do="weights", path=files[0])
-        subject.ask(do="embed", path=files[1])
-        reference.ask(do="embed", path=files[2])
-        ours, its = np.load(files[1]), np.load(files[2])
-        scale = max(float(np.abs(its[name]).max()) for name in its.files)
-        return max(float(np.abs(ours[n] - its[n]).max()) for n in its.files) / scale
+def _same_outputs(own: list[str], arguments: list[str], folder: str) -> float:
+    """Largest difference of an embedding from the reference's, both with the same weights.
+
+    In processes of their own: those that are measured would keep the memory of it. Leaves the
+    weights in the folder.
+    """
+    weights, ours, its = (
+        os.path.join(folder, f"{name}.npz") for name in ("weights", "ours", "its")
+    )
+    with Subject(WORKER, own) as subject:
+        subject.ask(do="weights", path=weights)
+        subject.ask(do="embed", path=ours)
+    with Subject("tests.reference.plain_worker", arguments) as reference:
+        reference.ask(do="weights", path=weights)
+        reference.ask(do="embed", path=its)
+    found, expected = np.load(ours), np.load(its)
+    scale = max(float(np.abs(expected[name]).max()) for name in expected.files)
+    return max(float(np.abs(found[n] - expected[n]).max()) for n in expected.files) / scale
 
 
-def _add(results, timings, precision, config, price_per_hour) -> None:
+def _add(results, by_part, lines, precision, config, price_per_hour) -> None:
     """Adds the rows of one precision, the ratios and the estimate of the whole run."""
-    by_part = {(timing.part, timing.variant): timing for timing in timings}
-    peaks = [peak for timing in timings if timing.variant == precision for peak in timing.peaks]
+    peaks = [peak for (_, name), t in by_part.items() if name == precision for peak in t.peaks]
     if peaks:
         results["peaks"][precision] = statistics.median(peaks)
-    for timing in timings:
+    for timing in by_part.values():
         results["rows"].append(timing.row())
-        compared = by_part.get((timing.part, REFERENCE))
-        if compared is not None and timing is not compared:
-            values = ratios(timing, compared)
-            results["ratios"].append({"part": timing.part, "variant": precision, **values})
+        if timing.beside:
+            ours = by_part[timing.part, precision]
+            row = {**timing.compared(ours), "lines": lines[timing.variant]}
+            results["ratios"].append(row)
     step = by_part.get(("step", precision))
     slowest = by_part.get(("run", precision)) or step
     if slowest is not None:

@@ -23,9 +23,9 @@ Part = Callable[[], Mapping[str, Any] | None]
 # Prefix of replies: libraries print to standard output too.
 _ANSWER = "answer: "
 # Shortest measurement in seconds: a faster part is repeated and its mean reported.
-_LEAST_SECONDS = 0.5
+LEAST_SECONDS = 0.5
 # A part that takes longer needs no second warm-up run.
-_LONG_SECONDS = 300.0
+_LONG_SECONDS = 60.0
 
 
 class Subject:
@@ -34,15 +34,24 @@ class Subject:
     Args:
         module: Module to run; it calls :func:`serve`.
         arguments: Its command line.
+        python: The interpreter; None for this one.
+        folder: The folder to run in, whose packages come first; None for this one.
 
     Raises:
         UserError: From :meth:`ask`, when the process fails; with its message.
     """
 
-    def __init__(self, module: str, arguments: list[str]) -> None:
+    def __init__(
+        self,
+        module: str,
+        arguments: list[str],
+        python: str | None = None,
+        folder: str | None = None,
+    ) -> None:
         self._name = module
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [python or sys.executable, "-m", module, *arguments],
+            cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -83,10 +92,16 @@ class Subject:
         return found
 
     def prepare(self, part: str) -> dict[str, Any]:
-        """Builds a part and warms it up by one or two runs, so that it is compiled."""
-        return self.ask(do="prepare", part=part)
+        """Builds a part and warms it up by one or two runs, so that it is compiled.
 
-    def measure(self, part: str, least_seconds: float = _LEAST_SECONDS) -> dict[str, Any]:
+        Returns:
+            ``wall_seconds`` that it took, and the number of ``runs``.
+        """
+        start = time.perf_counter()
+        answer = self.ask(do="prepare", part=part)
+        return {**answer, "wall_seconds": time.perf_counter() - start}
+
+    def measure(self, part: str, least_seconds: float = LEAST_SECONDS) -> dict[str, Any]:
         """Measures one run of a part; returns the measurements and values of the part.
 
         ``seconds``, ``peak_bytes``, and ``passing_bytes``: how much larger than before the run
@@ -116,9 +131,10 @@ def serve(parts: Mapping[str, Callable[[], Part]], others: Mapping[str, Callable
                 ready[name] = parts[name]()
                 start = time.perf_counter()
                 ready[name]()
+                answer: Any = {"runs": 1}
                 if time.perf_counter() - start < _LONG_SECONDS:
                     ready[name]()
-                answer: Any = {}
+                    answer = {"runs": 2}
             elif what == "measure":
                 answer = _measure(ready[request["part"]], request["least_seconds"])
             else:

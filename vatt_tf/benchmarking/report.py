@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vatt_tf.benchmarking.table import duration, table
+from vatt_tf.benchmarking.table import columns, duration, table
 from vatt_tf.wording import count_of, wrapped
 
 
@@ -35,16 +35,32 @@ def _lines(results: Mapping[str, Any]) -> Iterator[str]:
             f"Embeddings, {precision}: within {difference:.1e} of the reference's "
             "(share of the largest value)."
         )
-    if results["ratios"]:
+    for precision in {row["variant"]: None for row in results["ratios"]}:
         yield ""
-    for ratio in results["ratios"]:
-        yield (
-            f"{ratio['part']}, {ratio['variant']}: {ratio['median']:.2f} times as fast as the "
-            f"reference ({ratio['least']:.2f} to {ratio['most']:.2f} by rounds)"
-        )
+        yield f"In turn with the package in {precision}, multiples of its figures (times by clip):"
+        rows = (_compared(row) for row in results["ratios"] if row["variant"] == precision)
+        yield columns(_COMPARED, rows)
     for precision, estimate in results["estimates"].items():
         yield ""
         yield from _estimate(precision, estimate, machine["memory_bytes"])
+
+
+_COMPARED = (
+    "part",
+    "variant",
+    "time",
+    "by rounds",
+    "memory",
+    "to the first run",
+    "lines of layers",
+)
+
+
+def _compared(row: Mapping[str, Any]) -> tuple[str, ...]:
+    name = "the package" if row["beside"] == row["variant"] else row["beside"]
+    time, memory, first = (f"{row[which]:.2f}" for which in ("median", "memory", "first"))
+    spread = f"{row['least']:.2f} to {row['most']:.2f}"
+    return (row["part"], name, time, spread, memory, first, f"{row['lines']:,}")
 
 
 def _estimate(precision: str, estimate: Mapping[str, Any], available: int | None) -> Iterator[str]:

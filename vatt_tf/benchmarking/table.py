@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from vatt_tf.wording import percent
@@ -16,7 +16,7 @@ class Timing:
 
     Attributes:
         part: Its name.
-        variant: ``"float32"``, ``"mixed_bfloat16"`` or ``"reference"``.
+        variant: ``"float32"``, ``"mixed_bfloat16"`` or what is measured beside them.
         seconds: Of every round.
         flops: Floating-point operations of one run by the model's own count; 0: none worth
             counting.
@@ -25,6 +25,9 @@ class Timing:
         passing_bytes: Largest size of the tensors above what was there before the run.
         waiting: Fraction of the time spent waiting for input; None where there is no input.
         peaks: The machine's FLOP/s right after every round.
+        beside: Seconds of the package in the same rounds, of another variant.
+        ready: Seconds until the part was traced, compiled and had run ``runs`` times.
+        runs: See ``ready``.
     """
 
     part: str
@@ -36,6 +39,14 @@ class Timing:
     passing_bytes: int = 0
     waiting: float | None = None
     peaks: list[float] = dataclasses.field(default_factory=list)
+    beside: list[float] = dataclasses.field(default_factory=list)
+    ready: float = 0.0
+    runs: int = 2
+
+    @property
+    def first(self) -> float:
+        """Seconds to the end of the first run."""
+        return self.ready - (self.runs - 1) * self.median
 
     @property
     def median(self) -> float:
@@ -65,13 +76,23 @@ class Timing:
             "peak_bytes": self.peak_bytes,
             "passing_bytes": self.passing_bytes,
             "waiting": self.waiting,
+            "first_seconds": self.first,
         }
 
-
-def ratios(timing: Timing, reference: Timing) -> dict[str, float]:
-    """Speed ratios, round by round of the same run."""
-    pairs = [b / a for a, b in zip(timing.seconds, reference.seconds, strict=True)]
-    return {"median": statistics.median(pairs), "least": min(pairs), "most": max(pairs)}
+    def compared(self, ours: Timing) -> dict[str, Any]:
+        """This variant's figures as multiples of the package's, times by clip."""
+        share = self.clips / ours.clips if ours.clips else 1.0
+        pairs = [its / own / share for its, own in zip(self.seconds, self.beside, strict=True)]
+        return {
+            "part": self.part,
+            "beside": self.variant,
+            "variant": ours.variant,
+            "median": statistics.median(pairs),  # of the ratios of the rounds
+            "least": min(pairs),
+            "most": max(pairs),
+            "memory": self.peak_bytes / ours.peak_bytes,
+            "first": self.first / ours.first,
+        }
 
 
 _TITLES = ("part", "variant", "time", "clips/s", "GFLOP/s", "MFU", "memory", "passing", "waiting")
@@ -79,8 +100,13 @@ _TITLES = ("part", "variant", "time", "clips/s", "GFLOP/s", "MFU", "memory", "pa
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Formats the rows, one per line."""
-    lines = [_TITLES, *(_cells(row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(_TITLES))]
+    return columns(_TITLES, map(_cells, rows))
+
+
+def columns(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Aligns the cells of a table, the first two columns to the left."""
+    lines = [titles, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     shown = []
     for line in lines:
         left = [cell.ljust(width) for cell, width in zip(line[:2], widths[:2], strict=True)]

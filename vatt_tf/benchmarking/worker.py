@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from typing import Any
 
 from vatt_tf import cli
 from vatt_tf.benchmarking.protocol import Part, serve
+from vatt_tf.errors import UserError
 
 # Side of the square matrices whose product is the machine's peak.
 _PEAK_SIZE = 4096
@@ -104,14 +106,16 @@ class Worker:
         """Builds a run of one clip through the exported tower."""
         import tensorflow as tf
 
-        from vatt_tf.export import export_models
-        from vatt_tf.models.io import save_description, save_weights
-
         with tempfile.TemporaryDirectory() as folder:
-            save_description(folder, self.config.model_config, self.config.clip, None)
-            save_weights(folder, self.model)
-            written = export_models(folder, os.path.join(folder, "models"), models=[modality])
-            saved = tf.saved_model.load(str(written[modality]))
+            # In a process of its own: this one holds the exported tower alone, as a server does.
+            process = multiprocessing.get_context("spawn").Process(
+                target=_export, args=(self.config, modality, folder)
+            )
+            process.start()
+            process.join()
+            if process.exitcode:
+                raise UserError(f"export/{modality}: the export ended with {process.exitcode}")
+            saved = tf.saved_model.load(os.path.join(folder, "models", modality, "1"))
         call = saved.signatures["serving_default"]
         (name,) = call.structured_input_signature[1]
         inputs = self._batch(1)[modality]
@@ -213,6 +217,16 @@ class Worker:
         return {}
 
 
+def _export(config: Any, modality: str, folder: str) -> None:
+    """Exports a tower of the run's model."""
+    from vatt_tf.export import export_models
+    from vatt_tf.models.io import save_description, save_weights
+
+    save_description(folder, config.model_config, config.clip, None)
+    save_weights(folder, Worker(config, False).model)
+    export_models(folder, os.path.join(folder, "models"), models=[modality])
+
+
 def _device() -> str:
     import tensorflow as tf
 
@@ -223,10 +237,11 @@ def main() -> int:
     """Entry point."""
     flags = parser().parse_args()
     cli.before_tensorflow()
-    return cli.run(lambda: _serve(flags), packages=["keras"])
+    return cli.run(lambda: serve_worker(make_worker(flags)), packages=["keras"])
 
 
-def _serve(flags: argparse.Namespace) -> int:
+def make_worker(flags: argparse.Namespace) -> Worker:
+    """The worker of a command line, see :func:`parser`."""
     import dataclasses
 
     import tensorflow as tf
@@ -236,7 +251,11 @@ def _serve(flags: argparse.Namespace) -> int:
     if flags.threads:
         tf.config.threading.set_intra_op_parallelism_threads(flags.threads)
     config = read_config(flags.gin_file, flags.gin_bindings)
-    worker = Worker(dataclasses.replace(config, precision=flags.precision), flags.data)
+    return Worker(dataclasses.replace(config, precision=flags.precision), flags.data)
+
+
+def serve_worker(worker: Worker) -> int:
+    """Serves its parts until standard input is closed; returns the exit code."""
     return serve(worker.parts(), {"weights": worker.weights, "embed": worker.embed})
 
 

@@ -52,10 +52,10 @@ def dtypes(node):
     return {tf.as_dtype(t) for t in [*listed, *(v.type for v in node.attr.values() if v.type)]}
 
 
-def check_compiles(step, batch, updates):
-    """XLA compiles the trainer's step: gradients, check, update."""
+def trainer_of(step, updates):
+    """The trainer whose step is compiled: gradients, check, update."""
     updates.build(step.variables)
-    trainer = Trainer(
+    return Trainer(
         strategy=tf.distribute.get_strategy(),
         model=step.model,
         optimizer=updates,
@@ -66,6 +66,11 @@ def check_compiles(step, batch, updates):
         seed=7,
         clip_norm=1.0,
     )
+
+
+def check_compiles(step, batch, updates):
+    """XLA compiles the trainer's step."""
+    trainer = trainer_of(step, updates)
     compute = tf.function(lambda *given: trainer._one_step(*given, None, ()), jit_compile=True)
     arguments = {k: tf.constant(v) for k, v in batch.items()}, tf.zeros(3)
     # Raises where an operation has no kernel or a shape depends on values.
@@ -87,11 +92,14 @@ def fine_tuning():
     return ClassificationStep(tiny_classifier(3), mixup_alpha=5.0, micro_batch_size=2)
 
 
+def small_batch():
+    labels = np.eye(3, dtype="float32")[[0, 1, 2, 0]]
+    return {**tiny_batch(4), "labels": labels, "mixing_shares": np.ones(4, "float32")}
+
+
 @pytest.mark.parametrize("make", [pytest.param(pretraining, marks=pytest.mark.check), fine_tuning])
 def test_xla_compiles_the_whole_step(make):
-    labels = np.eye(3, dtype="float32")[[0, 1, 2, 0]]
-    batch = {**tiny_batch(4), "labels": labels, "mixing_shares": np.ones(4, "float32")}
-    check_compiles(make(), batch, optimizer(1e-3))
+    check_compiles(make(), small_batch(), optimizer(1e-3))
 
 
 SIZES = dict(size="base", num_layers=1, d_model=16, num_heads=2, d_kv=8, d_ff=32)
@@ -132,13 +140,18 @@ FILES = [
 ]
 
 
-# What was compiled in this process: a program is kept for as long as it lives.
-COMPILED = set()
+# What was checked in this process: a program is kept for as long as it lives.
+CHECKED = set()
 
 
 @pytest.mark.check
 @pytest.mark.parametrize("file", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_xla_compiles_the_step_of_every_gin_file(file):
+    check_file(file, check_compiles)
+
+
+def check_file(file, check):
+    """Checks the step of a gin file, with small towers."""
     config.clear()
     weights = ["INITIAL_WEIGHTS=None"] if file.parent.name == "finetune" else []
     config.parse([str(file)], ["TRAIN_DATA='none'", "EVAL_DATA='none'", *weights])
@@ -149,10 +162,10 @@ def test_xla_compiles_the_step_of_every_gin_file(file):
         settings = run.objective
     else:
         settings = (run.label_smoothing, run.mixup_alpha, run.class_balance)
-    program = repr((model.config, settings, updates.name))
-    if program in COMPILED:
+    program = check, repr((model.config, settings, updates.name))
+    if program in CHECKED:
         return  # Files that differ in sizes alone, or in data.
-    COMPILED.add(program)
+    CHECKED.add(program)
     batch = {"record_id": np.arange(4), "mixing_shares": np.ones(4, "float32")}
     for name, tower in model.config.towers.items():
         rows = (4, 2) if name == "text" else (4,)
@@ -161,7 +174,7 @@ def test_xla_compiles_the_step_of_every_gin_file(file):
         batch[f"{name}_mask"] = np.ones(rows, "float32")
     if not isinstance(run, TrainConfig):
         batch["labels"] = np.eye(4, model.config.num_classes, dtype="float32")
-    check_compiles(make_step(run, model, 2), batch, updates)
+    check(make_step(run, model, 2), batch, updates)
 
 
 def test_batches_have_static_shapes_and_need_no_python(shards):
