@@ -158,7 +158,7 @@ def read_windows(
 def _windows_of(
     video: VideoFile, clip: ClipSpec, length: float, stride: float, notes: list[str]
 ) -> Generator[Window, None, float]:
-    info = media.probe(video.path)
+    (info,) = read_ahead(map(media.probe, [video.path]), 1, lambda: None)
     if not info.has_video:
         notes.append("has no video")
         return 0.0

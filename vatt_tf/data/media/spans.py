@@ -83,8 +83,8 @@ class Grid:
     def keeps(self, clip: MediaClip, least: float) -> bool:
         """Whether a clip of this grid is long enough; asked once for each, in order.
 
-        A clock may jump at every packet: the clips that end at jumps and the rest of the file are
-        no more than the seconds up to there have room for.
+        A clock may jump at every packet: of what ends at jumps no more is kept than the seconds up
+        to there have room for, and one clip.
 
         Args:
             clip: Clip.
@@ -94,7 +94,8 @@ class Grid:
         seconds = clip.end - clip.start
         if clip.cut or clip.missing:
             short = seconds < least and (clip.cut or clip.span > 0)
-            if short or (self._jumps and self._kept > (clip.end - self._first) / self._stride):
+            room = math.ceil((clip.end - self._first) / self._stride)
+            if short or (self._jumps and self._kept > room):
                 self.left_out += seconds * self._jumps
                 return False
         self._kept += 1
