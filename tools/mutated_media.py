@@ -4,12 +4,15 @@
 
 Files of the folders are mutated (bytes, cuts, holes, doubled and swapped stretches, numbers of
 headers, two files joined), 50 a process. Of each are measured: seconds, clips, and how many clips
-its frames have room for at the frame rate of the file that it was made of: (decoded seconds / clip
-length + 1), counted by PyAV alone. The same seed makes the same files.
+there is room for: (decoded seconds / clip length + 1). The seconds are counted by PyAV alone, with
+the frame rate of the file that it was made of and pauses of up to 10 s. The same seed makes the
+same files.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import pathlib
 import random
@@ -29,6 +32,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 A_PROCESS = 50  # files
 MOST_SECONDS = 20.0  # for a file
 CLIP_SECONDS = 2.0
+GAP_SECONDS = 10.0  # pauses that are kept (docs/preparing_data.md, What is stored)
 
 
 def mutate(data: bytes, other: bytes, generator: random.Random) -> bytes:
@@ -81,32 +85,42 @@ def sources(folders: list[pathlib.Path]) -> list[pathlib.Path]:
     return [f for folder in folders for f in sorted(folder.iterdir()) if f.suffix in wanted]
 
 
+@functools.cache
 def rate_of(path: pathlib.Path) -> tuple[str, float]:
-    """Whether a sound file has frames, and how many frames or samples a second."""
+    """Whether a file has frames or sound alone, and how many frames or samples a second it has."""
     with av.open(str(path)) as file:
-        if file.streams.video:
-            return "video", float(file.streams.video[0].average_rate or 25)
-        return "audio", float(file.streams.audio[0].rate)
+        if not file.streams.video:
+            return "audio", float(file.streams.audio[0].rate)
+        times = []
+        for packet in file.demux(video=0):
+            with contextlib.suppress(av.error.FFmpegError):
+                times += [frame.time for frame in packet.decode() if frame.time is not None]
+    return "video", (len(times) - 1) / (max(times) - min(times)) if len(times) > 1 else 25.0
 
 
 def decoded_seconds(path: pathlib.Path, kind: str, rate: float) -> float:
-    """Seconds of the longest stream that PyAV decodes from a file."""
-    most = 0
+    """Seconds that PyAV decodes of the longest stream, with the pauses that are kept."""
+    seconds = [0.0]
     try:
         with av.open(str(path), metadata_errors="replace") as file:
-            counts = dict.fromkeys(file.streams, 0)
-            for packet in file.demux():
-                if packet.stream.type != kind:
+            for index, stream in enumerate(file.streams):
+                seconds.append(0.0)
+                last = None
+                if stream.type != kind or stream.codec_context is None:
                     continue
-                try:
-                    for frame in packet.decode():
-                        counts[packet.stream] += 1 if kind == "video" else frame.samples
-                except (av.error.FFmpegError, ValueError):
-                    continue
-                most = max(counts.values())
+                stream.codec_context.thread_count = 1
+                file.seek(0)
+                for packet in file.demux(stream):
+                    with contextlib.suppress(av.error.FFmpegError, ValueError):
+                        for frame in packet.decode():
+                            count = 1 if kind == "video" else frame.samples
+                            pause = 0.0 if None in (last, frame.time) else frame.time - last
+                            kept = pause if count / rate < pause <= GAP_SECONDS else count / rate
+                            seconds[index + 1] += kept
+                            last = frame.time
     except (av.error.FFmpegError, OSError, ValueError, IndexError):
         pass
-    return most / rate
+    return max(seconds)
 
 
 def read(path: pathlib.Path, kind: str) -> dict[str, Any]:
@@ -118,14 +132,13 @@ def read(path: pathlib.Path, kind: str) -> dict[str, Any]:
 
     settings = Settings(short_side=64, clip_seconds=CLIP_SECONDS, media=kind)
     began = time.monotonic()
-    clips = VideoClips(
-        Video(path.name, str(path), "train", path.stat().st_size, 0, []), settings, len
-    )
+    size = path.stat().st_size
+    clips = VideoClips(Video(path.name, str(path), "train", size, 0, []), settings, len)
     count = sum(1 for _ in clips)
     middle = time.monotonic()
     windows, reason = 0, ""
     if kind == "video":
-        file = embedding.VideoFile(path.name, path, path.stat().st_size, 0)
+        file = embedding.VideoFile(path.name, path, size, 0)
         clip = ClipSpec(frames=8, height=64, width=64, frame_rate=8 / CLIP_SECONDS)
         for item in embedding.read_windows([file], clip, CLIP_SECONDS, CLIP_SECONDS):
             windows += isinstance(item, embedding.Window)

@@ -134,7 +134,7 @@ def test_huge_images_are_refused_before_they_are_decoded(tmp_path):
 
 
 def test_clips_between_jumps_are_no_more_than_there_is_room_for():
-    """A jump every 1.5 s: of 30 s, 20 pieces; clips of 10 s have room for three, and one more."""
+    """A jump every 1.5 s: of 30 s, 20 pieces; 30 s have room for three clips, and one more."""
     grid = Grid(10.0)
     pieces = [MediaClip([], None, 1.5 * k, 1.5 * k + 1.5, k, 8.5, cut=True) for k in range(20)]
     assert sum(grid.keeps(piece, 1.0) for piece in pieces) == 4

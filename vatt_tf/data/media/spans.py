@@ -63,6 +63,7 @@ class Grid:
         self._last, self._least = last, least
         self._number, self._any = 0, False
         self._kept, self._jumps = 0, False
+        self._full = -1.0  # end of the last whole clip
         self.left_out = 0.0  # seconds of a file whose clock jumps, in clips that are too short
 
     def __iter__(self) -> Grid:
@@ -83,8 +84,8 @@ class Grid:
     def keeps(self, clip: MediaClip, least: float) -> bool:
         """Whether a clip of this grid is long enough; asked once for each, in order.
 
-        A clock may jump at every packet: of what ends at jumps no more is kept than the seconds up
-        to there have room for, and one clip.
+        A clock may jump at every packet: what lies between two jumps and is shorter than a clip is
+        kept where the seconds up to there have room for it.
 
         Args:
             clip: Clip.
@@ -94,10 +95,13 @@ class Grid:
         seconds = clip.end - clip.start
         if clip.cut or clip.missing:
             short = seconds < least and (clip.cut or clip.span > 0)
-            room = math.ceil((clip.end - self._first) / self._stride)
-            if short or (self._jumps and self._kept > room):
+            room = (clip.end - self._first) / self._stride
+            alone = self._full < clip.start  # no whole clip lies in front of it
+            if short or (self._jumps and alone and self._kept > room):
                 self.left_out += seconds * self._jumps
                 return False
+        else:
+            self._full = clip.end + 1e-6
         self._kept += 1
         return True
 
