@@ -100,27 +100,24 @@ def rate_of(path: pathlib.Path) -> tuple[str, float]:
 
 def decoded_seconds(path: pathlib.Path, kind: str, rate: float) -> float:
     """Seconds that PyAV decodes of the longest stream, with the pauses that are kept."""
-    seconds = [0.0]
-    try:
-        with av.open(str(path), metadata_errors="replace") as file:
-            for index, stream in enumerate(file.streams):
-                seconds.append(0.0)
-                last = None
-                if stream.type != kind or stream.codec_context is None:
-                    continue
-                stream.codec_context.thread_count = 1
-                file.seek(0)
-                for packet in file.demux(stream):
-                    with contextlib.suppress(av.error.FFmpegError, ValueError):
-                        for frame in packet.decode():
-                            count = 1 if kind == "video" else frame.samples
-                            pause = 0.0 if None in (last, frame.time) else frame.time - last
-                            kept = pause if count / rate < pause <= GAP_SECONDS else count / rate
-                            seconds[index + 1] += kept
-                            last = frame.time
-    except (av.error.FFmpegError, OSError, ValueError, IndexError):
-        pass
-    return max(seconds)
+    most, index, count = 0.0, 0, 1
+    while index < count:
+        seconds, last = 0.0, None
+        with contextlib.suppress(av.error.FFmpegError, OSError, ValueError, IndexError):
+            with av.open(str(path), metadata_errors="replace") as file:
+                count = len(file.streams)
+                stream = file.streams[index]
+                if stream.type == kind and stream.codec_context is not None:
+                    stream.codec_context.thread_count = 1
+                    for packet in file.demux(stream):
+                        with contextlib.suppress(av.error.FFmpegError, ValueError):
+                            for frame in packet.decode():
+                                own = (1 if kind == "video" else frame.samples) / rate
+                                pause = 0.0 if None in (last, frame.time) else frame.time - last
+                                seconds += pause if own < pause <= GAP_SECONDS else own
+                                last = frame.time
+        most, index = max(most, seconds), index + 1
+    return most
 
 
 def read(path: pathlib.Path, kind: str) -> dict[str, Any]:
