@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import math
 import os
 import pathlib
-import queue
 import stat
-import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any
 
 import av
 import numpy as np
 
 from vatt_tf import paths
 from vatt_tf.data import media
+from vatt_tf.data.media.ahead import clips_of, read_ahead
 from vatt_tf.data.media.scan import MEDIA_SUFFIXES, VIDEO_SUFFIXES, find_files, not_looked_at, scan
+from vatt_tf.data.media.spans import Grid
 from vatt_tf.data.media.tracks.container import UnreachableError
 from vatt_tf.data.media.windows import covering_side, fit_frames, repeat
 from vatt_tf.data.schema import ClipSpec
@@ -160,7 +158,7 @@ def read_windows(
 def _windows_of(
     video: VideoFile, clip: ClipSpec, length: float, stride: float, notes: list[str]
 ) -> Generator[Window, None, float]:
-    info = media.probe(video.path)
+    (info,) = read_ahead(map(media.probe, [video.path]), 1, lambda: None)
     if not info.has_video:
         notes.append("has no video")
         return 0.0
@@ -170,23 +168,23 @@ def _windows_of(
         short_side=covering_side(info, clip),
         sample_rate=0,
     )
-    spans = ((k * stride, k * stride + length) for k in itertools.count())
-    try:
-        for piece in reader.clips(spans):
+    grid, least = Grid(length, stride), LEAST_SHARE * length - 0.5 / clip.frame_rate
+    with clips_of(reader, grid) as pieces:
+        for piece in pieces:
             if piece.damage:
                 notes.append(f"{piece.damage}; {piece.start:.2f}-{piece.end:.2f} s is left out")
                 continue
-            if piece.span and len(piece.frames) < LEAST_SHARE * length * clip.frame_rate - 0.5:
+            if not grid.keeps(piece, least):
                 continue
             frames = fit_frames(np.stack(piece.frames), (clip.height, clip.width))
             done = min(1.0, piece.end / reader.length) if reader.length else 0.0
             start, end = round(piece.start, 4), round(piece.end, 4)
             yield Window(video, _model_windows(frames, clip.frames), start, end, done)
-        if reader.problem:
-            notes.append(reader.problem)
-        return reader.duration if reader.at_end else math.inf
-    finally:
-        reader.close()
+    if reader.problem:
+        notes.append(reader.problem)
+    if grid.left_out:
+        notes.append(f"{grid.left_out:.2f} s left out: too little between jumps of the clock")
+    return reader.duration if reader.at_end else math.inf
 
 
 def _model_windows(frames: np.ndarray, length: int) -> np.ndarray:
@@ -256,7 +254,7 @@ def embed_windows(
                 index.add(video.entry(), video.stacked(index.spaces))
             del open_videos[name]
 
-    with contextlib.closing(_ahead(items, 2 * batch_size)) as stream:
+    with contextlib.closing(read_ahead(items, 2 * batch_size)) as stream:
         for item in stream:
             video = open_videos.setdefault(item.video.name, _OpenVideo(item.video))
             if isinstance(item, End):
@@ -292,39 +290,3 @@ class _OpenVideo:
         if not self.vectors:
             return {}
         return {space: np.stack([part[space] for part in self.vectors]) for space in spaces}
-
-
-def _ahead(items: Iterator[Any], depth: int) -> Generator[Any, None, None]:
-    """Prefetches up to ``depth`` items in a thread; re-raises its errors here."""
-    ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(kind: str, value: Any) -> bool:
-        while not stop.is_set():
-            with contextlib.suppress(queue.Full):
-                ready.put((kind, value), timeout=0.1)
-                return True
-        return False
-
-    def work() -> None:
-        try:
-            for item in items:
-                if not put("item", item):
-                    return
-            put("end", None)
-        except BaseException as error:  # re-raised by the consumer
-            put("error", error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = ready.get()
-            if kind == "error":
-                raise value
-            if kind == "end":
-                return
-            yield value
-    finally:
-        stop.set()
-        thread.join()

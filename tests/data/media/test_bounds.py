@@ -13,6 +13,7 @@ from tests.data.media.test_clock import read
 from vatt_tf.data import media
 from vatt_tf.data.media.clips import ClipReader
 from vatt_tf.data.media.readers import read_image
+from vatt_tf.data.media.spans import Grid, MediaClip
 from vatt_tf.data.media.windows import Span, video_inputs
 from vatt_tf.data.schema import ClipSpec
 
@@ -130,3 +131,22 @@ def test_huge_images_are_refused_before_they_are_decoded(tmp_path):
     assert found.shape == (100, 200, 3)
     np.testing.assert_allclose(found[50, 20], (200, 10, 30), atol=4)
     np.testing.assert_allclose(found[50, 180], (10, 200, 30), atol=4)
+
+
+def test_clips_between_jumps_are_no_more_than_there_is_room_for():
+    """A jump every 1.5 s: of 30 s, 20 pieces; 30 s have room for three clips, and one more."""
+    grid = Grid(10.0)
+    pieces = [MediaClip([], None, 1.5 * k, 1.5 * k + 1.5, k, 8.5, cut=True) for k in range(20)]
+    assert sum(grid.keeps(piece, 1.0) for piece in pieces) == 4
+    assert grid.left_out == 24.0
+    two = [(0, 10, False), (10, 12, True), (12, 22, False), (22, 24, False)]  # a jump at 12 s
+    clips = [
+        MediaClip([], None, start, end, k, 10.0 - (end - start), cut=cut)
+        for k, (start, end, cut) in enumerate(two)
+    ]
+    grid = Grid(10.0)
+    assert all(grid.keeps(clip, 1.0) for clip in clips) and grid.left_out == 0
+    short = MediaClip([], None, 0.0, 0.5, 0, 9.5)
+    assert Grid(10.0).keeps(short, 1.0)  # all there is
+    short.cut = True
+    assert not Grid(10.0).keeps(short, 1.0)

@@ -8,6 +8,8 @@ import pytest
 
 from tests.data.media import numbered
 from vatt_tf.data import media
+from vatt_tf.data.media.readers import AudioReader
+from vatt_tf.data.media.spans import Grid
 from vatt_tf.data.media.tracks.clock import end_of
 
 FPS = 25
@@ -16,10 +18,9 @@ FPS = 25
 def read(path, length=3.0, **options):
     """Reader (closed), and start, end, numbers and beeps of the clips of a file."""
     reader = media.ClipReader(path, frame_rate=FPS, **options)
-    spans = ((k * length, (k + 1) * length) for k in itertools.count())
     clips = [
         (c.start, c.end, numbered.numbers(np.stack(c.frames)), numbered.beeps(c.waveform))
-        for c in itertools.islice(reader.clips(spans), 50)
+        for c in itertools.islice(reader.clips(Grid(length)), 50)
     ]
     reader.close()
     return reader, clips
@@ -45,7 +46,7 @@ def join(folder, name, streams, sound_seconds):
     numbered.write(parts[1], 4.0, first=(1000, 20), **streams)
     first, second = (part.read_bytes() for part in parts)
     path = folder / name
-    path.write_bytes(first + (second[13:] if name.endswith("flv") else second))  # without header
+    path.write_bytes(first + (second[13:] if name == "a.flv" else second))  # without header
     return path
 
 
@@ -55,7 +56,7 @@ MPEG2 = {"video": "mpeg2video", "audio": "mp2"}
 
 @pytest.mark.parametrize(
     ("name", "streams", "sound_seconds"),
-    [("a.ts", H264, 2.0), ("a.flv", H264, 5.0)]
+    [("a.ts", H264, 2.0), ("a.flv", H264, 5.0), ("whole.flv", H264, 4.0)]
     + [
         pytest.param(name, streams, seconds, marks=pytest.mark.check)
         for name, streams in (("a.ts", H264), ("a.mpg", MPEG2), ("a.flv", H264), ("b.ts", MPEG2))
@@ -64,13 +65,39 @@ MPEG2 = {"video": "mpeg2video", "audio": "mp2"}
 )
 def test_joined_parts_stand_one_behind_the_other(tmp_path, name, streams, sound_seconds):
     reader, clips = read(join(tmp_path, name, streams, sound_seconds))
+    parts = [(frames < 1000, [number < 20 for _, number in beeps]) for *_, frames, beeps in clips]
+    assert all(len({*frames, *heard}) == 1 for frames, heard in parts)  # no clip holds both
     shown = np.concatenate([frames for _, _, frames, _ in clips])
-    assert set(shown) == {*range(100), *range(1000, 1100)}
+    assert set(shown) >= {*range(99), *range(1000, 1099)}
+    assert sum(len(frames) for _, _, frames, _ in clips) <= 203
     heard = [number for *_, beeps in clips for _, number in beeps]
-    assert heard == [*range(int(sound_seconds)), *range(20, 24)]
+    assert heard == [*range(int(min(4.0, sound_seconds))), *range(20, 24)]
     assert len(offsets(clips)) >= 4 and np.abs(offsets(clips)).max() < 0.023
     assert reader.duration == pytest.approx(max(4.0, sound_seconds) + 4.0, abs=0.1)
     assert any("time stamps jump by -" in note for note in reader.warnings) and not reader.problem
+
+
+def test_a_span_over_a_jump_keeps_its_longest_part(tmp_path):
+    path = join(tmp_path, "a.ts", H264, 4.0)
+    spans = [(1.0, 6.0), (1.0, 7.5), (3.9, 5.0), (5.0, 6.0), (7.0, 99.0)]
+    found = []
+    for clip in media.iter_clips(path, spans, frame_rate=FPS):
+        parts = {*(numbered.numbers(clip.frames) < 1000)}
+        parts |= {number < 20 for _, number in numbered.beeps(clip.waveform)}
+        found.append((clip.span, round(clip.start, 1), round(clip.end, 1), clip.cut, *parts))
+    assert sorted(found) == [
+        (0, 1.0, 4.0, True, True),
+        (1, 4.0, 7.5, True, False),
+        (2, 4.0, 5.0, True, False),
+        (3, 5.0, 6.0, False, False),
+        (4, 7.0, 8.0, False, False),
+    ]
+    assert len(media.read_clip(path, frame_rate=FPS).frames) == pytest.approx(201, abs=1)
+    reader = AudioReader(path, sample_rate=8000)
+    sounds = [[clip.start, clip.end] for clip in reader.clips(Grid(3.0))]
+    np.testing.assert_allclose(sounds, [[0, 3], [3, 4.02], [4.02, 7.02], [7.02, 8.04]], atol=0.03)
+    longest = [[clip.start, clip.end] for clip in AudioReader(path, sample_rate=8000).clips(spans)]
+    np.testing.assert_allclose(longest[1], [4.02, 7.5], atol=0.03)
 
 
 VP8 = {"video": "libvpx", "audio": "libopus"}
@@ -102,13 +129,15 @@ def test_a_jump_of_the_clock_is_not_filled(tmp_path, name, streams, jump):
         **streams,
     )
     reader, clips = read(path)
-    assert reader.duration == pytest.approx(6.0, abs=0.3)
+    # The muxer of MPEG-PS stamps every few frames: those between go on by the old clock.
+    assert reader.duration == pytest.approx(6.0, abs=0.8)
     shown = np.concatenate([frames for _, _, frames, _ in clips])
-    assert set(shown) == set(range(150)) and (np.diff(shown) == 0).sum() <= 8
+    assert len({*shown}) >= 147 and {*shown} <= {*range(150)} and (np.diff(shown) == 0).sum() <= 20
+    assert all(len({*(frames < 75)}) == 1 for _, _, frames, _ in clips)
     if streams["audio"]:
         assert len(offsets(clips)) == 6 and np.abs(offsets(clips)).max() < 0.023
     assert any("time stamps jump by +" in note for note in reader.warnings)
-    assert end_of(path, "video") == pytest.approx(6.0, abs=0.3)
+    assert end_of(path, "video") == pytest.approx(6.0, abs=0.8)
     if streams["audio"]:
         assert len(media.read_audio(path)) < 8 * numbered.RATE
 

@@ -7,7 +7,6 @@ instant and lasts exactly ``frames / frame_rate`` seconds, so picture and sound 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from vatt_tf.data.media.spans import Grid, MediaClip, OpenClip, longest_piece
 from vatt_tf.data.media.tracks.audio import AudioTrack
 from vatt_tf.data.media.tracks.clock import Clock, has_clock_of_its_own, last_stamp
 from vatt_tf.data.media.tracks.container import MediaError
@@ -24,75 +24,6 @@ from vatt_tf.wording import count_of
 
 # Skipping more than this many seconds is quicker by a seek than by decoding.
 SEEK_SECONDS = 30.0
-
-
-@dataclasses.dataclass
-class MediaClip:
-    """A decoded clip.
-
-    Attributes:
-        frames: uint8 [T, H, W, 3] (``read_clip``), or a list of what the reader's transform
-            returned for each frame.
-        waveform: float32 [N] mono in [-1, 1], or None when there is no sound in the clip.
-        start: Seconds.
-        end: Seconds; ``start + T / frame_rate``.
-        span: Index of the requested span (0, 1, ...).
-        missing: Seconds by which the video ended before the requested end (0.0: complete).
-        damage: Why the clip is not usable, "" when it is; a damaged clip has no frames.
-    """
-
-    frames: Any
-    waveform: np.ndarray | None
-    start: float
-    end: float
-    span: int = 0
-    missing: float = 0.0
-    damage: str = ""
-
-
-class _OpenClip:
-    """A clip whose frames are being collected."""
-
-    def __init__(self, span: int, start: float, end: float | None, rate: float):
-        self.span, self.start, self.rate = span, start, rate
-        self.wanted_end = end
-        self.total = math.inf if end is None else frame_count(start, end, rate)
-        self.values: list[Any] = []
-        self.damage = ""
-
-    @property
-    def due(self) -> float:
-        """Time of the next frame to be taken."""
-        return self.start + len(self.values) / self.rate
-
-    @property
-    def complete(self) -> bool:
-        return len(self.values) >= self.total
-
-    def take(self, before: TimedFrame | None, now: TimedFrame) -> None:
-        """Takes every frame that is due up to ``now``.
-
-        The nearer of the two frames is taken, but never one that lies further ahead than half
-        a step: in a slide show the old picture stays until the new one is shown.
-        """
-        half = 0.5 / self.rate
-        while not self.complete and self.due <= now.time:
-            ahead = now.time - self.due
-            if before is not None and (ahead >= self.due - before.time or ahead > half):
-                self.values.append(before.value)
-            else:
-                self.values.append(now.value)
-
-    def finish(self, last: TimedFrame, end: float) -> None:
-        """Takes what is left up to the end of the video."""
-        self.total = min(self.total, frame_count(self.start, end, self.rate))
-        while not self.complete:
-            self.values.append(last.value)
-
-
-def frame_count(start: float, end: float, rate: float) -> int:
-    """Frames of the span [start, end) at ``rate``: the nearest whole number, at least one."""
-    return max(1, round((end - start) * rate))
 
 
 class ClipReader:
@@ -150,6 +81,12 @@ class ClipReader:
         rate = self.sample_rate
         return AudioTrack(self.path, start, rate, self._clock) if rate else None
 
+    @property
+    def progress(self) -> tuple:
+        """Something that changes with each packet that is read."""
+        video, audio = self._video, self._audio
+        return id(video), video.packets, audio is not None and audio.packets
+
     def close(self) -> None:
         """Closes the file."""
         self._video.close()
@@ -162,17 +99,26 @@ class ClipReader:
         Args:
             spans: (start, end) in seconds, by increasing start; they may overlap and the
                 iterable may be endless. End None means the end of the video. A clip comes out
-                as soon as it is complete.
+                as soon as it is complete. Where the clock of the file jumps, a `Grid` ends and
+                begins anew; of another span with an end the longest part without a jump is read.
 
         Raises:
             MediaError: Not a single frame could be decoded.
         """
         queue = iter(enumerate(spans))
         upcoming = next(queue, None)
-        active: list[_OpenClip] = []
+        active: list[OpenClip] = []
         before: TimedFrame | None = None
         failures = 0
         step = 1.0 / self.frame_rate
+
+        def open_until(time: float) -> None:
+            nonlocal upcoming
+            while upcoming is not None and upcoming[1][0] <= time:
+                index, (start, end) = upcoming
+                active.append(OpenClip(index, start, end, self.frame_rate))
+                upcoming = next(queue, None)
+
         if upcoming is not None:
             self._skip_to(upcoming[1][0], 0.0)
         frames = self._video.frames()
@@ -187,12 +133,17 @@ class ClipReader:
                 before = None
                 for clip in active:
                     clip.values.clear()
+            open_until(now.time + step)
+            if before is not None and (seam := self._clock.seam(before.time, now.time)) is not None:
+                anew = isinstance(spans, Grid) and any(clip.start < seam for clip in active)
+                self._end_at(seam, before, active, anew)
+                before = None
+                if anew:
+                    spans.begin_at(seam)
+                    upcoming = next(queue, None)
+                    open_until(now.time + step)
             hole = self._hole(before, now, failures)
             failures = now.damage
-            while upcoming is not None and upcoming[1][0] <= now.time + step:
-                index, (start, end) = upcoming
-                active.append(_OpenClip(index, start, end, self.frame_rate))
-                upcoming = next(queue, None)
             for clip in active:
                 if hole and before is not None and clip.due < now.time - HOLE_SECONDS / 2:
                     clip.damage = clip.damage or hole
@@ -212,9 +163,10 @@ class ClipReader:
                     return
                 if self._skip_to(upcoming[1][0], now.time):
                     frames, before, failures = self._video.frames(), None, 0
-        yield from self._at_end(before, active, upcoming, queue)
+        open_until(math.nextafter(self.duration, 0.0))
+        yield from self._at_end(before, active)
 
-    def _at_end(self, last, active, upcoming, queue) -> Iterator[MediaClip]:
+    def _at_end(self, last: TimedFrame | None, active: list[OpenClip]) -> Iterator[MediaClip]:
         """The video is over: closes the open clips, then tells what is missing."""
         if last is None:
             self._collect_warnings()
@@ -224,10 +176,6 @@ class ClipReader:
                 raise MediaError(f"{self.path}: the video stream has no frame that decodes{why}")
             return
         self.at_end = True
-        while upcoming is not None and upcoming[1][0] < self.duration:
-            index, (start, end) = upcoming
-            active.append(_OpenClip(index, start, end, self.frame_rate))
-            upcoming = next(queue, None)
         for clip in active:
             if not clip.values and clip.start >= self.duration:
                 continue  # begins after the last frame
@@ -239,6 +187,25 @@ class ClipReader:
             lost = self._cut_off()
         self.problem = self._video.problem(self.duration, lost)
 
+    def _end_at(self, seam: float, before: TimedFrame, active: list[OpenClip], anew: bool) -> None:
+        """Ends the open clips at a jump of the clock, also those behind it where all begin anew."""
+        assert self._clock.timeline is not None
+        end = min(before.time + before.duration, seam)
+        last = max(seam, self._clock.timeline.ends.get(self._video.stream.index, seam))
+        for clip in list(active):
+            if clip.wanted_end is None or (clip.start >= seam and not anew):
+                continue  # asked for up to the end of the file; or behind the jump
+            if not anew:
+                until = max(seam, min(clip.wanted_end, last))
+                first, stop = longest_piece(clip.start, until, self._clock.timeline.seams)
+                if first > clip.start:
+                    clip.keep(first, stop)
+                    continue
+            if clip.start < end:
+                clip.end_at(before, end)
+            else:
+                active.remove(clip)
+
     def _cut_off(self) -> bool:
         """Whether a file without decoding errors is shorter than its header promises."""
         video, timeline = self._video, self._clock.timeline
@@ -247,7 +214,7 @@ class ClipReader:
         # One length for the file: sound or subtitles may last longer than the picture.
         return bool(video.stream.duration) or last_stamp(self.path) < video.length - HOLE_SECONDS
 
-    def _close_clip(self, clip: _OpenClip) -> MediaClip:
+    def _close_clip(self, clip: OpenClip) -> MediaClip:
         count = len(clip.values)
         end = clip.start + count / self.frame_rate
         missing = 0.0 if clip.wanted_end is None else max(0.0, clip.wanted_end - end)
@@ -257,8 +224,16 @@ class ClipReader:
         if self._audio is not None and not clip.damage:
             first = round(clip.start * self.sample_rate)
             waveform = self._audio.read(first, round(count / self.frame_rate * self.sample_rate))
-        frames = [] if clip.damage else clip.values
-        return MediaClip(frames, waveform, clip.start, end, clip.span, missing, clip.damage)
+        return MediaClip(
+            [] if clip.damage else clip.values,
+            waveform,
+            clip.start,
+            end,
+            clip.span,
+            missing,
+            clip.damage,
+            clip.cut,
+        )
 
     def _hole(self, before: TimedFrame | None, now: TimedFrame, failures: int) -> str:
         """Says so when frames are missing between two decoded ones because of damage."""
@@ -297,7 +272,7 @@ class ClipReader:
         self._sought = start > 0.0
         self._video, self._audio = video, self._audio_from(start)
 
-    def _forget(self, active: list[_OpenClip], upcoming: Any) -> None:
+    def _forget(self, active: list[OpenClip], upcoming: Any) -> None:
         if self._audio is None:
             return
         starts = [clip.start for clip in active]

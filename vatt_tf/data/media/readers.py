@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vatt_tf.data.media.clips import MediaClip
+from vatt_tf.data.media.spans import Grid, MediaClip, longest_piece
 from vatt_tf.data.media.tracks.audio import AudioTrack
 from vatt_tf.data.media.tracks.container import MediaError, check_reachable, check_regular
 from vatt_tf.data.media.tracks.track import HOLE_SECONDS
@@ -108,6 +108,11 @@ class _Reader:
         self.problem = ""
         self.warnings: list[str] = []
 
+    @property
+    def progress(self) -> Any:
+        """Something that changes with each packet that is read."""
+        return None
+
     def close(self) -> None:
         """Closes the file."""
 
@@ -166,6 +171,11 @@ class AudioReader(_Reader):
             raise MediaError(f"{path}: no audio stream (container {kind})")
         self.length = self._track.length
 
+    @property
+    def progress(self) -> Any:
+        """Something that changes with each packet that is read."""
+        return self._track.packets
+
     def close(self) -> None:
         """Closes the file."""
         self._track.close()
@@ -175,6 +185,7 @@ class AudioReader(_Reader):
 
         Args:
             spans: (start, end) in seconds by increasing start; the iterable may be endless.
+                They are cut where the clock of the file jumps, as by `ClipReader`.
 
         Raises:
             MediaError: No sound could be decoded.
@@ -187,12 +198,20 @@ class AudioReader(_Reader):
             self.duration = track.end / rate
             if not count:
                 break
+            piece = whole = (start, start + count / rate)
+            if end is not None and track.clock.timeline is not None:
+                jumps = track.clock.timeline.seams
+                if isinstance(spans, Grid):
+                    piece = spans.until_jump(whole, jumps)
+                else:
+                    piece = longest_piece(*whole, jumps)
+                first, count = round(piece[0] * rate), round((piece[1] - piece[0]) * rate)
             waveform = track.read(first, count)
             if waveform is None:  # a gap between two pieces of sound
                 silent += 1
                 continue
-            missing = 0.0 if wanted is None else (wanted - count) / rate
-            yield MediaClip([], waveform, start, start + count / rate, index, missing)
+            missing = 0.0 if end is None else max(0, round((end - piece[1]) * rate)) / rate
+            yield MediaClip([], waveform, *piece, index, missing, cut=piece != whole)
         self.at_end = track.ended
         if self.at_end and not track.heard:
             why = track.broken or track.first_error

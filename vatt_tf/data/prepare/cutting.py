@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import av
 
+from vatt_tf.data.media.ahead import clips_of
 from vatt_tf.data.media.captions import Caption, CaptionError, Timeline, read_captions
-from vatt_tf.data.media.clips import ClipReader, MediaClip
+from vatt_tf.data.media.clips import ClipReader
 from vatt_tf.data.media.readers import AudioReader, ImageReader
+from vatt_tf.data.media.spans import Grid, MediaClip
 from vatt_tf.data.media.tracks.clock import end_of
 from vatt_tf.data.media.tracks.container import MediaError, SoundOnlyError, UnreachableError
 from vatt_tf.data.prepare.plan import Settings, Video
@@ -128,16 +129,11 @@ class VideoClips:
         start, end = self.video.part or (0.0, None)
         return start, math.inf if end is None else end
 
-    def _fixed_spans(self) -> Iterator[tuple[float, float | None]]:
+    def _grid(self) -> Grid:
         """Clips of one length, one after the other; without end where the file's end is one."""
-        length = self.settings.clip_seconds or 10.0
         first, last = self._part
         least = max(self.settings.min_clip_seconds, 1.0 / self.settings.frame_rate)
-        for k in itertools.count():
-            start, end = first + k * length, min(first + (k + 1) * length, last)
-            if k and end - start < least:
-                return
-            yield start, end
+        return Grid(self.settings.clip_seconds or 10.0, first=first, last=last, least=least)
 
     def _reader(self) -> ClipReader | AudioReader | ImageReader:
         settings = self.settings
@@ -159,17 +155,25 @@ class VideoClips:
     def _run(self, spans: Spans | Callable[[], Spans]) -> Iterator[MediaClip]:
         """Reads the clips of some spans and books what the reader has to say."""
         reader = self._reader()
+        cut: list[str] = []
         try:
-            for clip in reader.clips(spans() if callable(spans) else spans):
-                if self._length:
-                    self.fraction = min(1.0, clip.end / self._length)
-                yield clip
+            with clips_of(reader, spans) as clips:
+                for clip in clips:
+                    if clip.cut and not isinstance(spans, Grid):
+                        cut.append(f"{clip.start:.2f}-{clip.end:.2f} s")
+                    if self._length:
+                        self.fraction = min(1.0, clip.end / self._length)
+                    yield clip
         finally:
-            reader.close()
             self._end = reader.duration
         if reader.problem:
             self.quarantine.append(reader.problem)
         self.warnings.extend(note for note in reader.warnings if note not in self.warnings)
+        if cut:
+            self.warnings.append(
+                f"{count_of(len(cut), 'clip')} cut to the longest part without a jump of time: "
+                + ", ".join(cut[:3] + ["..."] * (len(cut) > 3))
+            )
         known = reader.duration if reader.at_end else self._whole
         late = sum(c.start >= known for c in self.captions) if known else 0
         if late and self.video.captions and not reader.problem:
@@ -192,10 +196,10 @@ class VideoClips:
         for clip in self._run(spans) if spans else ():
             row = wanted[clip.span]
             missing.discard(clip.span)
-            if row[1] is None and not clip.damage and not clip.missing:
+            if row[1] is None and not (clip.damage or clip.missing or clip.cut):
                 self._refuse(clip.start, clip.end)
                 continue
-            if row[1] is not None and clip.missing > SHORTFALL_SECONDS:
+            if row[1] is not None and clip.missing > SHORTFALL_SECONDS and not clip.cut:
                 self.warnings.append(
                     f"the span {row[0]:g}-{row[1]:g} s ends after the video; the clip ends at "
                     f"{clip.end:.2f} s"
@@ -223,7 +227,7 @@ class VideoClips:
         timed = [caption for caption in self.captions if not caption.whole]
         if cut == "whole":
             for clip in self._run([(0.0, self._limit)]):
-                if not clip.missing and not clip.damage:
+                if not (clip.missing or clip.cut or clip.damage):
                     self.quarantine.append(
                         f"longer than --max_clip_seconds={self.settings.max_clip_seconds:g}, so it "
                         "cannot be one clip; use --cut=fixed"
@@ -234,10 +238,14 @@ class VideoClips:
             for clip in self._run(self._caption_spans):
                 yield from self._finished(clip, labels, texts)
         else:
-            for clip in self._run(self._fixed_spans):
-                rest = clip.missing > 0 and clip.end - clip.start < self.settings.min_clip_seconds
-                if not (rest and clip.span > 0):
+            grid = self._grid()
+            for clip in self._run(grid):
+                if grid.keeps(clip, self.settings.min_clip_seconds):
                     yield from self._finished(clip, labels, texts)
+            if grid.left_out:
+                self.warnings.append(
+                    f"{grid.left_out:.2f} s left out: too little between jumps of the clock"
+                )
 
     def _caption_spans(self) -> list[tuple[float, float | None]]:
         """The span of each caption, widened evenly to the clip length inside the video."""

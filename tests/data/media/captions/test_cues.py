@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.data.media.test_captions import read
+from tests.data.media.captions.test_reading import read
 from vatt_tf.data.media.captions import Caption, CaptionError
 
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from tests.data.media.test_captions import read
+from tests.data.media.captions.test_reading import read
 from vatt_tf.data.media.captions import Caption, CaptionError
 
 WORDS = [

@@ -150,12 +150,15 @@ class AudioTrack(Track):
         run = _Run(0, self.sample_rate, self.sample_rate)
         started = False
         expected = lag = 0.0  # seconds at which the next frame begins; stamps are later on average
+        before = 0.0  # stamp of the last frame
         for frame, following in with_next(self._sound()):
             seconds = frame.samples / frame.sample_rate
             time, after = self._time(frame), None if following is None else self._time(following)
             late = 0.0 if time is None else time - expected
             if not started:
                 jump = started = True
+            elif time is not None and self.clock.seam(before, time) is not None:
+                jump = True
             elif abs(late) > AUDIO_GAP_SECONDS:
                 # A single wrong stamp is none.
                 jump = after is None or abs(after - expected - seconds) > AUDIO_GAP_SECONDS
@@ -163,6 +166,7 @@ class AudioTrack(Track):
                 lag += (late - lag) / _MEAN_OF
                 jump = abs(lag) > AUDIO_DRIFT_SECONDS
                 late = lag
+            before = before if time is None else time
             if jump:
                 expected, lag = expected + late, 0.0
             if jump or frame.sample_rate != run.rate:

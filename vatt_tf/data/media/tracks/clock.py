@@ -4,16 +4,18 @@ A stamp is believed while it goes on from what the file has shown so far: it lie
 ``GAP_SECONDS`` behind the end of everything before it, and at most ``BACK_SECONDS`` before the end
 of its own stream. Where it does not, another clock begins: recordings were joined, a stream was
 interrupted, a stamp is wrong. What has a clock of its own is a stretch. Stretches are placed one
-directly behind the other, the picture and the sound of a stretch by the same shift; a few wrong
-stamps inside of a stretch are placed where the stretch had come to. No time passes that the file
-does not fill.
+directly behind the other, the picture and the sound of a stretch by the same shift; clips end
+between them. A few wrong stamps inside of a stretch are placed where the stretch had come to. No
+time passes that the file does not fill.
 """
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import functools
 import itertools
+import math
 import os
 import statistics
 from typing import Any
@@ -38,6 +40,7 @@ MOST_FRAME_SECONDS = 100.0
 _RESTARTING = frozenset(("mpegts", "mpeg", "flv", "live_flv"))
 _REORDERED = 16  # frames that may be decoded before one that is shown earlier
 _TOLD = 3  # jumps that are named
+_ROUNDING_SECONDS = 0.002  # stamps of some containers are milliseconds
 
 
 def stamp_of(packet: Any) -> int | None:
@@ -64,12 +67,14 @@ class Timeline:
     Attributes:
         shifts: By stream: (number of a packet, seconds to add from this packet on).
         ends: By stream: end of the last packet in seconds.
-        jumps: A line for each place where the clock jumps.
+        seams: Seconds at which the clock jumps: where stretches meet, increasing.
+        jumps: A line for each of them.
         wrong: A line for each place with a few wrong stamps.
     """
 
     shifts: dict[int, list[tuple[int, float]]]
     ends: dict[int, float]
+    seams: list[float]
     jumps: list[str]
     wrong: list[str]
 
@@ -95,7 +100,8 @@ class _Stretch:
     def __init__(self) -> None:
         self.begin: dict[int, float] = {}
         self.end: dict[int, float] = {}  # by decoding times
-        self.shown: dict[int, float] = {}  # by presentation times
+        self.appears: dict[int, float] = {}  # by presentation times
+        self.shown: dict[int, float] = {}
 
     def distance(self, stream: int, time: float, back: float, gap: float) -> float | None:
         """How far a stamp is from where the stream goes on, None where it cannot belong here."""
@@ -113,6 +119,7 @@ class _Stretch:
     def add(self, stream: int, time: float, shown: float, seconds: float) -> None:
         self.begin[stream] = min(time, self.begin.get(stream, time))
         self.end[stream] = max(time + seconds, self.end.get(stream, time))
+        self.appears[stream] = min(shown, self.appears.get(stream, shown))
         self.shown[stream] = max(shown + seconds, self.shown.get(stream, shown))
 
 
@@ -233,28 +240,26 @@ def _placed(
 ) -> Timeline:
     """Puts the stretches one behind the other."""
     shifts: dict[int, float] = {}
-    reached: dict[int, float] = {}
     ends: dict[int, float] = {}
+    seams: list[float] = []
     jumps = []
     before = 0.0
     for stretch in stretches:
         shift, begin = 0.0, min(stretch.begin.values())
-        if not reached and len(stretches) > 1 and begin - origin > GAP_SECONDS:
-            shift = origin - begin  # the very first stamps are wrong
-        if reached:
-            last = max(reached.values())
-            # No stream begins before it has ended: the latest of them says where.
-            shift = max(reached.get(k, last) - first for k, first in stretch.begin.items())
+        if shifts:
+            # Nothing of it is shown or heard before all of what came before has ended.
+            seams.append(max(ends.values()))
+            shift = seams[-1] + origin - min(stretch.appears.values())
             jumps.append(
-                f"the time stamps jump by {begin - before:+.2f} s at {last - origin:.2f} s; what "
-                "follows is placed directly behind"
+                f"the time stamps jump by {begin - before:+.2f} s at {seams[-1]:.2f} s; clips end "
+                "there, and what follows is placed directly behind"
             )
+        elif len(stretches) > 1 and begin - origin > GAP_SECONDS:
+            shift = origin - begin  # the very first stamps are wrong
         shifts[id(stretch)] = shift
         before = max(stretch.end.values())
-        for key, end in stretch.end.items():
-            reached[key] = max(reached.get(key, end + shift), end + shift)
-            shown = stretch.shown[key] + shift - origin
-            ends[key] = max(ends.get(key, shown), shown)
+        for key, end in stretch.shown.items():
+            ends[key] = max(ends.get(key, -math.inf), end + shift - origin)
     placed, wrong = {}, []
     for key, entries in marks.items():
         placed[key] = [(mark.first, shifts[id(mark.stretch)] - mark.off) for mark in entries]
@@ -264,7 +269,7 @@ def _placed(
             for mark in entries
             if mark.off
         ]
-    return Timeline(placed, ends, jumps, wrong)
+    return Timeline(placed, ends, seams, jumps, wrong)
 
 
 def has_clock_of_its_own(container: Any) -> bool:
@@ -288,6 +293,15 @@ class Clock:
         if self.timeline is None:
             self.timeline = read_timeline(self.path)
         return self.timeline
+
+    def seam(self, after: float, until: float) -> float | None:
+        """The last place with a jump behind one time and up to another."""
+        if self.timeline is None:
+            return None
+        seams = self.timeline.seams
+        count = bisect.bisect_right(seams, until + _ROUNDING_SECONDS)
+        seam = seams[count - 1] if count else -math.inf
+        return seam if seam > after + _ROUNDING_SECONDS else None
 
     def can_seek(self, container: Any) -> bool:
         """Whether the stamps of a file lead to the place that is meant."""

@@ -16,6 +16,7 @@ import av.error
 import av.logging
 import av.stream
 
+from vatt_tf.data.media.tracks.joined_flv import JoinedFile, inner_headers
 from vatt_tf.errors import UserError
 
 # What FFmpeg reads besides media: lists of other files, scripts, captions, text as pictures.
@@ -25,6 +26,9 @@ NO_CONTAINERS = frozenset(
     "realtext sami scc srt stl subviewer subviewer1 sup tedcaptions vplayer webvtt ttml mcc sbg "
     "lavfi data".split()
 )
+# What FFmpeg takes longer for, from one packet to the next, is given up.
+ANSWER_SECONDS = 15.0
+NO_ANSWER = f"no answer within {ANSWER_SECONDS:g} s"
 # More than a picture of "8K" has (7680 x 4320): a header of a few bytes can announce any size.
 MOST_PIXELS = 36_000_000
 
@@ -96,9 +100,13 @@ def open_container(path: str | os.PathLike) -> Any:
     # lists of what is allowed keep a play list named like a video from opening anything.
     options = {"protocol_whitelist": "file", "format_whitelist": _containers()}
     try:
-        return av.open("file:" + name, options=options, metadata_errors="replace")
+        inner = inner_headers(path)
+        source = JoinedFile(path, inner) if inner else "file:" + name
+        return av.open(source, options=options, metadata_errors="replace", timeout=ANSWER_SECONDS)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         check_reachable(path)
+        if isinstance(error, av.error.ExitError):
+            raise UnreachableError(f"{path}: {NO_ANSWER}") from error
         complaints = _complaints(name, options)
         if any("whitelist" in complaint for complaint in complaints):
             complaints = ["a list of other files, text or a script, not a container of media"]
@@ -178,6 +186,9 @@ def packets_of(container: Any, streams: Sequence[Any]) -> Iterator[Any]:
     while True:
         try:
             packet = next(packets)
+        except av.error.ExitError as error:
+            name = container.name.removeprefix("file:")
+            raise UnreachableError(f"{name}: {NO_ANSWER}") from error
         except (StopIteration, IndexError, av.error.FFmpegError, OSError):
             return
         if packet.size:

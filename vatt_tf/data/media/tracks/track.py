@@ -17,6 +17,8 @@ import av.error
 
 from vatt_tf.data.media.tracks.clock import BACK_SECONDS, GAP_SECONDS, Clock, stamp_of
 from vatt_tf.data.media.tracks.container import (
+    NO_ANSWER,
+    UnreachableError,
     check_reachable,
     open_container,
     pick_stream,
@@ -119,6 +121,11 @@ class Track:
             )
         return ""
 
+    @property
+    def packets(self) -> tuple[int, int]:
+        """How often reading began, and packets since."""
+        return self.restarts, self._number
+
     def close(self) -> None:
         """Closes the file."""
         self.container.close()
@@ -135,6 +142,8 @@ class Track:
         except (IndexError, av.error.FFmpegError, OSError) as error:
             if isinstance(error, OSError):
                 check_reachable(self.path)
+            if isinstance(error, av.error.ExitError):
+                raise UnreachableError(f"{self.path}: {NO_ANSWER}") from error
             self.broken = reason_of(error)
             return None
         if not packet.size:
