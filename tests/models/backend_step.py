@@ -7,6 +7,7 @@ come from NumPy, as every backend draws others.
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +42,11 @@ def numbers() -> dict[str, np.ndarray]:
 def _step(model: Any) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     for variable in sorted(model.weights, key=lambda variable: variable.path):
-        variable.assign(rng.uniform(0.1, 0.5, variable.shape))
+        shape = variable.shape
+        if len(shape) > 1:
+            variable.assign(rng.normal(size=shape) / math.sqrt(math.prod(shape[:-1])))
+        else:  # Scales and variances are positive.
+            variable.assign(rng.uniform(0.5, 1.5, shape))
     batch = {name: ops.convert_to_tensor(value) for name, value in tiny.batch().items()}
     seeds = itertools.count()
 
@@ -84,7 +89,7 @@ def _gradients(loss: Callable[[], Any], variables: list[Any]) -> tuple[Any, list
             with keras.StatelessScope(list(zip(variables, values, strict=True))):
                 return loss()
 
-        return jax.value_and_grad(of_values)([variable.value for variable in variables])
+        return jax.jit(jax.value_and_grad(of_values))([variable.value for variable in variables])
     value = loss()
     value.backward()
     gradients = [variable.value.grad.clone() for variable in variables]

@@ -165,9 +165,9 @@ class SelfAttention(ConfiguredLayer):
     def _relative(self, table: Any, scores: Any) -> Any:
         """Vector of every (query, key), [queries, N, d_kv]; queries are of the first tokens."""
         queries, length = scores.shape[2:]
-        distances = np.clip(_distances(length), -self.relative_distance, self.relative_distance)
-        rows = ops.convert_to_tensor(distances[:queries] + self.relative_distance)
-        return ops.take(ops.cast(table, scores.dtype), rows, axis=0)
+        farthest = table.shape[0] // 2
+        rows = np.clip(_distances(length), -farthest, farthest)[:queries] + farthest
+        return ops.take(ops.cast(table, scores.dtype), ops.convert_to_tensor(rows), axis=0)
 
 
 def _distances(length: int) -> np.ndarray:
