@@ -29,7 +29,7 @@ GAP_SECONDS = 0.1  # smaller ones are jitter of the stamps (docs/preparing_data.
 
 
 def stock(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What PyAV decodes: times and small grey pictures of the frames, and the sound from time 0."""
+    """Times and small grey pictures of the frames that PyAV decodes, and the sound from time 0."""
     times: list[float] = []
     pictures: list[np.ndarray] = []
     pieces: list[tuple[float, int, np.ndarray]] = []

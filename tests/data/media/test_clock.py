@@ -180,6 +180,12 @@ def test_sound_that_outlasts_the_picture(tmp_path, name):
     assert end_of(path, "audio") == pytest.approx(5.0, abs=0.06)
 
 
+def test_a_file_that_begins_late_is_not_cut_off(tmp_path):
+    reader, clips = read(numbered.write(tmp_path / "a.mkv", 3.0, late=7.0))
+    assert reader.length > 9.9 and not reader.problem and not reader.warnings
+    assert clips[0][1] == pytest.approx(3.0) and np.abs(offsets(clips)).max() < 0.023
+
+
 def test_a_late_subtitle_is_no_damage(tmp_path):
     path = numbered.write(tmp_path / "a.mkv", 3.0, subtitle=600.0)
     reader, clips = read(path)

@@ -211,7 +211,8 @@ class ClipReader:
         video, timeline = self._video, self._clock.timeline
         if has_clock_of_its_own(video.container) or (timeline is not None and timeline.jumps):
             return False  # these have no header (FFmpeg estimates), or one that is wrong
-        # One length for the file: sound or subtitles may last longer than the picture.
+        # One length for the file: sound or subtitles may last longer than the picture, and a file
+        # that begins late has its first seconds in it.
         return bool(video.stream.duration) or last_stamp(self.path) < video.length - HOLE_SECONDS
 
     def _close_clip(self, clip: OpenClip) -> MediaClip:
