@@ -165,7 +165,9 @@ def work(folders: list[pathlib.Path], seed: int, count: int) -> None:
             found = read(path, kind)
             if other.suffix == source.suffix and rate_of(other)[0] == kind:
                 rate = min(rate, rate_of(other)[1])
-            seconds = decoded_seconds(path, kind, rate)
+            # FFmpeg ends at a header inside of an FLV file, where joined ones go on.
+            parts = max(1, path.read_bytes().count(b"FLV\x01")) if path.suffix == ".flv" else 1
+            seconds = parts * decoded_seconds(path, kind, rate)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             found |= {"room": seconds / CLIP_SECONDS + 1, "memory": memory}
             print(json.dumps(found), flush=True)
