@@ -39,7 +39,8 @@ def stock(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         audio = file.streams.best("audio", related=video)
         for packet in file.demux([stream for stream in (video, audio) if stream]):
             with contextlib.suppress(av.error.FFmpegError, ValueError):
-                for frame in packet.decode():
+                frames: Any = packet.decode()
+                for frame in frames:
                     if isinstance(frame, av.VideoFrame):
                         times.append(frame.time - start)
                         upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
@@ -124,8 +125,8 @@ def measure(path: pathlib.Path) -> str:
     except media.MediaError as error:
         return f"| {path.name} | {str(error).split(': ', 1)[-1]} | | | |"
     frame = np.median(np.diff(times)) if len(times) > 1 else 1.0
-    late = f"{1000 * max(sounds):.1f}" if sounds else "-"
-    return f"| {path.name} | {count} | {len(sounds)} | {pictured / frame:.2f} | {late} |"
+    latest = f"{1000 * max(sounds):.1f}" if sounds else "-"
+    return f"| {path.name} | {count} | {len(sounds)} | {pictured / frame:.2f} | {latest} |"
 
 
 def main() -> None:
