@@ -41,11 +41,11 @@ def stock(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             with contextlib.suppress(av.error.FFmpegError, ValueError):
                 frames: Any = packet.decode()
                 for frame in frames:
-                    if isinstance(frame, av.VideoFrame):
+                    if packet.stream.type == "video":
                         times.append(frame.time - start)
                         upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
                         pictures.append(small(upright))
-                    elif isinstance(frame, av.AudioFrame) and frame.samples:
+                    elif frame.samples:
                         samples = frame.to_ndarray()
                         if not frame.format.is_planar:
                             samples = samples.reshape(frame.samples, -1).T
