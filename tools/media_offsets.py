@@ -29,7 +29,7 @@ GAP_SECONDS = 0.1  # smaller ones are jitter of the stamps (docs/preparing_data.
 
 
 def stock(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What PyAV decodes: times and small grey pictures of the frames, and the sound from time 0."""
+    """Times and small grey pictures of the frames that PyAV decodes, and the sound from time 0."""
     times: list[float] = []
     pictures: list[np.ndarray] = []
     pieces: list[tuple[float, int, np.ndarray]] = []
@@ -39,12 +39,13 @@ def stock(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         audio = file.streams.best("audio", related=video)
         for packet in file.demux([stream for stream in (video, audio) if stream]):
             with contextlib.suppress(av.error.FFmpegError, ValueError):
-                for frame in packet.decode():
-                    if isinstance(frame, av.VideoFrame):
+                frames: Any = packet.decode()
+                for frame in frames:
+                    if packet.stream.type == "video":
                         times.append(frame.time - start)
                         upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
                         pictures.append(small(upright))
-                    elif isinstance(frame, av.AudioFrame) and frame.samples:
+                    elif frame.samples:
                         samples = frame.to_ndarray()
                         if not frame.format.is_planar:
                             samples = samples.reshape(frame.samples, -1).T
@@ -124,8 +125,8 @@ def measure(path: pathlib.Path) -> str:
     except media.MediaError as error:
         return f"| {path.name} | {str(error).split(': ', 1)[-1]} | | | |"
     frame = np.median(np.diff(times)) if len(times) > 1 else 1.0
-    late = f"{1000 * max(sounds):.1f}" if sounds else "-"
-    return f"| {path.name} | {count} | {len(sounds)} | {pictured / frame:.2f} | {late} |"
+    latest = f"{1000 * max(sounds):.1f}" if sounds else "-"
+    return f"| {path.name} | {count} | {len(sounds)} | {pictured / frame:.2f} | {latest} |"
 
 
 def main() -> None:

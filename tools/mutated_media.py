@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import pathlib
 import random
 import resource
@@ -102,7 +103,7 @@ def decoded_seconds(path: pathlib.Path, kind: str, rate: float) -> float:
     """Seconds that PyAV decodes of the longest stream, with the pauses that are kept."""
     most, index, count = 0.0, 0, 1
     while index < count:
-        seconds, last = 0.0, None
+        seconds, last = 0.0, math.nan
         with contextlib.suppress(av.error.FFmpegError, OSError, ValueError, IndexError):
             with av.open(str(path), metadata_errors="replace") as file:
                 count = len(file.streams)
@@ -111,11 +112,13 @@ def decoded_seconds(path: pathlib.Path, kind: str, rate: float) -> float:
                     stream.codec_context.thread_count = 1
                     for packet in file.demux(stream):
                         with contextlib.suppress(av.error.FFmpegError, ValueError):
-                            for frame in packet.decode():
+                            frames: Any = packet.decode()
+                            for frame in frames:
                                 own = (1 if kind == "video" else frame.samples) / rate
-                                pause = 0.0 if None in (last, frame.time) else frame.time - last
+                                at = math.nan if frame.time is None else frame.time
+                                pause = at - last
                                 seconds += pause if own < pause <= GAP_SECONDS else own
-                                last = frame.time
+                                last = at
         most, index = max(most, seconds), index + 1
     return most
 
@@ -165,7 +168,9 @@ def work(folders: list[pathlib.Path], seed: int, count: int) -> None:
             found = read(path, kind)
             if other.suffix == source.suffix and rate_of(other)[0] == kind:
                 rate = min(rate, rate_of(other)[1])
-            seconds = decoded_seconds(path, kind, rate)
+            # FFmpeg ends at a header inside of an FLV file, where joined ones go on.
+            parts = max(1, path.read_bytes().count(b"FLV\x01")) if path.suffix == ".flv" else 1
+            seconds = parts * decoded_seconds(path, kind, rate)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             found |= {"room": seconds / CLIP_SECONDS + 1, "memory": memory}
             print(json.dumps(found), flush=True)

@@ -142,6 +142,21 @@ def test_a_jump_of_the_clock_is_not_filled(tmp_path, name, streams, jump):
         assert len(media.read_audio(path)) < 8 * numbered.RATE
 
 
+def test_clips_begin_with_the_picture(tmp_path):
+    """The sound begins 2.5 s earlier; no clip holds it with a picture that stands still."""
+    late = {"video": 2.5, "audio": 0.0}
+    path = numbered.write(
+        tmp_path / "a.mkv", 3.0, sound_seconds=5.5, stamp=lambda kind, time: time + late[kind]
+    )
+    reader, clips = read(path, 2.0)
+    assert clips[0][0] == pytest.approx(2.5, abs=0.1)
+    assert all((np.diff(frames) == 0).sum() <= 2 for *_, frames, _ in clips)
+    assert any("the picture begins at" in note for note in reader.warnings)
+    spans = [(0.0, 1.0), (1.0, 4.0), (3.0, 5.0)]
+    found = [(c.span, c.start) for c in media.iter_clips(path, spans, frame_rate=FPS)]
+    assert [span for span, _ in found] == [1, 2] and found[0][1] == pytest.approx(2.5, abs=0.1)
+
+
 def test_a_single_wrong_stamp(tmp_path):
     """Presentation time of one packet, 600 s too late; all frames keep their places."""
     source = numbered.write(tmp_path / "a.mp4", 4.0, audio=None, options={"bf": "0"})
@@ -178,6 +193,12 @@ def test_sound_that_outlasts_the_picture(tmp_path, name):
     assert heard == [0, 1, 2] and not reader.problem and not reader.warnings
     assert end_of(path, "video") == pytest.approx(3.0, abs=0.06)
     assert end_of(path, "audio") == pytest.approx(5.0, abs=0.06)
+
+
+def test_a_file_that_begins_late_is_not_cut_off(tmp_path):
+    reader, clips = read(numbered.write(tmp_path / "a.mkv", 3.0, late=7.0))
+    assert reader.length > 9.9 and not reader.problem and not reader.warnings
+    assert clips[0][1] == pytest.approx(3.0) and np.abs(offsets(clips)).max() < 0.023
 
 
 def test_a_late_subtitle_is_no_damage(tmp_path):

@@ -24,6 +24,9 @@ from vatt_tf.wording import count_of
 
 # Skipping more than this many seconds is quicker by a seek than by decoding.
 SEEK_SECONDS = 30.0
+# A picture that begins later after the sound is not shown before it begins.
+LATE_SECONDS = 1.0
+MOST_LATE = 3  # of these that are told
 
 
 class ClipReader:
@@ -134,11 +137,15 @@ class ClipReader:
                 for clip in active:
                     clip.values.clear()
             open_until(now.time + step)
-            if before is not None and (seam := self._clock.seam(before.time, now.time)) is not None:
+            seam = None if before is None else self._clock.seam(before.time, now.time)
+            begins = (before is None and not self._sought) or seam is not None
+            if begins and now.time - (seam or 0.0) > LATE_SECONDS:
+                seam = self._begin_late(now.time)
+            if seam is not None:
                 anew = isinstance(spans, Grid) and any(clip.start < seam for clip in active)
                 self._end_at(seam, before, active, anew)
                 before = None
-                if anew:
+                if isinstance(spans, Grid) and anew:
                     spans.begin_at(seam)
                     upcoming = next(queue, None)
                     open_until(now.time + step)
@@ -187,21 +194,31 @@ class ClipReader:
             lost = self._cut_off()
         self.problem = self._video.problem(self.duration, lost)
 
-    def _end_at(self, seam: float, before: TimedFrame, active: list[OpenClip], anew: bool) -> None:
+    def _begin_late(self, time: float) -> float:
+        """Clips begin with the picture; nobody sees what goes with the sound before it."""
+        note = f"the picture begins at {time:.2f} s; so do the clips"
+        if len(self.warnings) < MOST_LATE:
+            self.warnings.append(note)
+        return time
+
+    def _end_at(
+        self, seam: float, before: TimedFrame | None, active: list[OpenClip], anew: bool
+    ) -> None:
         """Ends the open clips at a jump of the clock, also those behind it where all begin anew."""
-        assert self._clock.timeline is not None
-        end = min(before.time + before.duration, seam)
-        last = max(seam, self._clock.timeline.ends.get(self._video.stream.index, seam))
+        timeline = self._clock.timeline
+        seams, ends = ([], {}) if timeline is None else (timeline.seams, timeline.ends)
+        end = -math.inf if before is None else min(before.time + before.duration, seam)
+        last = max(seam, ends.get(self._video.stream.index, math.inf))
         for clip in list(active):
             if clip.wanted_end is None or (clip.start >= seam and not anew):
                 continue  # asked for up to the end of the file; or behind the jump
             if not anew:
                 until = max(seam, min(clip.wanted_end, last))
-                first, stop = longest_piece(clip.start, until, self._clock.timeline.seams)
-                if first > clip.start:
+                first, stop = longest_piece(clip.start, until, seams) if before else (seam, until)
+                if clip.start < first < stop:
                     clip.keep(first, stop)
                     continue
-            if clip.start < end:
+            if before is not None and clip.start < end:
                 clip.end_at(before, end)
             else:
                 active.remove(clip)
@@ -211,7 +228,8 @@ class ClipReader:
         video, timeline = self._video, self._clock.timeline
         if has_clock_of_its_own(video.container) or (timeline is not None and timeline.jumps):
             return False  # these have no header (FFmpeg estimates), or one that is wrong
-        # One length for the file: sound or subtitles may last longer than the picture.
+        # One length for the file: sound or subtitles may last longer than the picture, and a file
+        # that begins late has its first seconds in it.
         return bool(video.stream.duration) or last_stamp(self.path) < video.length - HOLE_SECONDS
 
     def _close_clip(self, clip: OpenClip) -> MediaClip:

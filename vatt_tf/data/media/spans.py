@@ -94,7 +94,7 @@ class Grid:
         self._jumps |= clip.cut
         seconds = clip.end - clip.start
         if clip.cut or clip.missing:
-            short = seconds < least and (clip.cut or clip.span > 0)
+            short = seconds < least and (clip.cut or self._kept > 0)
             room = (clip.end - self._first) / self._stride
             alone = self._full < clip.start  # no whole clip lies in front of it
             if short or (self._jumps and alone and self._kept > room):

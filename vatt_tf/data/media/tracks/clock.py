@@ -309,7 +309,7 @@ class Clock:
 
 
 def last_stamp(path: str | os.PathLike) -> float:
-    """Seconds at which the last packet of any stream ends, subtitles and all.
+    """Seconds at which the last packet of any stream ends by its stamps, subtitles and all.
 
     Raises:
         MediaError: The file cannot be opened.
@@ -320,7 +320,7 @@ def last_stamp(path: str | os.PathLike) -> float:
             stamp = stamp_of(packet)
             if stamp is not None:
                 end = max(end, float((stamp + (packet.duration or 0)) * packet.time_base))
-        return end - start_of(container)
+    return end
 
 
 def end_of(path: str | os.PathLike, kind: str) -> float:
