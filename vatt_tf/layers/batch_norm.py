@@ -37,7 +37,8 @@ def on_replicas(count: int | None) -> contextlib.AbstractContextManager[None]:
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's layer, with a variance over several replicas that rounding does not spoil.
 
-    Keras computes ``E[x^2] - E[x]^2`` there, a small difference of large numbers where the rows of
+    Rows that a mask leaves out change nothing, and a batch of such rows alone is normalised by the
+    moving averages. Keras computes ``E[x^2] - E[x]^2`` over replicas, a small difference of large numbers where the rows of
     a batch are alike, as they are at the start of a training: losses of two replicas and of one
     device are then 1e-4 apart. Here the second average is taken around the first.
 
@@ -55,7 +56,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
 
     def _moments(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
-        if not self.synchronized:
+        if mask is None and not self.synchronized:
             return super()._moments(inputs, mask)
 
         axes = self._reduction_axes
@@ -67,7 +68,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         def synchronise(sums: Any) -> Any:
             """[n], the mean over the replicas."""
-            if _REPLICAS.value == 1:
+            if _REPLICAS.value == 1 or not self.synchronized:
                 return sums
             return ops.moments(sums[None], axes=(0,), synchronized=True)[0]
 
@@ -82,7 +83,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
             rest = synchronise(total(inputs - mean))
             mean = mean + ops.divide_no_nan(rest, count)
         squares = ops.square(inputs - ops.expand_dims(mean, axes))
-        return mean, ops.divide_no_nan(synchronise(total(squares)), count)
+        variance = ops.divide_no_nan(synchronise(total(squares)), count)
+        if weights is not None:  # a batch in which no row counts says nothing
+            kept = (ops.cast(x, mean.dtype) for x in (self.moving_mean, self.moving_variance))
+            mean, variance = (
+                ops.where(count > 0, x, old) for x, old in zip((mean, variance), kept, strict=True)
+            )
+        return mean, variance
 
 
 def batch_norm(policy: Any, name: str, **kwargs: Any) -> BatchNormalization:
