@@ -38,9 +38,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's layer, with a variance over several replicas that rounding does not spoil.
 
     Rows that a mask leaves out change nothing, and a batch of such rows alone is normalised by the
-    moving averages. Keras computes ``E[x^2] - E[x]^2`` over replicas, a small difference of large numbers where the rows of
-    a batch are alike, as they are at the start of a training: losses of two replicas and of one
-    device are then 1e-4 apart. Here the second average is taken around the first.
+    moving averages. Over replicas Keras computes ``E[x^2] - E[x]^2``, a small difference of large
+    numbers where the rows of a batch are alike, as they are at the start of a training: losses of
+    two replicas and of one device are then 1e-4 apart. Here the second average is taken around the
+    first.
 
     Args:
         **kwargs: Of ``keras.layers.BatchNormalization``.
