@@ -82,6 +82,27 @@ def test_training_equals_numpy(shape, known, synchronized):
     np.testing.assert_allclose(layer.moving_variance, 0.9 + 0.1 * whole.var(axes), rtol=1e-5)
 
 
+@pytest.mark.parametrize("synchronized", [True, False])
+@pytest.mark.parametrize("there", [[1, 0, 1, 1, 0, 1], [0, 0, 0, 0, 1, 0], [0] * 6])
+def test_rows_of_a_mask(synchronized, there):
+    """Statistics of the rows that are there; of none, those of before."""
+    inputs = np.random.default_rng(0).normal(2.0, 3.0, (6, 5)).astype("float32")
+    there = np.array(there, bool)
+    inputs[~there] = 1e6
+    layer = batch_norm("float32", "norm", synchronized=synchronized)
+    layer.build((6, 5))
+    layer.moving_mean.assign(np.full(5, 7.0))
+    layer.moving_variance.assign(np.full(5, 4.0))
+    outputs = np.asarray(layer(inputs, training=True, mask=there.astype("float32")))
+    rows = inputs[there].astype("float64")
+    mean, variance = (rows.mean(0), rows.var(0)) if there.any() else (np.full(5, x) for x in (7, 4))
+    np.testing.assert_allclose(layer.moving_mean, 0.9 * 7 + 0.1 * mean, rtol=1e-5)
+    np.testing.assert_allclose(layer.moving_variance, 0.9 * 4 + 0.1 * variance, rtol=1e-5)
+    expected = (rows - mean) / np.sqrt(variance + 1e-5)
+    np.testing.assert_allclose(outputs[there], expected, atol=1e-4)
+    assert np.isfinite(outputs).all()
+
+
 def test_one_replica_is_not_synchronised():
     def operations(synchronized):
         layer = batch_norm("float32", "norm", synchronized=synchronized)

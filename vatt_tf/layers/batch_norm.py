@@ -12,16 +12,18 @@ from keras import ops
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's layer, with a variance over several replicas that rounding does not spoil.
 
-    Keras computes ``E[x^2] - E[x]^2`` there, a small difference of large numbers where the rows of
-    a batch are alike, as they are at the start of a training: losses of two replicas and of one
-    device are then 1e-4 apart. Here the second average is taken around the first.
+    Rows that a mask leaves out change nothing, and a batch of such rows alone is normalised by the
+    moving averages. Over replicas Keras computes ``E[x^2] - E[x]^2``, a small difference of large
+    numbers where the rows of a batch are alike, as they are at the start of a training: losses of
+    two replicas and of one device are then 1e-4 apart. Here the second average is taken around the
+    first.
 
     ``synchronized = False`` is for one replica, which has nothing to add up: three fifths of the
     operations, of which a network of a hundred such layers has so many that it is felt.
     """
 
     def _moments(self, inputs: Any, mask: Any) -> tuple[Any, Any]:
-        if not self.synchronized:
+        if mask is None and not self.synchronized:
             return super()._moments(inputs, mask)
 
         axes = self._reduction_axes
@@ -33,6 +35,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         def synchronise(sums: Any) -> Any:
             """[n], the mean over the replicas."""
+            if not self.synchronized:
+                return sums
             return ops.moments(sums[None], axes=(0,), synchronized=True)[0]
 
         # Every replica adds up its rows first: what Keras is to synchronise it copies several
@@ -44,7 +48,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
             rest = synchronise(total(inputs - mean))
             mean = mean + ops.divide_no_nan(rest, count)
         squares = ops.square(inputs - ops.expand_dims(mean, axes))
-        return mean, ops.divide_no_nan(synchronise(total(squares)), count)
+        variance = ops.divide_no_nan(synchronise(total(squares)), count)
+        if mask is not None:  # a batch in which no row counts says nothing
+            kept = (ops.cast(x, mean.dtype) for x in (self.moving_mean, self.moving_variance))
+            mean, variance = (
+                ops.where(count > 0, x, old) for x, old in zip((mean, variance), kept, strict=True)
+            )
+        return mean, variance
 
 
 def batch_norm(policy: Any, name: str, **kwargs: Any) -> BatchNormalization:

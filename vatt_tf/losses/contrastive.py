@@ -106,12 +106,12 @@ def contrastive_loss(
     own = ops.arange(total)[None, :] == row_offset + ops.arange(local)[:, None]
     if denominator == "joint":
         columns = _mask(columns, ops.logical_not(own)[:, :, None])
-    by_row = ops.logsumexp(rows, axis=-1)
-    by_column = ops.logsumexp(ops.reshape(columns, (local, total * per_clip)), axis=-1)
+    columns = ops.reshape(columns, (local, total * per_clip))
     if denominator == "symmetric":
-        loss = by_row + by_column - 2.0 * positive
+        loss = ops.logsumexp(rows, axis=-1) + ops.logsumexp(columns, axis=-1) - 2.0 * positive
     else:
-        loss = ops.logaddexp(by_row, by_column) - positive
+        # One sum over both: the gradient of a logaddexp of two sums is wrong where they are equal.
+        loss = ops.logsumexp(ops.concatenate([rows, columns], axis=-1), axis=-1) - positive
 
     valid = ops.logical_and(anchor_mask, ops.any(candidate_mask, axis=-1))
     return ops.where(valid, loss, 0.0), ops.cast(valid, "float32")

@@ -210,7 +210,11 @@ def test_columns_reach_the_plan(videos, tmp_path):
 @pytest.mark.parametrize(
     ("lines", "arguments", "said"),
     [
-        (["path", "a.mp4"], {"settings": Settings(val_fraction=0.5)}, ["--val_fraction has no"]),
+        (
+            ["path,split", "a.mp4,"],
+            {"settings": Settings(val_fraction=0.5)},
+            ["--val_fraction has no"],
+        ),
         (["path,start,end", "a.mp4,0,1"], {"settings": Settings(cut="whole")}, ["--cut has no"]),
         (
             ["path,start,end", "a.mp4,0,1"],
@@ -234,13 +238,18 @@ def test_settings_without_effect(videos, tmp_path, lines, arguments, said):
         assert part in entry["warning"]
 
 
+def test_a_share_of_a_list_without_splits_is_refused(videos, tmp_path):
+    with pytest.raises(PlanError, match=r"--val_fraction=0\.5: .*m\.csv has no column split"):
+        plan_of(videos, ["path,label", "a.mp4,x"], tmp_path, settings=Settings(val_fraction=0.5))
+
+
 def test_flag_without_effect_is_printed(tmp_path, capsys):
     from PIL import Image
 
     (tmp_path / "images").mkdir()
     for number in range(2):
         Image.new("L", (4, 4), number).save(tmp_path / "images" / f"{number}.png")
-    (tmp_path / "m.csv").write_text("path,label\n0.png,Dog\n1.png,dog\n")
+    (tmp_path / "m.csv").write_text("path,label,split\n0.png,Dog,\n1.png,dog,\n")
     flags = (
         f"--videos={tmp_path}/images --out={tmp_path}/out --media=image --jobs=1 --quiet".split()
     )

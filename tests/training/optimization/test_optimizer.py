@@ -5,18 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vatt_tf.encoders.tower import TOWERS
 from vatt_tf.errors import UserError
-from vatt_tf.models.vatt import abstract
 from vatt_tf.training.optimization import optimizer as module
-from vatt_tf.training.optimization.optimizer import apply_gradients, is_decayed, optimizer
+from vatt_tf.training.optimization.optimizer import apply_gradients, optimizer
 
 STOCK = {
     "adam": keras.optimizers.Adam(0.1),
     "adamw": keras.optimizers.AdamW(0.1, weight_decay=0.0),
     "sgd": keras.optimizers.SGD(0.1, 0.9),
 }
-KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 SIZES, STEPS = (1, 2, 4), 3
 
 
@@ -82,22 +79,6 @@ def test_weight_decay_goes_by_path():
     updates.apply([tf.zeros((2, 2))] * 3, variables)
     found = [float(variable.numpy()[0, 0]) for variable in variables]
     np.testing.assert_allclose(found, [0.95, 1.0, 1.0])
-
-
-@pytest.mark.parametrize("name", TOWERS.names())
-def test_what_is_decayed_of_every_tower(name):
-    """Kernels and matrices, nothing else: the towers of all gin files are these."""
-    config = TOWERS[name]()
-
-    def make():
-        tower = config.build(name="tower")
-        tower.build((None, *config.input_shape))
-        return tower
-
-    found = abstract(make).trainable_variables
-    decayed = {v.path for v in found if is_decayed(v)}
-    assert decayed == {v.path for v in found if v.path.rsplit("/", 1)[1] in KERNELS}
-    assert all(len(v.shape) >= 2 for v in found if v.path in decayed) and decayed
 
 
 @pytest.mark.parametrize("option", [{"clipnorm": 1.0}, {"use_ema": True}])

@@ -193,9 +193,17 @@ def _without_effect(
         settings: All settings.
         captions_dir: Folder of caption files.
         chosen: Whether the settings are the user's, not those recommended for a data set.
+
+    Raises:
+        PlanError: A share of a list without splits is to be held out.
     """
     default = Settings()
     notes = []
+    if settings.val_fraction and rows.columns and "split" not in rows.columns:
+        raise PlanError(
+            f"--val_fraction={settings.val_fraction:g}: {rows.source} has no column split, so all "
+            "of it is train; add the column with train and val, or leave the flag out"
+        )
     if settings.val_fraction:
         notes.append(
             f"--val_fraction has no effect: it is {settings.val_fraction:g}, but the list names "
