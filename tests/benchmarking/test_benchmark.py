@@ -105,6 +105,7 @@ def test_the_ablation(gin_file, tmp_path):
         (["--price_per_hour=-1"], "expected a number > 0"),
         (["--compare=itself"], "'itself' is none of reference, plain, ablation, checkout:FOLDER"),
         (["--compare=plain", "--gin_bindings=BATCH_SIZE=2"], "--compare=plain: the step is plain"),
+        (["--compare=plain,plain"], "--compare=plain,plain: two are called plain step"),
         (["--compare=checkout:docs"], "docs holds no vatt_tf/benchmarking/worker.py, expected"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a benchmark measures beside the package, in turn with it (``--compare``)."""
+"""Variants that a benchmark measures in turn with the package (``--compare``)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ ROWS = {
 }
 # Files of ``layers`` that only the rows behind need.
 _FROM_ROW = {"recompute.py": "c", "masks.py": "d", "fusion.py": "e"}
+_PARTS = ("forward", "train", "step")
 _TESTS = pathlib.Path("tests", "reference")
 _PACKAGE = pathlib.Path(__file__).parents[1]
 
@@ -42,7 +43,7 @@ class Other:
     name: str
     module: str
     arguments: tuple[str, ...] = ()
-    parts: tuple[str, ...] = ("forward", "train", "step")
+    parts: tuple[str, ...] = _PARTS
     lines: int = 0
     checkout: str | None = None
     is_plain: bool = False
@@ -67,11 +68,11 @@ def compared(given: str | None) -> list[Other]:
             raise UserError(f"--compare={name}: run it in the top folder of a source checkout")
         if name == REFERENCE:
             lines = _lines([_TESTS / "plain_vatt.py"])
-            parts = ("forward", "train", "step", "export", "input")
-            found.append(Other(name, "tests.reference.plain_worker", parts=parts, lines=lines))
+            parts: tuple[str, ...] = (*_PARTS, "export", "input")
+            found.append(Other(name, "tests.reference.plain_worker", (), parts, lines))
         elif name == "plain":
             lines = layer_lines()
-            found.append(Other("plain step", WORKER, parts=("step",), lines=lines, is_plain=True))
+            found.append(Other("plain step", WORKER, (), ("step",), lines, is_plain=True))
         elif name == "ablation":
             found += [_row(row) for row in ROWS]
         elif kind == "checkout" and folder:
@@ -80,15 +81,19 @@ def compared(given: str | None) -> list[Other]:
                     f"--compare={name}: {folder} holds no vatt_tf/benchmarking/worker.py, expected "
                     "the top folder of another source checkout"
                 )
-            parts = ("forward", "train", "step", "export", "input", "run")
             shown = pathlib.Path(folder).resolve().name
             lines = layer_lines(pathlib.Path(folder, "vatt_tf"))
-            found.append(Other(shown, WORKER, parts=parts, lines=lines, checkout=folder))
+            parts = (*_PARTS, "export", "input", "run")
+            found.append(Other(shown, WORKER, (), parts, lines, folder))
         else:
             raise UserError(
                 f"--compare={given}: {name!r} is none of reference, plain, ablation, "
                 "checkout:FOLDER"
             )
+    names = [other.name for other in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"--compare={given}: two are called {name}; expected other names")
     return found
 
 
