@@ -3,10 +3,10 @@
     python tools/mutated_media.py --files=2000 FOLDER [FOLDER ...]
 
 Files of the folders are mutated (bytes, cuts, holes, doubled and swapped stretches, numbers of
-headers, two files joined), 50 a process. Of each are measured: seconds, clips, and how many clips
-there is room for: (decoded seconds / clip length + 1). The seconds are counted by PyAV alone, with
-the frame rate of the file that it was made of and pauses of up to 10 s. The same seed makes the
-same files.
+headers, two files joined), 50 a process. Of each are measured: seconds of a core, clips, and how
+many clips there is room for: (decoded seconds / clip length + 1). The seconds are counted by PyAV
+alone, with the frame rate of the file that it was made of and pauses of up to 10 s. The same seed
+makes the same files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vatt_tf import cli
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 A_PROCESS = 50  # files
-MOST_SECONDS = 20.0  # for a file
+MOST_SECONDS = 60.0  # by the clock, for a file on a busy machine
 CLIP_SECONDS = 2.0
 GAP_SECONDS = 10.0  # pauses that are kept (docs/preparing_data.md, What is stored)
 
@@ -131,11 +131,11 @@ def read(path: pathlib.Path, kind: str) -> dict[str, Any]:
     from vatt_tf.search_index import embedding
 
     settings = Settings(short_side=64, clip_seconds=CLIP_SECONDS, media=kind)
-    began = time.monotonic()
+    began = time.process_time()
     size = path.stat().st_size
     clips = VideoClips(Video(path.name, str(path), "train", size, 0, []), settings, len)
     count = sum(1 for _ in clips)
-    middle = time.monotonic()
+    middle = time.process_time()
     windows, reason = 0, ""
     if kind == "video":
         file = embedding.VideoFile(path.name, path, size, 0)
@@ -145,7 +145,7 @@ def read(path: pathlib.Path, kind: str) -> dict[str, Any]:
             reason = getattr(item, "reason", "")
     return {
         "prepare": middle - began,
-        "embed": time.monotonic() - middle,
+        "embed": time.process_time() - middle,
         "clips": count,
         "windows": windows,
         "told": bool(clips.quarantine or clips.warnings),
@@ -227,8 +227,8 @@ def main() -> None:
         f"{sum(not e['clips'] and not e['told'] for e in read_ones)} neither; "
         f"{sum(e['jumps'] for e in read_ones)} with jumps of the clock; "
         f"{sum(max(e['clips'], e['windows']) > e['room'] for e in read_ones)} with more clips than "
-        f"they have room for; {slowest[0]:.1f} s (prepare) and {slowest[1]:.1f} s (embed) at most; "
-        f"{max(e['memory'] for e in read_ones):.0f} MiB at most"
+        f"they have room for; {slowest[0]:.1f} s of a core (prepare) and {slowest[1]:.1f} s "
+        f"(embed) at most; {max(e['memory'] for e in read_ones):.0f} MiB at most"
     )
 
 
