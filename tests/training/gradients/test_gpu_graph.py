@@ -3,6 +3,8 @@
 TensorFlow's wheel for Linux has its GPU kernels registered whether or not there is a GPU.
 """
 
+import functools
+
 import pytest
 import tensorflow as tf
 from tensorflow.python.framework import kernels
@@ -11,16 +13,25 @@ from tests.conftest import CHECKOUT
 from tests.training.gradients import test_tpu_graph as tpu
 
 
+@functools.cache
+def gpu_kernels(op):
+    """The types by attribute that each kernel for GPUs, or for any device, takes."""
+    return [
+        {limit.name: set(limit.allowed_values.list.type) for limit in kernel.constraint}
+        for kernel in kernels.get_registered_kernels_for_op(op).kernel
+        if kernel.device_type in ("GPU", "DEFAULT")
+    ]
+
+
 def runs_on_gpu(node):
-    """Whether a kernel for GPUs, or for any device, takes the node's types."""
-    for kernel in kernels.get_registered_kernels_for_op(node.op).kernel:
-        allowed = {limit.name: limit.allowed_values.list.type for limit in kernel.constraint}
-        if kernel.device_type in ("GPU", "DEFAULT") and all(
-            set(node.attr[name].list.type or [node.attr[name].type]) <= set(types)
-            for name, types in allowed.items()
-        ):
-            return True
-    return False
+    """Whether one of them takes the node's types."""
+    return any(
+        all(
+            set(node.attr[name].list.type or [node.attr[name].type]) <= allowed
+            for name, allowed in limits.items()
+        )
+        for limits in gpu_kernels(node.op)
+    )
 
 
 @pytest.fixture
