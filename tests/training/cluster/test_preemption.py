@@ -27,6 +27,12 @@ GOES_ON = ": the same command goes on from there"
 NOTHING_SAVED = "interrupted; no step was saved yet: the same command begins anew"
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """On a busy machine too, the process of the tests is not left for being slow to end."""
+    monkeypatch.setattr(preemption_module, "_GRACE", 600.0)
+
+
 def before(method, number):
     """The method, with a signal in front of it."""
 
