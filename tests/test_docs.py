@@ -38,6 +38,7 @@ TOOLS = (
     "tools/soak.py",
     "tools/run_costs.py",
     "tools/measure_strategies.py",
+    "tools/mutated_media.py",
     "tools/scaling_table.py",
     "tools/test_cases.py",
 )
