@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from vatt_tf import cli, paths
+from vatt_tf import cli, keras_imports, paths
 
 MODELS = ("video", "audio", "text", "classifier")
 
@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     cli.before_tensorflow()
 
     def command() -> int:
+        keras_imports.import_lean("keras")
         from vatt_tf.export import servables, versions, writer
         from vatt_tf.wording import wrapped
 
@@ -78,7 +79,6 @@ def main(argv: list[str] | None = None) -> int:
     return cli.run(
         command,
         "versions are written whole or not at all: run the same command again",
-        packages=["keras"],
     )
 
 

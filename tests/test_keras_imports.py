@@ -9,6 +9,7 @@ import pytest
 SCRIPT = """
 import json, sys
 from vatt_tf import keras_imports
+keras_imports.own_process()
 keras_imports.import_lean("keras", "orbit")
 import vatt_tf.training.tasks.finetune
 left_out = ("cv2", "matplotlib", "pandas", "sklearn")

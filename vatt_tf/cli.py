@@ -8,7 +8,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from absl import flags
@@ -202,7 +202,8 @@ def above_zero(text: str) -> float:
 
 
 def before_tensorflow() -> None:
-    """Sets the environment that TensorFlow reads at import, unless the user has."""
+    """Sets the environment that TensorFlow reads at import, unless the user has; minimal Keras."""
+    keras_imports.own_process()
     if native_log.limit():
         absl_logging.set_verbosity("error")
     # TensorFlow enables oneDNN by itself with AVX-512 only. With AVX2 too its matrix products are
@@ -216,17 +217,15 @@ def accept_any_output() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def run(command: Callable[[], int], interrupted: str = "", packages: Sequence[str] = ()) -> int:
+def run(command: Callable[[], int], interrupted: str = "") -> int:
     """Runs a command; prints a user's mistake as one line and returns exit code 2.
 
     Args:
         command: The command; returns its exit code.
         interrupted: Message after Ctrl-C (exit code 130): what is kept, and how to resume.
-        packages: What is imported first (:func:`vatt_tf.keras_imports.import_lean`).
     """
     accept_any_output()
     try:
-        keras_imports.import_lean(*packages)
         return command()
     except Interrupted as error:
         print(error, file=sys.stderr)

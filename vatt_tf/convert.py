@@ -17,7 +17,7 @@ import os
 import sys
 from typing import Any
 
-from vatt_tf import cli, paths
+from vatt_tf import cli, keras_imports, paths
 from vatt_tf.atomic import new_folder
 from vatt_tf.errors import UserError
 from vatt_tf.progress_bar import progress_bar
@@ -105,6 +105,7 @@ def convert(
     labels = paths.expand_all(labels)
     if os.path.exists(out):
         raise UserError(f"--out={out}: exists already; choose another folder or remove it")
+    keras_imports.import_lean("keras")
     source = _open_checkpoint(checkpoint)
     if not quiet:  # First, because building the model takes seconds.
         print(f"{checkpoint}: {count_of(len(source.shapes), 'array')}", flush=True)
@@ -285,7 +286,6 @@ def main(argv: list[str] | None = None) -> int:
     return cli.run(
         command,
         f"{args.out} is written whole or not at all: run the same command again",
-        packages=["keras"],
     )
 
 

@@ -17,7 +17,7 @@ import os
 import sys
 from typing import Any
 
-from vatt_tf import cli
+from vatt_tf import cli, keras_imports
 from vatt_tf.atomic import new_folder, write_json
 from vatt_tf.errors import UserError
 from vatt_tf.paths import shown
@@ -61,6 +61,7 @@ def deflate(arguments: argparse.Namespace) -> dict[str, Any]:
     paths, left_out = _image_files(arguments.images)
     import dataclasses
 
+    keras_imports.import_lean("keras")
     from vatt_tf.data.schema import ClipSpec
     from vatt_tf.models import io
     from vatt_tf.models.deflation import deflate as deflated
@@ -187,7 +188,6 @@ def main(argv: list[str] | None = None) -> int:
     return cli.run(
         command,
         f"{arguments.out} is written whole or not at all: run the same command again",
-        packages=["keras"],
     )
 
 

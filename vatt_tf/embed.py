@@ -315,7 +315,6 @@ def main(argv: list[str] | None = None) -> int:
     return cli.run(
         command,
         "finished videos are kept: the same command goes on from there",
-        packages=["keras"],
     )
 
 

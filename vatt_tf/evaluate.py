@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from vatt_tf import cli, paths
+from vatt_tf import cli, keras_imports, paths
 from vatt_tf.errors import UserError
 from vatt_tf.evaluation.job import BEST, CHECKPOINTS, TASKS, Evaluation, Job, Options
 from vatt_tf.wording import count_of
@@ -149,6 +149,7 @@ def _evaluate(job: Job, report: bool) -> Evaluation:
     """Evaluates one run and stores the numbers; the evaluation then holds the whole block."""
     from vatt_tf.evaluation import results
 
+    keras_imports.import_lean("keras")
     job.check()
     folder = pathlib.Path(job.run_dir)
     # First, so that mistakes in small files show before the model is loaded.
@@ -296,7 +297,6 @@ def main(argv: list[str] | None = None) -> int:
     return cli.run(
         command,
         "finished evaluations are in results.json: run the same command again for the rest",
-        packages=["keras"],
     )
 
 

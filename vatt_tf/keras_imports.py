@@ -9,13 +9,23 @@ from typing import Any
 # Wrappers for scikit-learn, pictures of datasets, frames of pandas as inputs.
 _LEFT_OUT = ("cv2", "matplotlib", "pandas", "sklearn")
 
+_own_process = False
+
+
+def own_process() -> None:
+    """Says that the process runs a command of the package: no other code needs all of Keras."""
+    global _own_process
+    _own_process = True
+
 
 def import_lean(*packages: str) -> None:
     """Imports packages as if these libraries were not installed; who imports them later has them.
 
-    For a process that is the package's own, before other threads run: docs/measurements/speed.md
-    has what it saves.
+    In the package's own process alone, where a command has checked what it can without Keras:
+    docs/measurements/speed.md has what it saves.
     """
+    if not _own_process:
+        return
     modules: dict[str, Any] = sys.modules
     hidden = [library for library in _LEFT_OUT if library not in modules]
     modules.update(dict.fromkeys(hidden))  # In Python's reference, None: there is no such module.

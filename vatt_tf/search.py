@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"\nwritten: {page}", file=sys.stderr if json_wanted else sys.stdout)
         return 0
 
-    return cli.run(command, packages=["keras"])
+    return cli.run(command)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from vatt_tf import cli
+from vatt_tf import cli, keras_imports
 from vatt_tf.benchmarking.protocol import Part, serve
 from vatt_tf.errors import UserError
 
@@ -237,13 +237,14 @@ def main() -> int:
     """Entry point."""
     flags = parser().parse_args()
     cli.before_tensorflow()
-    return cli.run(lambda: serve_worker(make_worker(flags)), packages=["keras"])
+    return cli.run(lambda: serve_worker(make_worker(flags)))
 
 
 def make_worker(flags: argparse.Namespace) -> Worker:
     """The worker of a command line, see :func:`parser`."""
     import dataclasses
 
+    keras_imports.import_lean("keras")
     import tensorflow as tf
 
     from vatt_tf.benchmarking.batches import read_config

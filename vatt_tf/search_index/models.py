@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from vatt_tf import paths
+from vatt_tf import keras_imports, paths
 from vatt_tf.data.schema import ClipSpec
 from vatt_tf.errors import UserError
 
@@ -121,6 +121,7 @@ def open_model(source: Source, batch_size: int = 8) -> Model:
 
 
 def _from_run(source: Source, batch_size: int) -> Model:
+    keras_imports.import_lean("keras")
     from vatt_tf import api
     from vatt_tf.models import io
 
@@ -136,6 +137,7 @@ def _from_run(source: Source, batch_size: int) -> Model:
 
 
 def _from_exports(source: Source, batch_size: int) -> Model:
+    keras_imports.import_lean("keras")
     from vatt_tf.export import load
 
     embedder = load(source.address, batch_size=batch_size)

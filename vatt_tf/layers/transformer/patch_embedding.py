@@ -74,11 +74,14 @@ class PatchEmbedding(ConfiguredLayer):
         count = math.prod(self.grid(ops.shape(inputs)))
         patches = flat_patches(inputs, self.patch)
         patches = ops.reshape(patches, (-1, count, patches.shape[-1]))
+        is_float = keras.backend.is_float_dtype(keras.backend.standardize_dtype(patches.dtype))
+        # Before the selection, for TensorFlow gathers no bytes on a GPU; exact for pixels.
+        patches = ops.cast(patches, self.compute_dtype)
         if indices is not None:
             patches = ops.take(patches, indices, axis=1)
-        if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(patches.dtype)):
-            patches = ops.cast(patches, "float32") / 127.5 - 1.0
-        patches = ops.cast(patches, self.compute_dtype)
+        if not is_float:
+            pixels = ops.cast(patches, "float32") / 127.5 - 1.0
+            patches = ops.cast(pixels, self.compute_dtype)
         kernel = ops.reshape(self.kernel, (-1, self.d_model))
         return ops.matmul(patches, kernel) + self.bias
 
