@@ -33,8 +33,7 @@ class HeadConfig:
         masked_statistics: Whether BatchNorm takes the statistics of a batch from the clips and
             captions that are there; False: from all rows, padding too, as the released code does.
             None: as the weights that the run starts from; of a new run True, where the head reads
-            masks: what stands in missing rows then changes no loss, and retrieval differs by no
-            more than between seeds (docs/measurements/designs.md).
+            masks: what stands in missing rows then changes no loss.
     """
 
     kind: str = "fac"
