@@ -37,7 +37,7 @@ NO_PATH = {
     "--language", "--sample", "--file_system_poll_wait_seconds", "--report", "--data",
     "--model_config_file_poll_wait_seconds", "--enable_per_model_batching_parameters",
     "--cut", "--gin_bindings", "--checkpoint", "--media", "--dataset", "--views",
-    "--saved_model_tags", "--tokenizers",
+    "--saved_model_tags", "--tokenizers", "--compare",
 }  # fmt: skip
 ALWAYS = {
     "vatt_tf.prepare": {"--videos", "--manifest", "--annotations", "--captions_dir"},

@@ -8,6 +8,7 @@ import pathlib
 import sys
 from collections.abc import Iterable
 
+from vatt_tf import paths
 from vatt_tf.errors import UserError
 
 REFERENCE = "reference"
@@ -76,6 +77,7 @@ def compared(given: str | None) -> list[Other]:
         elif name == "ablation":
             found += [_row(row) for row in ROWS]
         elif kind == "checkout" and folder:
+            folder = paths.expand(folder)
             if not pathlib.Path(folder, "vatt_tf", "benchmarking", "worker.py").is_file():
                 raise UserError(
                     f"--compare={name}: {folder} holds no vatt_tf/benchmarking/worker.py, expected "

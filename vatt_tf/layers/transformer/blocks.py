@@ -262,7 +262,8 @@ class Transformer(ConfiguredLayer):
             bias = self.position_bias(relative_buckets(tokens.shape[1], BUCKETS))
             bias = ops.transpose(bias, (2, 0, 1))[None]
         if attention_mask is not None:
-            padding = (1.0 - ops.cast(attention_mask, "float32"))[:, None, None, :] * -1e9
+            dtype = "float32" if bias is None else bias.dtype
+            padding = (1.0 - ops.cast(attention_mask, dtype))[:, None, None, :] * -1e9
             bias = padding if bias is None else bias + padding
         return bias
 
