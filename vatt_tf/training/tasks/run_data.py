@@ -155,14 +155,11 @@ def with_statistics(config: TrainConfig, started: StartedRun | None) -> TrainCon
         started: The run that is continued; None for a new one.
     """
     head, folder = config.model.head, config.initial_weights
-    trained: dict[str, Any] = {}
-    if started is not None:
-        trained = started.description
-    elif folder is not None:
-        trained = read_description(folder)
     masked = head.masked
-    if head.masked_statistics is None and "head" in trained.get("model", {}):
-        masked = head_from_dict(trained["model"]["head"]).masked
+    if head.masked_statistics is None and (started or folder):
+        trained = started.description if started else read_description(folder)
+        if "head" in trained["model"]:
+            masked = head_from_dict(trained["model"]["head"]).masked
     head = dataclasses.replace(head, masked_statistics=masked)
     return dataclasses.replace(config, model=dataclasses.replace(config.model, head=head))
 
