@@ -134,13 +134,9 @@ def convert(
     step = source.step()
     with new_folder(out) as new:
         folder = str(new)
-        # The released code takes every n-th stored sample, and statistics of all rows.
+        # The released code takes every n-th stored sample.
         clip = dataclasses.replace(model.config.clip(), audio_resampling="strided")
-        released, head = model.config, getattr(model.config, "head", None)
-        if head is not None and head.masked_statistics is None:
-            head = dataclasses.replace(head, masked_statistics=False)
-            released = dataclasses.replace(released, head=head)
-        io.save_description(folder, released, clip, tokenizer, step=step, **extra)
+        io.save_description(folder, model.config, clip, tokenizer, step=step, **extra)
         io.save_weights(folder, model)
         report.write_provenance(folder, source, converted, step)
     if not quiet:

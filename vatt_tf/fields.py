@@ -52,27 +52,17 @@ def set_field(instance: Any, field: str, value: Any) -> None:
     object.__setattr__(instance, field, value)
 
 
-_SAME = object()
-
-
-def added_later(default: Any, before: Any = _SAME, **options: Any) -> Any:
-    """A field that older files do not have: they mean ``before``, the default where it is left out.
-
-    Args:
-        default: Of new configurations.
-        before: Of files without the field.
-        **options: Of ``dataclasses.field``.
-    """
-    metadata = {"before": default if before is _SAME else before}
-    return dataclasses.field(default=default, metadata=metadata, **options)
+def added_later(default: Any) -> Any:
+    """A field that older files do not have: they mean the default."""
+    return dataclasses.field(default=default, metadata={"added_later": True})
 
 
 def made_from(part: type, values: Any, where: str) -> Any:
     """Makes a dataclass from a dict that has exactly its fields, so that gin adds nothing."""
     if not isinstance(values, Mapping):
         raise UserError(f"model config: {where} is {value_text(values)}, expected an object")
-    later = [field for field in dataclasses.fields(part) if "before" in field.metadata]
-    values = {field.name: field.metadata["before"] for field in later} | dict(values)
+    later = [field for field in dataclasses.fields(part) if field.metadata.get("added_later")]
+    values = {field.name: field.default for field in later} | dict(values)
     names = {field.name for field in dataclasses.fields(part)}
     unknown, missing = set(values) - names, names - set(values)
     if unknown or missing:

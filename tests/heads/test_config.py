@@ -56,15 +56,6 @@ def test_mmv_fac_of_earlier_versions():
     assert HeadConfig("mmv_fac", vt_dim=128).widths["vat_dim"] == 128
 
 
-def test_statistics_of_new_heads_and_of_earlier_versions():
-    assert HeadConfig("shared").masked
-    assert not HeadConfig("shared", masked_statistics=False).masked
-    stored = {"kind": "shared", "va_dim": None, "vt_dim": None, "vat_dim": 128}
-    assert head_from_dict(stored).masked_statistics is False
-    assert head_from_dict({**stored, "masked_statistics": True}).masked
-    assert HeadConfig("shared") == HeadConfig("shared", masked_statistics=False)  # same weights
-
-
 def test_shared_of_earlier_versions():
     stored = {"kind": "shared", "va_dim": 512, "vt_dim": 256, "vat_dim": 128}
     assert head_from_dict(stored) == HeadConfig("shared", vat_dim=128)

@@ -32,23 +32,19 @@ class HeadConfig:
             linear, 512). mmv_fac also takes ``vt_dim``, its name for it in earlier versions.
         masked_statistics: Whether BatchNorm takes the statistics of a batch from the clips and
             captions that are there; False: from all rows, padding too, as the released code does.
-            None: as the weights that the run starts from; of a new run True, where the head reads
-            masks: what stands in missing rows then changes no loss.
     """
 
     kind: str = "fac"
     va_dim: int | None = None
     vt_dim: int | None = None
     vat_dim: int | None = None
-    # Heads that differ in it have the same weights.
-    masked_statistics: bool | None = added_later(None, before=False, compare=False)
+    masked_statistics: bool = added_later(False)
 
     def __post_init__(self) -> None:
         head = HEADS[self.kind]
-        if self.masked_statistics is not None:
-            check_flag("common_space.masked_statistics", self.masked_statistics)
+        check_flag("common_space.masked_statistics", self.masked_statistics)
         given = {name: getattr(self, name) for name in OPTIONS if getattr(self, name) is not None}
-        if self.masked_statistics and not self._reads_masks:
+        if self.masked_statistics and "masks" not in inspect.signature(head.call).parameters:
             fail("common_space.masked_statistics", True, f"False: {self.kind} reads no masks")
         for name, value in given.items():
             check_positive(f"common_space.{name}", value)
@@ -63,15 +59,6 @@ class HeadConfig:
     def widths(self) -> dict[str, int]:
         """The options that the head reads."""
         return {name: getattr(self, name) for name in HEADS[self.kind].options}
-
-    @property
-    def masked(self) -> bool:
-        """Whether missing rows are left out of the statistics of a batch."""
-        return self._reads_masks if self.masked_statistics is None else self.masked_statistics
-
-    @property
-    def _reads_masks(self) -> bool:
-        return "masks" in inspect.signature(HEADS[self.kind].call).parameters
 
     def build(self, **kwargs: Any) -> Any:
         """The head, a :class:`vatt_tf.heads.common_space.CommonSpace`, without variables yet.

@@ -112,7 +112,7 @@ class VATT(ConfiguredModel):
             masks: Dict of float32 [B], of texts [B, P], 0 for rows that ``masked_statistics`` of
                 the head leaves out of them; None: none.
         """
-        if not self.config.head.masked:
+        if not self.config.head.masked_statistics:
             return self.head(features, training=training)
         return self.head(features, training=training, masks=masks)
 

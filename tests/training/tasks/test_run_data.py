@@ -7,7 +7,6 @@ import shutil
 import pytest
 
 from tests.digests import digests
-from tests.models.tiny import specific
 from tests.training.conftest import GIN, SIZES
 from tests.training.test_run import command
 from vatt_tf import config
@@ -25,7 +24,6 @@ from vatt_tf.data.text.tokenizer import WordTokenizer
 from vatt_tf.errors import UserError
 from vatt_tf.training.saving import run_folder
 from vatt_tf.training.tasks import run_data
-from vatt_tf.training.tasks.config import DataSource, TrainConfig
 from vatt_tf.training.tasks.run_data import StartedRun
 
 FILES = [(f"v{number}.mp4", 100 + number) for number in range(10)]
@@ -206,24 +204,6 @@ def test_clips_compare(tmp_path):
         run_data.check_clip(started(tmp_path, clip=stored), clip)
     old = dataclasses.replace(clip, audio_resampling="strided")
     run_data.check_clip(started(tmp_path, clip=stored), old)
-
-
-@pytest.mark.parametrize(
-    ("stored", "expected"), [({}, False), ({"masked_statistics": True}, True), (None, True)]
-)
-def test_statistics_of_the_head_are_those_of_the_weights(tmp_path, stored, expected):
-    """A run from before the option, one with it, and a new one."""
-    config = TrainConfig(specific("shared"), [DataSource("x")], 1, evaluate_every=0)
-    widths = {"kind": "shared", "va_dim": None, "vt_dim": None, "vat_dim": 12}
-    description = {"format": 1, "model": {"head": {**widths, **(stored or {})}}}
-    (tmp_path / "model.json").write_text(json.dumps(description))
-    weights = dataclasses.replace(config, initial_weights=None if stored is None else str(tmp_path))
-    run = None if stored is None else started(tmp_path, **description)
-    for part in (run_data.with_statistics(config, run), run_data.with_statistics(weights, None)):
-        assert part.model.head.masked_statistics is expected
-    bound = dataclasses.replace(config.model.head, masked_statistics=not expected)
-    bound = dataclasses.replace(config, model=dataclasses.replace(config.model, head=bound))
-    assert run_data.with_statistics(bound, run).model.head.masked is not expected
 
 
 def test_vocabularies_compare(tmp_path):

@@ -30,7 +30,7 @@ from vatt_tf.training.monitoring.guards import Chance, Guard, Temperature
 from vatt_tf.training.tasks.config import TrainConfig
 from vatt_tf.training.tasks.evaluator import RetrievalEvaluator
 from vatt_tf.training.tasks.modalities import check_held_out, with_towers_of_data
-from vatt_tf.training.tasks.run_data import StartedRun, run_clip, with_statistics
+from vatt_tf.training.tasks.run_data import StartedRun, run_clip
 from vatt_tf.training.tasks.task import Task
 from vatt_tf.wording import count_of
 
@@ -51,7 +51,6 @@ class Pretraining(Task):
 
     def __init__(self, config: TrainConfig, started: StartedRun | None = None) -> None:
         self.config, self.notes = with_towers_of_data(config, started)
-        self.config = with_statistics(self.config, started)
         check_held_out(self.config)
         self.notes += [*_repeated_clips(self.config), *_shared_clips(self.config)]
         self.clip = run_clip(self.config, started)

@@ -13,11 +13,10 @@ from vatt_tf.data.shards.index import DataSource
 from vatt_tf.data.shards.provenance import DataSet, data_sets, differences, read_data
 from vatt_tf.data.text.tokenizer import load_tokenizer
 from vatt_tf.errors import UserError
-from vatt_tf.heads.config import head_from_dict
 from vatt_tf.models.initial import CLIP_OPTIONS
 from vatt_tf.models.io import CHECKPOINTS, DESCRIPTION, read_description, read_tokenizer
 from vatt_tf.output_folder import listed
-from vatt_tf.training.tasks.config import RunConfig, TrainConfig
+from vatt_tf.training.tasks.config import RunConfig
 from vatt_tf.wording import count_of
 
 
@@ -145,23 +144,6 @@ def run_clip(config: RunConfig, started: StartedRun | None) -> ClipSpec:
     options = (*CLIP_OPTIONS, "caption_distance")
     kept = {name: before[name] for name in options if name in before}
     return dataclasses.replace(config.clip, **{**kept, **config.bound_clip_options})
-
-
-def with_statistics(config: TrainConfig, started: StartedRun | None) -> TrainConfig:
-    """The run with the statistics of its head as bound, else as its weights were trained.
-
-    Args:
-        config: The run.
-        started: The run that is continued; None for a new one.
-    """
-    head, folder = config.model.head, config.initial_weights
-    masked = head.masked
-    if head.masked_statistics is None and (started or folder):
-        trained = started.description if started else read_description(folder)
-        if "head" in trained["model"]:
-            masked = head_from_dict(trained["model"]["head"]).masked
-    head = dataclasses.replace(head, masked_statistics=masked)
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, head=head))
 
 
 def check_clip(run: StartedRun, clip: ClipSpec) -> None:
