@@ -13,7 +13,7 @@ _own_process = False
 
 
 def own_process() -> None:
-    """Says that the process runs a command of the package: no other code needs all of Keras."""
+    """Marks the process as one that runs a command, where no other code needs all of Keras."""
     global _own_process
     _own_process = True
 
