@@ -21,9 +21,7 @@ FILES = (
     "backend",
     [
         "jax",
-        pytest.param(
-            "torch", marks=pytest.mark.xfail(reason="cross entropies mix NumPy and torch")
-        ),
+        pytest.param("torch", marks=pytest.mark.xfail(reason="cross entropies mix arrays")),
     ],
 )
 def test_other_backends(backend):
