@@ -17,13 +17,7 @@ FILES = (
 
 
 @pytest.mark.check
-@pytest.mark.parametrize(
-    "backend",
-    [
-        "jax",
-        pytest.param("torch", marks=pytest.mark.xfail(reason="cross entropies mix arrays")),
-    ],
-)
+@pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends(backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"needs {backend}")

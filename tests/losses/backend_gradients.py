@@ -25,7 +25,10 @@ def gradients(
         }
         found = loss(tensors)
         found.backward()
-        slopes = {name: tensor.grad for name, tensor in tensors.items()}
+        slopes = {  # no gradient where the loss does not read the array
+            name: np.zeros(tensor.shape, "float32") if tensor.grad is None else tensor.grad
+            for name, tensor in tensors.items()
+        }
     else:
         import tensorflow as tf
 
@@ -36,4 +39,4 @@ def gradients(
         zero = tf.UnconnectedGradients.ZERO
         slopes = tape.gradient(found, tensors, unconnected_gradients=zero)
     to_numpy = keras.ops.convert_to_numpy
-    return float(found), {name: to_numpy(slope) for name, slope in slopes.items()}
+    return float(to_numpy(found)), {name: to_numpy(slope) for name, slope in slopes.items()}

@@ -65,7 +65,7 @@ def _step(model: Any) -> dict[str, np.ndarray]:
             return model.compute_loss(batch, y_pred=model(batch, training=True))
 
     with mock.patch.object(Dropout, "draw", draw), mock.patch.object(DropToken, "indices", indices):
-        value, gradients = _gradients(loss, model.trainable_weights)
+        value, gradients = _gradients(loss, model)
     assert next(seeds) > 10
     found = {"loss": ops.convert_to_numpy(value)}
     for variable, gradient in zip(model.trainable_weights, gradients, strict=True):
@@ -74,7 +74,8 @@ def _step(model: Any) -> dict[str, np.ndarray]:
     return found | {f"weight/{one.path}": ops.convert_to_numpy(one) for one in model.weights}
 
 
-def _gradients(loss: Callable[[], Any], variables: list[Any]) -> tuple[Any, list[Any]]:
+def _gradients(loss: Callable[[], Any], model: Any) -> tuple[Any, list[Any]]:
+    variables = model.trainable_weights
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -86,10 +87,16 @@ def _gradients(loss: Callable[[], Any], variables: list[Any]) -> tuple[Any, list
         import jax
 
         def of_values(values: Any) -> Any:
-            with keras.StatelessScope(list(zip(variables, values, strict=True))):
-                return loss()
+            with keras.StatelessScope(list(zip(variables, values, strict=True))) as scope:
+                value = loss()
+            updated = [scope.get_current_value(one) for one in model.non_trainable_weights]
+            return value, {place: one for place, one in enumerate(updated) if one is not None}
 
-        return jax.jit(jax.value_and_grad(of_values))([variable.value for variable in variables])
+        step = jax.jit(jax.value_and_grad(of_values, has_aux=True))
+        (value, updated), gradients = step([variable.value for variable in variables])
+        for place, one in updated.items():  # moving averages
+            model.non_trainable_weights[place].assign(one)
+        return value, gradients
     value = loss()
     value.backward()
     gradients = [variable.value.grad.clone() for variable in variables]

@@ -39,13 +39,7 @@ def of(numbers, backend):
 
 
 @pytest.mark.check
-@pytest.mark.parametrize(
-    "backend",
-    [
-        pytest.param("jax", marks=pytest.mark.xfail(reason="the head's moving averages differ")),
-        "torch",
-    ],
-)
+@pytest.mark.parametrize("backend", BACKENDS[1:])
 def test_a_step_is_that_of_tensorflow(numbers, backend):
     """Losses, gradients of all variables, weights and moving averages after an update."""
     expected, found = of(numbers, "tensorflow"), of(numbers, backend)

@@ -19,13 +19,13 @@ def smooth_labels(labels: Any, amount: float) -> Any:
 
 def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
     """Cross entropy of each clip in float32, ``[b]``; ``logits`` and ``labels`` are ``[b, C]``."""
-    logits = ops.cast(logits, "float32")
+    logits, labels = ops.cast(logits, "float32"), ops.cast(labels, "float32")
     return -ops.sum(labels * ops.log_softmax(logits, axis=-1), axis=-1)
 
 
 def sigmoid_cross_entropy(logits: Any, labels: Any) -> Any:
     """Binary cross entropies of each clip, summed over the classes, float32 ``[b]``."""
-    logits = ops.cast(logits, "float32")
+    logits, labels = ops.cast(logits, "float32"), ops.cast(labels, "float32")
     # -y log p - (1 - y) log(1 - p) without overflow; its gradient is p - y at 0 too, where that of
     # max(x, 0) + log(1 + exp(-|x|)) is a matter of ties.
     return ops.sum(ops.softplus(logits) - logits * labels, axis=-1)
