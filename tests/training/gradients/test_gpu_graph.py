@@ -67,13 +67,7 @@ def check_runs_on_gpu(step, batch, updates):
 
 
 # A Transformer of each kind, each kind of convolutional tower, a classifier.
-FILES = (
-    "bbs",
-    "ma_medium",
-    "mil_nce",
-    "mmv/tsm_r50_fac",
-    pytest.param("finetune/multimodal", marks=pytest.mark.xfail(reason="mixup gathers bytes")),
-)
+FILES = ("bbs", "ma_medium", "mil_nce", "mmv/tsm_r50_fac", "finetune/multimodal")
 
 
 @pytest.mark.check

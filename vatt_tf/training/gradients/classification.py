@@ -157,10 +157,10 @@ class ClassificationStep:
         def part(begin):
             """Gradients and metrics of the rows from ``begin`` on."""
             rows = tf.range(size) + begin
-            chosen = {name: tf.gather(value, rows) for name, value in inputs.items()}
+            chosen = {name: _rows(value, rows) for name, value in inputs.items()}
             if self.mixup_alpha:
                 numbers = tf.gather(partners, rows)
-                others = {name: tf.gather(value, numbers) for name, value in inputs.items()}
+                others = {name: _rows(value, numbers) for name, value in inputs.items()}
                 chosen = self._mix(chosen, others, tf.gather(shares, rows))
             with tf.GradientTape() as tape:
                 logits = self._forward(fold(key, begin), chosen)["logits"]
@@ -223,6 +223,14 @@ class ClassificationStep:
                 mixed[mask] = tf.maximum(own[mask], others[mask])
             mixed[name] = _mixed(value, other, share)
         return mixed
+
+
+def _rows(value: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+    """Rows of a tensor by their numbers, int32 [n]."""
+    if value.dtype != tf.uint8:
+        return tf.gather(value, numbers)
+    # TensorFlow gathers no bytes on a GPU; float16 holds them exactly.
+    return tf.cast(tf.gather(tf.cast(value, tf.float16), numbers), tf.uint8)
 
 
 def _mixing_keys(key: tf.Tensor) -> list[tf.Tensor]:
