@@ -45,9 +45,6 @@ def mutate(data: bytes, other: bytes, generator: random.Random) -> bytes:
         # Headers and indexes stand at the ends: half of the changes are made there.
         near = generator.randrange(min(4096, size))
         at = generator.choice((first, first, near, size - 1 - near))
-        at = generator.choice(
-            (first, first, generator.randrange(min(4096, size)), size - 1 - first % 4096)
-        )
         at = max(0, min(at, len(found) - 1))
         length = min(generator.choice((1, 16, 512, 8192, 65536)), max(1, len(found) // 3))
         kind = generator.randrange(9)

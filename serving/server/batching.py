@@ -267,6 +267,8 @@ class BatchedModel:
                 queue is full.
         """
         rows = self._count_rows(feeds)
+        if not rows and timeout is None:  # would hold its thread for as long as the model is served
+            invalid("Batching Run() of 0 rows waits for its deadline, and the call has none")
         now = time.monotonic()
         deadline = np.inf if timeout is None else now + timeout
         task = _Task(feeds, rows, deadline, now)

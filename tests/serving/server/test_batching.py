@@ -163,6 +163,8 @@ def test_what_cannot_be_batched(batched):
 
 def test_no_rows_wait_for_the_deadline(batched):
     assert error_of(run, batched, timeout=0.05)[0] == Code.DEADLINE_EXCEEDED
+    code, message = error_of(run, batched, timeout=None)
+    assert code == Code.INVALID_ARGUMENT and message.endswith("and the call has none")
 
 
 def test_task_whose_time_is_over_is_not_run(batched, doubler):

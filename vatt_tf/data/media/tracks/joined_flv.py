@@ -5,7 +5,9 @@ FFmpeg takes an inner header for a packet and ends there without a word.
 
 from __future__ import annotations
 
+import bisect
 import functools
+import itertools
 import mmap
 import os
 import re
@@ -48,25 +50,24 @@ class JoinedFile:
         starts = [0, *(header + _BYTES for header in headers)]
         ends = [*headers, os.fstat(self._file.fileno()).st_size]
         self._parts = list(zip(starts, ends, strict=True))
+        sizes = (end - start for start, end in self._parts)
+        *self._firsts, self._size = itertools.accumulate(sizes, initial=0)
         self._at = 0
 
     def read(self, count: int) -> bytes:
         """At most so many bytes; none at the end."""
-        first = 0
-        for start, end in self._parts:
-            begin = start + self._at - first
-            if begin < end:
-                self._file.seek(begin)
-                data = self._file.read(min(count, end - begin))
-                self._at += len(data)
-                return data
-            first += end - start
-        return b""
+        part = bisect.bisect_right(self._firsts, self._at) - 1
+        start, end = self._parts[part]
+        begin = start + self._at - self._firsts[part]
+        self._file.seek(begin)
+        data = self._file.read(min(count, max(0, end - begin)))
+        self._at += len(data)
+        return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Goes to a place among the bytes that are left."""
-        whole = sum(end - start for start, end in self._parts)
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: whole}[whence]
+        origins = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}
+        self._at = offset + origins[whence]
         return self._at
 
     def tell(self) -> int:
