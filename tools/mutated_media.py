@@ -17,7 +17,6 @@ import json
 import math
 import pathlib
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from typing import Any
 import av
 
 from vatt_tf import cli
+from vatt_tf.benchmarking.memory import process_peak
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 A_PROCESS = 50  # files
@@ -168,7 +168,7 @@ def work(folders: list[pathlib.Path], seed: int, count: int) -> None:
             # FFmpeg ends at a header inside of an FLV file, where joined ones go on.
             parts = max(1, path.read_bytes().count(b"FLV\x01")) if path.suffix == ".flv" else 1
             seconds = parts * decoded_seconds(path, kind, rate)
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            memory = process_peak() / 2**20
             found |= {"room": seconds / CLIP_SECONDS + 1, "memory": memory}
             print(json.dumps(found), flush=True)
             path.unlink()

@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
-import resource
 import sys
 from collections.abc import Sequence
 
 from vatt_tf import cli, keras_imports
+from vatt_tf.benchmarking import memory
 from vatt_tf.errors import UserError
 from vatt_tf.training.cluster.local_workers import run_workers
 from vatt_tf.training.cluster.preemption import Preemption
@@ -163,7 +163,7 @@ def _train(flags: argparse.Namespace, preemption: Preemption) -> int:
     _report_unused([*unread, *config.unused_bindings()])
     if flags.quiet:
         return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    peak = memory.process_peak() / 1e9
     print(
         f"{run_dir}: step {step}, weights in {run_dir}/model.weights.h5; "
         f"peak memory of the process {peak:.2f} GB"

@@ -29,8 +29,12 @@ def peak_bytes() -> int:
     """
     if _gpu() is not None:
         return tensor_bytes()["peak"]
-    of_life = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return _from_status("VmHWM:") or of_life
+    return process_peak()
+
+
+def process_peak() -> int:
+    """Peak of the process, not of the one that has started it, as ``ru_maxrss`` may be."""
+    return _from_status("VmHWM:") or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def tensor_bytes() -> dict[str, int]:
