@@ -11,6 +11,7 @@ from vatt_tf.data import media
 from vatt_tf.data.media.readers import AudioReader
 from vatt_tf.data.media.spans import Grid
 from vatt_tf.data.media.tracks.clock import end_of
+from vatt_tf.data.media.tracks.video import VideoTrack
 
 FPS = 25
 
@@ -172,6 +173,22 @@ def test_a_single_wrong_stamp(tmp_path):
     assert [frames.tolist() for _, _, frames, _ in clips] == [[*range(75)], [*range(75, 100)]]
     assert reader.duration == pytest.approx(4.0, abs=0.05)
     assert any("1 frame with a wrong time" in note for note in reader.warnings)
+
+
+def test_a_first_stamp_long_before_the_others(tmp_path, monkeypatch):
+    """Every seek comes out at the same frame, so that each target is tried once."""
+    frames, begun = VideoTrack.frames, []
+
+    def early(self):
+        begun.append(self)
+        assert len(begun) < 5, "seeks for ever"
+        for number, frame in enumerate(frames(self)):
+            frame.time -= 0.0 if number else 1e4
+            yield frame
+
+    monkeypatch.setattr(VideoTrack, "frames", early)
+    _, clips = read(numbered.write(tmp_path / "a.ts", 1.0, audio=None), 2.0)
+    assert [len(frames) for _, _, frames, _ in clips] == [FPS]
 
 
 def test_frames_in_decoding_order(tmp_path):

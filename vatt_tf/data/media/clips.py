@@ -70,6 +70,7 @@ class ClipReader:
         self.at_end = False
         self._sought = False
         self._stride = SEEK_SECONDS  # what lies nearer is read up to
+        self._tried = -math.inf  # the last target of a seek: each is tried once
         self.problem = ""
         self._clock = Clock(path)
         self._video = self._video_from(0.0)
@@ -274,8 +275,9 @@ class ClipReader:
 
     def _skip_to(self, start: float, now: float) -> bool:
         """Seeks to a span that lies further on; False where reading on is as near as a seek."""
-        if start <= now + self._stride:
+        if start <= max(now + self._stride, self._tried):
             return False
+        self._tried = start
         video = self._video_from(start)
         if video.landing <= now:
             video.close()
