@@ -19,7 +19,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from vatt_tf import cli
+from vatt_tf import cli, keras_imports
 from vatt_tf.errors import UserError
 from vatt_tf.serving.server.models.options import BatchingOptions, ServerOptions
 
@@ -219,6 +219,7 @@ def _terminate(number: int, frame: object) -> None:
 def serve(args: argparse.Namespace) -> int:
     """Serves until a signal comes; returns the exit code."""
     models, options = _models(args), _options(args)
+    keras_imports.import_lean("tensorflow")  # It brings Keras.
     from vatt_tf.serving.server import embedded as server_lib
     from vatt_tf.serving.server.models.status import ServingError
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from vatt_tf import cli, native_log
+from vatt_tf import cli, keras_imports, native_log
 from vatt_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ def _work(host: str, port: int, worker_port: int, ready: connection.Connection) 
     cli.before_tensorflow()
     # Clips are made on the processor; the accelerators belong to the trainers.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    keras_imports.import_lean("tensorflow")  # It brings Keras.
     try:
         servers = start_server(host, port, worker_port)
     except UserError as error:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from vatt_tf import keras_imports
 from vatt_tf.data.prepare import shards
 from vatt_tf.data.prepare.plan import Settings, Shard
 from vatt_tf.data.prepare.runners import workers
@@ -29,6 +30,7 @@ def build_shards(
         progress: Takes what the processes report.
     """
     if jobs == 1:
+        keras_imports.import_lean("tensorflow")  # It brings Keras.
         for shard in todo:
             yield shards.build_shard(shard, settings, out, progress.report)
         return

@@ -20,7 +20,7 @@ from typing import Any
 
 from vatt_tf.errors import UserError
 
-PRELOAD = ["tensorflow", "PIL.Image", "vatt_tf.data.prepare.shards"]
+PRELOAD = ["vatt_tf.data.prepare.runners.preload", "PIL.Image", "vatt_tf.data.prepare.shards"]
 # One thread a process: the processes are the parallelism, and a fork wants no other threads.
 ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
