@@ -145,20 +145,6 @@ def test_short_clip_repeats_both_in_sync(tmp_path):
     assert clip["video_mask"] == clip["audio_mask"] == 1
 
 
-def test_a_short_clip_may_begin_anywhere_in_its_record(tmp_path):
-    waveform = 1 + np.arange(240) / 1000
-    shards = write_shards(tmp_path, [example(frames=3, waveform=waveform)])
-    changed = dataclasses.replace(NONE, video_roll_probability=1.0)
-    starts = set()
-    for batch in batches(training_dataset(str(shards), SPEC, None, changed, batch_size=1), 20):
-        shown = (batch["video"][0, :, 0, 0, 0] / 5).astype(int)
-        starts.add(int(shown[0]))
-        np.testing.assert_array_equal(shown, (shown[0] + np.arange(4)) % 3)
-        heard = waveform[(shown[0] * 80 + np.arange(320)) % 240]
-        np.testing.assert_allclose(batch["audio"][0, :, 0], heard, rtol=1e-6)
-    assert starts == {0, 1, 2}
-
-
 def test_sound_only_and_video_only(tmp_path):
     clip = one(tmp_path / "a", example(frames=0, waveform=1 + np.arange(100) / 100))
     assert clip["video_mask"] == 0 and not clip["video"].any() and clip["audio_mask"] == 1

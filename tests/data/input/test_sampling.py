@@ -42,31 +42,6 @@ def test_random_offsets_cover_all_places_and_stay_inside(stored, count, stride):
         assert max(round(o + span + 1e-9) for o in offsets) < stored
 
 
-@pytest.mark.parametrize(
-    ("stored", "count", "probability", "expected"),
-    [
-        (3, 4, 1.0, {0, 1, 2}),  # repeats
-        (3, 4, 0.0, {0}),
-        (4, 4, 1.0, {0}),  # as long as a clip
-        (9, 4, 1.0, {0}),
-        (1, 1, 1.0, {0}),  # a picture
-        (0, 4, 1.0, {0}),  # no video
-    ],
-)
-def test_only_what_repeats_is_rolled(stored, count, probability, expected):
-    span = tf.constant(count - 1, tf.float64)
-    found = [
-        int(sampling.roll_offset(tf.constant(stored), span, probability, [i, 0])) for i in range(60)
-    ]
-    assert set(found) == expected
-
-
-def test_a_share_of_what_repeats_is_rolled():
-    stored, span = tf.constant(64), tf.constant(64.0, tf.float64)
-    found = [int(sampling.roll_offset(stored, span, 0.5, [i, 0])) for i in range(200)]
-    assert 70 < np.count_nonzero(found) < 130 and max(found) < 64
-
-
 def test_spaced_offsets():
     def offsets(length, extent, windows):
         extent = tf.constant(extent, tf.float64)

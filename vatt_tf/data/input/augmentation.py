@@ -40,8 +40,6 @@ class Augmentation:
         audio_noise: Standard deviation of the noise relative to the clip's largest sample.
         audio_roll_probability: Share of the sounds that begin at a random place and go on with
             their beginning after their end; only where no video has to stay in step.
-        video_roll_probability: Share of the videos shorter than a clip, which repeat, that begin at
-            a random place, their sound with them.
         time_mask: Two spans of up to this share of the sound are set to 0.
         band_mask: Two spans of up to this share of the mel bands are set to 0 (log-mel).
 
@@ -65,7 +63,6 @@ class Augmentation:
     hue: float = 0.2
     audio_noise: float = 0.01
     audio_roll_probability: float = 0.0
-    video_roll_probability: float = 0.0
     time_mask: float = 0.0
     band_mask: float = 0.0
 

@@ -45,24 +45,13 @@ def training_clip(
     keys = tf.random.split(order.make_seed(seed, order.AUGMENTATION, position), 5, alg="philox")
     stride, step = _strides(record, spec)
     stored_frames, stored_samples = tf.size(record.frames), tf.size(record.waveform)
-    distance = (spec.frames - 1) * stride
-    offset = sampling.random_offset(stored_frames, distance, keys[0])
-    begin_frame = offset
-    if augmentation.video_roll_probability:
-        key = tf.random.fold_in(keys[0], 1, alg="philox")
-        begin_frame += sampling.roll_offset(
-            stored_frames, distance, augmentation.video_roll_probability, key
-        )
+    offset = sampling.random_offset(stored_frames, (spec.frames - 1) * stride, keys[0])
     span = tf.cast((spec.samples - 1) * step, tf.float64)
     audio_offset = sampling.random_offset(stored_samples, span, keys[0])
     result: dict[str, tf.Tensor] = {}
     if spec.frames:
         frames = _video(
-            record,
-            spec,
-            stride,
-            begin_frame,
-            lambda f: augmented_frames(f, spec, augmentation, keys[1]),
+            record, spec, stride, offset, lambda f: augmented_frames(f, spec, augmentation, keys[1])
         )
         result |= {"video": frames, "video_mask": _mask(stored_frames)}
     begin = _begin(record, offset, audio_offset)
@@ -73,7 +62,7 @@ def training_clip(
             spec,
             stride,
             step,
-            begin_frame,
+            offset,
             audio_offset,
             lambda waveform: augmented_sound(waveform, augmentation, keys[2], roll=alone),
             lambda sound: masked_sound(sound, augmentation, keys[4]),

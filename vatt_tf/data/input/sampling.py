@@ -46,23 +46,6 @@ def random_offset(length: tf.Tensor, span: tf.Tensor, key: tf.Tensor) -> tf.Tens
     return tf.cast(tf.floor(uniform * tf.floor(room)), tf.int64)
 
 
-def roll_offset(
-    length: tf.Tensor, span: tf.Tensor, probability: float, key: tf.Tensor
-) -> tf.Tensor:
-    """Random place in a record that is shorter than a clip, which repeats it; int64.
-
-    Args:
-        length: Stored frames.
-        span: float64, distance between the first and the last frame of a clip.
-        probability: Share of such records that do not begin at 0, as all others do.
-        key: int64 ``[2]`` seed.
-    """
-    uniform = tf.random.stateless_uniform([2], key, dtype=tf.float64, alg="philox")
-    frames = tf.cast(length, tf.float64)
-    rolls = (frames - span <= 0.5) & (uniform[0] < probability)
-    return tf.cast(tf.where(rolls, tf.floor(uniform[1] * frames), 0.0), tf.int64)
-
-
 def spaced_offset(length: tf.Tensor, extent: tf.Tensor, window: int, windows: int) -> tf.Tensor:
     """Offset of one of several linearly spaced windows; the centre for a single one.
 
