@@ -134,6 +134,7 @@ def published_weights(folder: pathlib.Path) -> None:
     for name in ("vatt_lbs", "vatt/pretrain/tx_fac_bbs"):
         (folder / name).mkdir(parents=True)
         official.write(str(folder / name / "ckpt-500000"), values)
+    video(folder / "few" / "clip.mp4")  # S3D-G reads 32 frames of 200 x 200
     with tarfile.open(folder / "vatt" / "misc_data.tgz", "w:gz") as archive:
         archive.add(words, words.name)
     mmv_file.write(str(folder / "mmv_s3d.pkl"), mmv_file.values_of(mmv_file.small("mmv_s3d")))

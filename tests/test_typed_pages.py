@@ -31,25 +31,26 @@ QUICKSTART = "make quickstart\n"
 ACTIVATE = "source .venv/bin/activate\n"
 PATHS = ("search_my_videos", "reproduce_and_extend", "deploy")
 DOCS = CHECKOUT / "docs"
+# Bindings for every training that is typed, but on pages of `SIZES`.
 STEPS = "STEPS=4;BATCH_SIZE=8"
+ONE_LAYER = [f"{modality}_tower.num_layers=1" for modality in ("video", "audio", "text")]
 SMALL = {
-    BINDINGS_VARIABLE: ";".join(
-        [STEPS, *(f"{modality}_tower.num_layers=1" for modality in ("video", "audio", "text"))]
-    ),
     "VATT_TF_SAMPLE_CLIPS": "192",  # of two colours
     "VECTORS": "8192",  # of the benchmark of indexes
     "MINUTES": "0.1",  # of the server under load
     "ROUND": "1",  # seconds
     "ROUNDS": "1",  # of a benchmark
 }
-# The small towers of the published checkpoints, for pages that name gin files of large ones.
-TOWERS = {BINDINGS_VARIABLE: f"STEPS=2;BATCH_SIZE=4;MICRO_BATCH_SIZE=None;{page_material.towers()}"}
-# All layers: an agnostic model refuses sizes of single towers, a run goes on with its own.
-DEEP = {BINDINGS_VARIABLE: STEPS}
+# The towers of the small published checkpoints, for gin files that name large ones.
+TOWERS = page_material.towers()
+# A run goes on with its layers, and an agnostic model refuses sizes of single towers.
 SIZES = {
-    **dict.fromkeys(("finetuning", "reliability", "reproduce_and_extend"), DEEP),
-    **dict.fromkeys(("checkpoints", "datasets", "performance", "published_weights"), TOWERS),
-    "scaling": TOWERS,
+    **dict.fromkeys(("finetuning", "reliability", "reproduce_and_extend"), STEPS),
+    **dict.fromkeys(("checkpoints", "published_weights"), TOWERS),
+    **dict.fromkeys(
+        ("datasets", "performance", "scaling"),
+        f"STEPS=2;BATCH_SIZE=4;MICRO_BATCH_SIZE=None;{TOWERS}",
+    ),
 }
 # What a page takes from its readers, beside what all have.
 MATERIAL = {
@@ -142,7 +143,10 @@ def environment(name: str, folder: pathlib.Path) -> dict[str, str]:
     kept["PATH"] = os.pathsep.join([str(folder / page_material.PROGRAMS), *parts])
     kept["HOSTS"] = ",".join(f"localhost:{port}" for port in free_ports(2))
     kept["PUBLISHED"] = (folder / "vatt").as_uri()
-    return kept | SMALL | SIZES.get(name, {})
+    if (folder / "few").is_dir():
+        kept["VIDEOS"] = "few"
+    bindings = SIZES.get(name, ";".join([STEPS, *ONE_LAYER]))
+    return kept | SMALL | {BINDINGS_VARIABLE: bindings}
 
 
 def taken(port: int) -> bool:
