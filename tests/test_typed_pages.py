@@ -1,9 +1,10 @@
 """Every command of README and of the pages of docs/, typed in order, from a clean folder.
 
 The pages are the only copy of the commands. What makes them small comes from the environment:
-``VATT_TF_GIN_BINDINGS`` for the trainings, and the sizes of the benchmarks. A path is typed in a
-clean clone. Another page names the path that it goes on from, and is typed in a copy of what that
-one has left.
+``VATT_TF_GIN_BINDINGS`` for the trainings, the number of sample videos, the sizes of the
+benchmarks, addresses. What a page takes from its readers is made by ``page_material``. A path is
+typed in a clean clone. Another page names the path that it goes on from, and is typed in a copy of
+what that one has left.
 """
 
 from __future__ import annotations
