@@ -28,6 +28,26 @@ def test_held_out_combinations_are_new_but_their_pairs_are_not():
     assert len({clip.name for clip in clips}) == len(clips)
 
 
+def test_environment_makes_the_set_smaller(monkeypatch):
+    everything = sample_plan()
+    monkeypatch.setenv(sample_videos.CLIPS_VARIABLE, "96")
+    few = sample_plan()
+    assert few == everything[:96] and sample_videos.sample_table().count(".mp4") == 96
+    assert {c.colour for c in few} == {"red"}  # all of it: every shape and motion, 64 and 32 clips
+    assert collections.Counter(c.split for c in few) == {"train": 64, "val": 32}
+    monkeypatch.setenv(sample_videos.CLIPS_VARIABLE, "")
+    assert sample_plan() == everything
+
+
+@pytest.mark.parametrize("count", ["15", "769", "-20", "many", "20.0"])
+def test_wrong_size_of_the_set(count, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv(sample_videos.CLIPS_VARIABLE, count)
+    assert command.main(["--sample", f"--out={tmp_path / 'out'}"]) == 2
+    expected = f"VATT_TF_SAMPLE_CLIPS is {count!r}, expected a whole number from 16 to 768"
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_clip_is_what_its_name_says(tmp_path):
     clips = [c for c in sample_plan() if (c.colour, c.shape, c.motion) == ("red", "square", "left")]
     (tmp_path / clips[0].split).mkdir()

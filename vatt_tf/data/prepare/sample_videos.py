@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from vatt_tf.atomic import new_file, write_text
+from vatt_tf.errors import UserError
 from vatt_tf.progress_bar import progress_bar
 
 COLOURS = {
@@ -62,6 +63,9 @@ FRAME_RATE = 10
 SIZE = 96
 SAMPLE_RATE = 24_000
 TRAIN_CLIPS = 2  # of each train combination
+# How many clips, the first of all, for commands that are typed as they stand.
+CLIPS_VARIABLE = "VATT_TF_SAMPLE_CLIPS"
+FEWEST = 16  # both splits, more than one motion
 # A combination is held out when the sum of its three indices modulo 8 is one of these: every pair
 # of attributes then meets four held-out and four train values of the third.
 HELD_OUT = (0, 2, 3, 6)
@@ -84,14 +88,26 @@ class SampleClip:
 
 
 def sample_plan() -> list[SampleClip]:
-    """All clips of the sample set: 512 for training, 256 held out."""
+    """Clips of the sample set: 512 for training, 256 held out.
+
+    The environment variable ``VATT_TF_SAMPLE_CLIPS`` makes it the first of them only: 96 a colour.
+
+    Raises:
+        UserError: The variable is no number of clips.
+    """
     clips: list[SampleClip] = []
     grid = itertools.product(enumerate(COLOURS), enumerate(SHAPES), enumerate(MOTIONS))
     for (i, colour), (j, shape), (k, motion) in grid:
         split = "val" if (i + j + k) % 8 in HELD_OUT else "train"
         for _ in range(TRAIN_CLIPS if split == "train" else 1):
             clips.append(SampleClip(len(clips), split, colour, shape, motion))
-    return clips
+    count = os.environ.get(CLIPS_VARIABLE) or str(len(clips))
+    if not count.isdecimal() or not FEWEST <= int(count) <= len(clips):
+        raise UserError(
+            f"{CLIPS_VARIABLE} is {count!r}, expected a whole number from {FEWEST} to {len(clips)} "
+            "(unset: all)"
+        )
+    return clips[: int(count)]
 
 
 def make_sample_videos(

@@ -1,7 +1,7 @@
 """XLA compilation of a training step: whole towers, or only chains of elementwise operations.
 
 On a CPU, XLA's matrix products are slower than TensorFlow's, but its elementwise loops are two to
-five times as fast (docs/performance.md).
+five times as fast (docs/measurements/speed.md).
 """
 
 from __future__ import annotations
