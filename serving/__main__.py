@@ -267,7 +267,7 @@ def serve(args: argparse.Namespace) -> int:
 
 
 def _open_door(options: ServerOptions) -> str:
-    """What whoever reaches the ports can do."""
+    """Words about what whoever reaches the ports can do."""
     what = "ask the models"
     if options.enable_config_reload:
         what += " and replace their list (--enable_config_reload=false)"

@@ -19,11 +19,13 @@ from typing import Any
 
 import grpc
 import numpy as np
+from tensorflow_serving.apis import model_management_pb2
 
 from vatt_tf.atomic import write_json
 from vatt_tf.serving.benchmarks import tools
 from vatt_tf.serving.client.protocol import PREDICT
 from vatt_tf.serving.conformance import bystander
+from vatt_tf.serving.server.models import model_config
 
 RELOAD = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
 # More than the usual limit of open files.
@@ -49,20 +51,21 @@ def run(models: str, out: pathlib.Path, *, seconds: float) -> dict[str, Any]:
     """
     tools.version_folder(models, "text")
     good = tools.predict_request("text", "text", tools.texts(1)).SerializeToString()
-    answers: dict[str, dict[str, int]] = {}
+    statuses: dict[str, dict[str, int]] = {}
     peak = [0.0]
     with (
         tools.ServerProcess(models, "--rest_port=0") as server,
         bystander.running(server.address, good) as client,
         _watching(server, peak),
     ):
+        clients = _clients(server, models)
         client.wait_until_ready()
         time.sleep(min(seconds, 5.0))  # warms up
         times = [time.monotonic()]
         time.sleep(seconds)
         times.append(time.monotonic())
         before = server.rss_mb()
-        with _hostile(server, answers):
+        with _hostile(clients, statuses):
             time.sleep(seconds)
             times.append(time.monotonic())
         time.sleep(min(SETTLE_SECONDS, seconds))
@@ -79,7 +82,7 @@ def run(models: str, out: pathlib.Path, *, seconds: float) -> dict[str, Any]:
     figures["failures"] = client.failures()
     figures["p99_ratio"] = round(figures["beside"]["p99_ms"] / figures["alone"]["p99_ms"], 2)
     figures["rss_mb"] = {"before": round(before), "peak": round(peak[0]), "after": round(after)}
-    figures["hostile"] = answers
+    figures["hostile"] = statuses
     write_json(out / "hostile.json", figures)
     return figures
 
@@ -103,13 +106,14 @@ def _watching(server: tools.ServerProcess, peak: list[float]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _hostile(server: tools.ServerProcess, answers: dict[str, dict[str, int]]) -> Iterator[None]:
+def _hostile(
+    clients: dict[str, Callable[[], str]], statuses: dict[str, dict[str, int]]
+) -> Iterator[None]:
     """All hostile clients at once, each over and over, until the block ends."""
     stop = threading.Event()
-    clients = _clients(server)
 
     def repeat(name: str, client: Callable[[], str]) -> None:
-        counts = answers.setdefault(name, {})
+        counts = statuses.setdefault(name, {})
         while not stop.is_set():
             try:
                 status = client()
@@ -128,7 +132,7 @@ def _hostile(server: tools.ServerProcess, answers: dict[str, dict[str, int]]) ->
             thread.join()
 
 
-def _clients(server: tools.ServerProcess) -> dict[str, Callable[[], str]]:
+def _clients(server: tools.ServerProcess, models: str) -> dict[str, Callable[[], str]]:
     """Name -> sends one hostile request and returns the status of its answer."""
     channel = grpc.insecure_channel(server.address, options=tools.CHANNEL_OPTIONS)
 
@@ -151,6 +155,9 @@ def _clients(server: tools.ServerProcess) -> dict[str, Callable[[], str]]:
     scans = tools.predict_request("video", "frames_bytes", _scanned_frames())
     scans.model_spec.signature_name = "encoded"
     bomb = _bomb()
+    served = {**model_config.find_models(models), "late": "/no/such/folder"}
+    config = model_config.models_config(served)
+    late = model_management_pb2.ReloadConfigRequest(config=config).SerializeToString()
     number = [0]
 
     def unknown_name() -> str:
@@ -159,12 +166,7 @@ def _clients(server: tools.ServerProcess) -> dict[str, Callable[[], str]]:
         return ask(named)
 
     def reload() -> str:
-        # model_config_list { config { name: "late" base_path: "/no/such/folder" model_platform } }
-        config = b"\x0a\x04late\x12\x0f/no/such/folder\x22\x0atensorflow"
-        config = b"\x0a" + bytes([len(config)]) + config
-        config = b"\x0a" + bytes([len(config)]) + config
-        message = b"\x0a" + bytes([len(config)]) + config
-        calls = [channel.unary_unary(RELOAD).future(message) for _ in range(8)]
+        calls = [channel.unary_unary(RELOAD).future(late) for _ in range(8)]
         time.sleep(1.0)
         for call in calls:
             call.cancel()
@@ -229,7 +231,7 @@ def _post(address: str, path: str, body: bytes) -> str:
 
 
 def _idle(address: str) -> str:
-    """Opens connections, says nothing for some seconds, and closes them."""
+    """Holds connections without a word for some seconds; returns "open"."""
     host, _, port = address.rpartition(":")
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))

@@ -22,11 +22,13 @@ def test_hostile_clients_beside_a_good_one(tmp_path, exported_models, monkeypatc
     found = figures(tmp_path, "hostile", exported_models, "--seconds=8")
     assert found["failures"] == {} and found["beside"]["requests"] > 10
     assert found["rss_mb"]["peak"] < 2500
-    answers = {name: set(counts) for name, counts in found["hostile"].items()}
-    assert answers["text without values"] == answers["frames of 150 scans"] == {"INVALID_ARGUMENT"}
-    assert answers["name of 5 MB"] == {"NOT_FOUND"}
-    assert answers["body that unpacks to 1 GB"] == {"429"}
-    assert answers["the same to no path"] == {"400"}
+    statuses = {name: set(counts) for name, counts in found["hostile"].items()}
+    assert (
+        statuses["text without values"] == statuses["frames of 150 scans"] == {"INVALID_ARGUMENT"}
+    )
+    assert statuses["name of 5 MB"] == {"NOT_FOUND"}
+    assert statuses["body that unpacks to 1 GB"] == {"429"}
+    assert statuses["the same to no path"] == {"400"}
 
 
 def test_load_of_several_sizes_without_and_with_deadlines(tmp_path, exported_models):

@@ -75,7 +75,7 @@ class Connections:
 
 
 class _Connection(asyncio.Protocol):
-    """Protocol of the HTTP library that tells the account of its beginning and end."""
+    """Protocol of the HTTP library whose beginning and end are accounted for."""
 
     def __init__(self, connections: Connections, protocol: Any) -> None:
         self._connections, self._protocol = connections, protocol

@@ -199,7 +199,7 @@ def _error_text(failure: ServingError) -> str:
 
 
 def _find(method: str, path: str) -> re.Match[str]:
-    """What a path asks for; the query string is a part of it, as in TensorFlow Serving."""
+    """Match of a path, of which the query string is a part, as in TensorFlow Serving."""
     pattern = {"GET": _GET, "POST": _POST}.get(method)
     match = pattern and pattern.fullmatch(path)
     if not match:
