@@ -38,7 +38,7 @@ def run(models: str, out: pathlib.Path, *, calls: int) -> dict[str, Any]:
     from vatt_tf.serving.conformance.models import write_half
 
     del models
-    message = tools.predict_request("half", "x", np.float32([1.0])).SerializeToString()
+    message = tools.predict_request("half", "x", np.ones(1, np.float32)).SerializeToString()
     times: dict[str, list[float]] = {"embedded": [], "plain": []}
     with tempfile.TemporaryDirectory(prefix="vatt-transport-") as folder:
         write_half(pathlib.Path(folder) / "half" / "1", bias=1.0)

@@ -64,10 +64,10 @@ class _Log(logging.LoggerAdapter):
         words = " ".join(str(error).split())[:200].replace("%", "%%")
         return f"{message}: {words}" if isinstance(error, Exception) else message, details
 
-    def log(self, level: int, message: object, *args: Any, **details: Any) -> None:
+    def log(self, level: int, msg: object, *args: Any, **details: Any) -> None:
         if level >= logging.WARNING and time.monotonic() >= self._next:
             self._next = time.monotonic() + 1.0
-            super().log(level, message, *args, **details)
+            super().log(level, msg, *args, **details)
 
 
 _log: Any = _Log(logging.getLogger(__name__), {})
@@ -201,8 +201,8 @@ def _error_text(failure: ServingError) -> str:
 def _find(method: str, path: str) -> re.Match[str]:
     """Match of a path, of which the query string is a part, as in TensorFlow Serving."""
     pattern = {"GET": _GET, "POST": _POST}.get(method)
-    match = pattern and pattern.fullmatch(path)
-    if not match:
+    match = None if pattern is None else pattern.fullmatch(path)
+    if match is None:
         invalid(f"Malformed request: {method} {path}")
     return match
 
