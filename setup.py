@@ -88,10 +88,12 @@ setup(
         "test": [
             "docstring-parser>=0.16",
             "hypothesis>=6.100",
+            "kubernetes-validate>=1.31",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "pyyaml>=6",
+            "trustme>=1.2",
         ],
         "lint": ["mypy>=1.15", "ruff>=0.9"],
         # Keras's other backends, on which the towers run too.

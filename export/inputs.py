@@ -23,6 +23,9 @@ PATCH_FACTOR, PATCH_FLOOR = 4, 2048
 # Most pixels of an encoded frame, a little over 7680 x 4320: a header of a few bytes can announce
 # gigabytes.
 MOST_PIXELS = 1 << 25
+# Most pixels of the scans of a clip's frames, on average a frame: a progressive JPEG has about ten
+# scans, one of a few kilobytes can have hundreds, and each goes over all pixels.
+MOST_SCANNED = 10 * MOST_PIXELS
 # Largest sample: resampling and lossy decoding overshoot 1.0 a little, integers as floats by far.
 LARGEST_SAMPLE = 4.0
 
@@ -192,12 +195,28 @@ def decode_frames(frames: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
             f"frames_bytes: a frame of {{}} pixels (height, width), at most {MOST_PIXELS} in all",
             size,
         )
-        encoded = _after(encoded, allowed)
+        scans = _scans(encoded)
+        few_scans = _require(
+            scans * pixels <= MOST_SCANNED * tf.size(encoded, tf.int64),
+            f"frames_bytes: {{}} scans in {{}} frames of {{}} pixels (height, width), at most "
+            f"{MOST_SCANNED} pixels of scans a frame; save them as baseline JPEG",
+            scans,
+            tf.size(encoded),
+            size,
+        )
+        encoded = _after(encoded, allowed, few_scans)
         box = video_ops.fitting_box(size, target)
         return video_ops.decode_clip(encoded, size, box, target)
 
     spec = tf.TensorSpec([frames.shape[1], *target, 3], tf.uint8)
     return tf.map_fn(one, frames, fn_output_signature=spec)
+
+
+def _scans(encoded: tf.Tensor) -> tf.Tensor:
+    """Number of scans of JPEGs [frames] together: markers ff da, which no data of a scan holds."""
+    content = tf.io.decode_raw(tf.strings.reduce_join(encoded), tf.uint8)
+    marker = tf.logical_and(content[:-1] == 0xFF, content[1:] == 0xDA)
+    return tf.math.count_nonzero(marker)
 
 
 def decode_sounds(sounds: tf.Tensor, clip: ClipSpec) -> tf.Tensor:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import resource
 import signal
 import sys
 import threading
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 # Exit code of tensorflow_model_server when it cannot start.
 EXIT_NOT_STARTED = 255
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_MOST_FILES = 65_536
 
 
 def _boolean(text: str) -> bool:
@@ -88,6 +91,14 @@ _FLAGS: dict[str, tuple[Any, str]] = {
         _boolean,
         "Predict replies carry tensor_content, not typed fields",
     ),
+    "enable_config_reload": (_boolean, "let clients replace the list of models"),
+    "max_request_bytes": (cli.positive, "largest gRPC message"),
+    "max_rest_body_bytes": (cli.positive, "largest REST body, also after unpacking"),
+    "max_request_strings": (cli.positive, "most strings or examples of a request"),
+    "max_filled_bytes": (cli.whole, "most bytes of values that a tensor may leave out"),
+    "max_call_seconds": (cli.above_zero, "longest gRPC call, also of one without a deadline"),
+    "max_connections": (cli.positive, "connections of each port"),
+    "connection_idle_seconds": (cli.above_zero, "how long a connection stays without a request"),
 }
 
 
@@ -96,6 +107,7 @@ _METAVARS = {
     _port: "PORT",
     _seconds: "SECONDS",
     _tags: "TAGS",
+    cli.above_zero: "SECONDS",
     cli.positive: "N",
     cli.whole: "N",
     str: "ADDRESS",
@@ -145,6 +157,11 @@ def build_parser() -> argparse.ArgumentParser:
         type=cli.path,
         help="MonitoringConfig in text format: metrics for Prometheus",
     )
+    how.add_argument(
+        "--ssl_config_file",
+        type=cli.path,
+        help="SSLConfig in text format: encrypts gRPC and REST; its fields hold PEM text",
+    )
     defaults = ServerOptions()
     for name, (kind, text) in _FLAGS.items():
         default = getattr(defaults, name)
@@ -160,7 +177,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _options(args: argparse.Namespace) -> ServerOptions:
     """Options of the server; reads the files that flags name."""
-    from vatt_tf.serving.server.models import config_files
+    from vatt_tf.serving.server.models import config_files, tls
 
     options = ServerOptions(
         rest_port=args.rest_port, **{name: getattr(args, name) for name in _FLAGS}
@@ -179,6 +196,8 @@ def _options(args: argparse.Namespace) -> ServerOptions:
             raise UserError("--monitoring_config_file needs --rest_port: metrics are served there")
         path = config_files.read_metrics_path(args.monitoring_config_file)
         options = dataclasses.replace(options, metrics_path=path)
+    if args.ssl_config_file:
+        options = dataclasses.replace(options, tls=tls.read(args.ssl_config_file))
     return options
 
 
@@ -223,14 +242,17 @@ def serve(args: argparse.Namespace) -> int:
     from vatt_tf.serving.server import embedded as server_lib
     from vatt_tf.serving.server.models.status import ServingError
 
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, _terminate)
+    _allow_files()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = {name: signal.signal(name, _terminate) for name in signals}
     server = None
     try:
         server = server_lib.start_server(models, options)
         print(f"Running gRPC ModelServer at {options.host}:{server.port} ...", flush=True)
         if server.rest_port is not None:
             print(f"Exporting HTTP/REST API at:{options.host}:{server.rest_port} ...", flush=True)
+        if options.host not in _LOOPBACK and not (options.tls and options.tls.client_verify):
+            print(f"note: {_open_door(options)}", flush=True)
         _wait(server, args)
     except _Terminated:
         print("Shutting down ...", flush=True)
@@ -240,7 +262,25 @@ def serve(args: argparse.Namespace) -> int:
     finally:
         if server is not None:
             server.stop()
+        for name, handler in before.items():
+            signal.signal(name, handler)
     return 0
+
+
+def _open_door(options: ServerOptions) -> str:
+    """Words about what whoever reaches the ports can do."""
+    what = "ask the models"
+    if options.enable_config_reload:
+        what += " and replace their list (--enable_config_reload=false)"
+    return f"whoever reaches {options.host} can {what}; --ssl_config_file can ask for certificates"
+
+
+def _allow_files() -> None:
+    """Raises the limit of open files to what the process may have: a connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _wait(server: Server, args: argparse.Namespace) -> None:

@@ -14,19 +14,14 @@ from __future__ import annotations
 import argparse
 import collections
 import concurrent.futures
-import contextlib
 import dataclasses
-import json
-import pathlib
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from vatt_tf import cli
 from vatt_tf.errors import UserError
+from vatt_tf.serving.conformance.bystander import Bystander, running
 from vatt_tf.wording import wrapped
 
 if TYPE_CHECKING:
@@ -48,49 +43,6 @@ class Answer:
     code: str
     message: str
     right: bool
-
-
-class Bystander:
-    """Second client; ``latencies`` splits its replies by the times of the phases."""
-
-    def __init__(self, process: subprocess.Popen):
-        self._process = process
-        self.answers: list[tuple[float, float, str]] = []
-
-    def wait_until_ready(self) -> None:
-        """Waits for the first answer, so that no phase counts the start of the process."""
-        if self._process.stdout is None or self._process.stdout.readline() != "ready\n":
-            raise UserError("the second client ended at its start; its messages are above")
-
-    def finish(self) -> None:
-        """Ends the client and fetches its replies."""
-        printed, _ = self._process.communicate()
-        self.answers = [tuple(answer) for answer in json.loads(printed)]
-
-    def latencies(self, start: float, end: float) -> list[float]:
-        """Seconds of the good requests that began between two times."""
-        return sorted(seconds for at, seconds, _ in self.answers if start <= at < end)
-
-    def failures(self) -> dict[str, int]:
-        """Codes of the good requests that failed, with their number."""
-        return dict(collections.Counter(code for *_, code in self.answers if code != "OK"))
-
-
-@contextlib.contextmanager
-def _bystander(target: str, request: bytes) -> Iterator[Bystander]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "request"
-        path.write_bytes(request)
-        module = "vatt_tf.serving.conformance.bystander"
-        command = [sys.executable, "-m", module, f"--server={target}", f"--request={path}"]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        try:
-            yield Bystander(process)
-        finally:
-            process.kill()
-            process.wait()
 
 
 def fuzz(
@@ -125,7 +77,7 @@ def fuzz(
     call = server.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
     times = []
     with (
-        _bystander(server.target, cheapest) as bystander,
+        running(server.target, cheapest) as bystander,
         concurrent.futures.ThreadPoolExecutor(clients) as pool,
     ):
         for request in good:

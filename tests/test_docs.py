@@ -42,7 +42,7 @@ TOOLS = (
     "tools/scaling_table.py",
     "tools/test_cases.py",
 )
-SUBCOMMANDS = {"serving.benchmark": ("overhead", "batching", "load")}
+SUBCOMMANDS = {"serving.benchmark": ("overhead", "batching", "load", "hostile", "transport")}
 # Folders of the checkout that are installed inside the package.
 AT_THE_TOP = ("export", "serving")
 

@@ -70,7 +70,7 @@ TOLD = {
 # What cannot be had everywhere: the blocks (``# needs ...: no test runs this``) of each page.
 NEEDS = {
     "performance": ["a GPU"],
-    "scaling": ["GPUs", "a TPU"],
+    "scaling": ["GPUs", "a TPU", "root"],
     "serving_production": ["Docker", "Kubernetes", "Docker"],
 }
 # Pages whose rest needs data sets that cannot be had everywhere, and that tell so.

@@ -163,6 +163,14 @@ def add_quiet_flag(
     parser.add_argument("--quiet", action="store_true", help=left_out)
 
 
+def add_tls_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--tls_ca``, ``--tls_cert`` and ``--tls_key`` of a command that asks a server."""
+    add = parser.add_argument
+    add("--tls_ca", type=path, help="PEM file of the server's authority: encrypts the connection")
+    add("--tls_cert", type=path, help="PEM file of a certificate to show, with --tls_key")
+    add("--tls_key", type=path, help="PEM file of its private key")
+
+
 def path(text: str) -> str:
     """Flag type: a path, in which ``~/`` at the start is the home folder."""
     if not text.strip():

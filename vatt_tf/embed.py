@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--models", type=cli.path, help="folder of exported models to embed with")
     add("--server", help="host:port of a server that has exported models to embed with")
+    cli.add_tls_flags(parser)
     add(
         "--clip_seconds",
         type=cli.above_zero,
@@ -90,6 +91,9 @@ def embed(
     run_dir: str | None = None,
     models: str | None = None,
     server: str | None = None,
+    tls_ca: str | None = None,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
     clip_seconds: float | None = None,
     stride_seconds: float | None = None,
     transcripts: str | os.PathLike | None = None,
@@ -106,6 +110,9 @@ def embed(
         run_dir: Run directory or weights folder; or
         models: folder of exported models; or
         server: ``host:port``: one of the three.
+        tls_ca: PEM file of the server's authority, for an encrypted one.
+        tls_cert: PEM file of a certificate to show to the server.
+        tls_key: PEM file of its key.
         clip_seconds: Length of a clip; the model's own by default. Several windows of the model
             are averaged for a longer one.
         stride_seconds: From the start of a clip to that of the next; ``clip_seconds`` by default.
@@ -127,7 +134,9 @@ def embed(
     from vatt_tf.search_index.text import index as texts
     from vatt_tf.search_index.text import sidecars
 
-    source = Source.from_flags({"run_dir": run_dir, "models": models, "server": server})
+    source = Source.from_flags(
+        {"run_dir": run_dir, "models": models, "server": server}, (tls_ca, tls_cert, tls_key)
+    )
     if source is None:
         raise UserError("no model to embed with: give --run_dir, --models or --server")
     videos, out = paths.expand(videos), paths.expand(out)

@@ -44,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--run_dir", type=cli.path, help="run directory or weights folder of the index's model")
     add("--models", type=cli.path, help="exported models of the index's model")
     add("--server", help="host:port of a server that has the index's model")
+    cli.add_tls_flags(parser)
     add("--videos", type=cli.path, help="folder of the videos, when it has moved")
     add("--exact", action="store_true", help="compare with every clip of a large index")
     add("--html", type=cli.path, metavar="FILE", help="also write a page with frames of the clips")

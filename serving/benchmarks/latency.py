@@ -5,10 +5,14 @@ Usage::
     python -m vatt_tf.serving.benchmark overhead --models=MODELS --out=FOLDER
     python -m vatt_tf.serving.benchmark batching --models=MODELS --out=FOLDER
     python -m vatt_tf.serving.benchmark load --models=MODELS --out=FOLDER --minutes=10
+    python -m vatt_tf.serving.benchmark hostile --models=MODELS --out=FOLDER --seconds=60
+    python -m vatt_tf.serving.benchmark transport --models=MODELS --out=FOLDER
 
 overhead: one call after the other, in turns to the SavedModel in this process and to the server.
 batching: many clients at once, in turns to a server with and one without batching.
 load:     full load while versions are added and removed; also draws memory and latency.
+hostile:  short requests that would take the machine, beside a client with good ones.
+transport: calls without model work, in turns to a plain gRPC server and to this one.
 Each writes FOLDER/<name>.json and prints it.
 """
 
@@ -32,6 +36,10 @@ def _clip(text: str) -> tuple[int, int, int]:
     if len(sizes) != 3 or not all(size.isdecimal() and int(size) for size in sizes):
         raise argparse.ArgumentTypeError(f"expected FRAMESxHEIGHTxWIDTH, found {text!r}")
     return int(sizes[0]), int(sizes[1]), int(sizes[2])
+
+
+def _clips(text: str) -> tuple[tuple[int, int, int], ...]:
+    return tuple(map(_clip, text.split(",")))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -77,6 +85,20 @@ def build_parser() -> argparse.ArgumentParser:
         type=cli.above_zero,
         default=10.0,
         help="seconds between two new versions (default: 10)",
+    )
+    load.add_argument(
+        "--clips",
+        type=_clips,
+        default=(),
+        help="sizes of clips, with commas between, that go to the video model as well",
+    )
+    hostile = command("hostile", "hostile clients beside a good one")
+    hostile.add_argument(
+        "--seconds", type=cli.above_zero, default=60.0, help="length of a phase (default: 60)"
+    )
+    transport = command("transport", "gRPC without model work, against a plain server")
+    transport.add_argument(
+        "--calls", type=cli.positive, default=2000, help="calls each (default: 2000)"
     )
     return parser
 
@@ -214,7 +236,7 @@ def batching(
                     asyncio.run(
                         tools.call_for(
                             address,
-                            message,
+                            [message],
                             clients,
                             lambda end=end: time.perf_counter() < end,
                             calls,
@@ -247,12 +269,15 @@ def main(argv: list[str] | None = None) -> int:
     cli.before_tensorflow()
 
     def command() -> int:
+        from vatt_tf.serving.benchmarks import hostile, transport
         from vatt_tf.serving.benchmarks import load as benchmark_load
 
         commands: dict[str, Any] = {
             "overhead": overhead,
             "batching": batching,
             "load": benchmark_load.run,
+            "hostile": hostile.run,
+            "transport": transport.run,
         }
         own = ("command", "models", "out", "quiet")
         flags = {name: value for name, value in vars(args).items() if name not in own}

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,13 @@ _WARM_UP = 0.2
 
 
 def run(
-    models: str, out: pathlib.Path, *, minutes: float, clients: int, version_seconds: float
+    models: str,
+    out: pathlib.Path,
+    *,
+    minutes: float,
+    clients: int,
+    version_seconds: float,
+    clips: Sequence[tuple[int, int, int]] = (),
 ) -> dict[str, Any]:
     """Runs the load test.
 
@@ -31,7 +38,8 @@ def run(
         out: Folder for load.json and load.png.
         minutes: Length.
         clients: Clients that call without a pause.
-        version_seconds: Seconds between two new versions.
+        version_seconds: Seconds between two new versions of the text model.
+        clips: Sizes of clips (frames, height, width) that go to the video model as well.
 
     Returns:
         The figures: calls, failures, latencies, versions, memory growth after warm-up.
@@ -40,12 +48,20 @@ def run(
         UserError: If there is no text model, or the server does not start.
     """
     source = tools.version_folder(models, "text")
-    message = tools.predict_request("text", "text", tools.texts(1)).SerializeToString()
+    asked = [tools.predict_request("text", "text", tools.texts(1))]
+    for size in clips:
+        clip = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
+        asked.append(tools.predict_request("video", "frames", clip))
+    messages = [one.SerializeToString() for one in asked]
     calls = tools.Calls()
     samples: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(prefix="vatt-load-") as folder:
         versions = _Versions(source, pathlib.Path(folder) / "text")
         versions.add()
+        if clips:
+            video = tools.version_folder(models, "video")
+            (pathlib.Path(folder) / "video").mkdir()
+            (pathlib.Path(folder) / "video" / "1").symlink_to(video)
         with tools.ServerProcess(folder, "--enable_batching", "--grpc_max_threads=128") as server:
             started = time.perf_counter()
             end = started + minutes * 60
@@ -59,7 +75,12 @@ def run(
             try:
                 asyncio.run(
                     tools.call_for(
-                        server.address, message, clients, lambda: time.perf_counter() < end, calls
+                        server.address,
+                        messages,
+                        clients,
+                        lambda: time.perf_counter() < end,
+                        calls,
+                        deadlines=(60.0, None),
                     )
                 )
             finally:

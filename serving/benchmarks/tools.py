@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import os
 import pathlib
 import signal
@@ -41,12 +42,14 @@ class ServerProcess:
 
     Attributes:
         address: ``localhost:port`` of gRPC.
+        rest_address: That of REST, where a flag asks for it.
         pid: Process id.
     """
 
     def __init__(self, models: str | os.PathLike, *flags: str) -> None:
         self._command = [sys.executable, "-m", "vatt_tf.serving", f"--models={models}"]
-        self._command += ["--port=0", "--host=localhost", *flags]
+        self._command += ["--port=0", *flags]
+        self._has_rest = any(flag.startswith("--rest_port") for flag in flags)
 
     def __enter__(self) -> ServerProcess:
         self._process = subprocess.Popen(
@@ -57,6 +60,10 @@ class ServerProcess:
         for line in self._process.stdout:
             if line.startswith("Running gRPC ModelServer at "):
                 self.address = line.split(" at ")[1].split()[0]
+                if not self._has_rest:
+                    return self
+            if line.startswith("Exporting HTTP/REST API at:"):
+                self.rest_address = line.split(" at:")[1].split()[0]
                 return self
         raise UserError(
             f"the server did not start (exit code {self._process.wait()}): try "
@@ -126,28 +133,33 @@ class Calls:
 
 async def call_for(
     address: str,
-    message: bytes,
+    messages: Sequence[bytes],
     clients: int,
     running: Callable[[], bool],
     calls: Calls,
-    deadline: float = 60.0,
+    deadlines: Sequence[float | None] = (60.0,),
 ) -> None:
-    """Sends the same request from several clients, each waiting for its answer, over and over.
+    """Sends requests from several clients, each waiting for its answer, over and over.
 
     Args:
         address: Server.
-        message: The serialized Predict request; answers are not parsed: on one machine the
-            clients' work slows the server.
+        messages: The serialized Predict requests, in turns; answers are not parsed: on one machine
+            the clients' work slows the server.
         clients: Number of clients, each with its own connection.
         running: Clients stop when it returns False.
         calls: Receives the measurements.
-        deadline: Seconds allowed to a call.
+        deadlines: Seconds allowed to a call, in turns.
     """
 
-    async def client() -> None:
+    async def client(index: int) -> None:
         async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
             predict = channel.unary_unary(PREDICT)
-            while running():
+            for turn in itertools.count(index):
+                if not running():
+                    return
+                message = messages[turn % len(messages)]
+                # Each message with each deadline.
+                deadline = deadlines[turn // len(messages) % len(deadlines)]
                 started = time.perf_counter()
                 try:
                     await predict(message, timeout=deadline)
@@ -157,7 +169,7 @@ async def call_for(
                 calls.starts.append(started)
                 calls.seconds.append(time.perf_counter() - started)
 
-    await asyncio.gather(*(client() for _ in range(clients)))
+    await asyncio.gather(*map(client, range(clients)))
 
 
 def percentile(values: Sequence[float], q: float) -> float:

@@ -47,6 +47,7 @@ DEFAULT_TARGET = "localhost:8500"
 # Largest request: servers take up to 2 GiB, proxies may not.
 MAX_MESSAGE_BYTES = 64 * 2**20
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0  # seconds between attempts, doubled each time
+BUSY_ATTEMPTS = 4  # as many more where a server is there, but has no thread free
 
 _CHANNEL_OPTIONS = [
     # A reply of a large batch exceeds gRPC's default of 4 MiB.
@@ -89,7 +90,11 @@ class _Base(Embedder[Result]):
         self, code: grpc.StatusCode, attempt: int, left: float, details: str | None = None
     ) -> float | None:
         """Seconds before the next attempt; None for no further one."""
-        if code is not grpc.StatusCode.UNAVAILABLE or attempt >= self._retries:
+        # A server with a thread for each call refuses more of them: "... Threadpool Exhausted".
+        busy = code is grpc.StatusCode.RESOURCE_EXHAUSTED and "Threadpool" in (details or "")
+        if not (busy or code is grpc.StatusCode.UNAVAILABLE):
+            return None
+        if attempt >= (self._retries if not busy else BUSY_ATTEMPTS * self._retries):
             return None
         if is_http_error(details or ""):  # it will not become a gRPC port
             return None
@@ -117,9 +122,9 @@ class Client(_Base[Embeddings]):
     """Embeds and classifies through a server, as the embedder of ``vatt_tf.load`` does.
 
     One channel is kept; it may be used from several threads. A request that finds no server or an
-    overloaded one (UNAVAILABLE) is repeated with growing pauses within its deadline. Inputs of any
-    number are sent in batches. When the server replaces a model in the middle of a call, the call
-    starts again, so that a result is always of one version.
+    overloaded one (UNAVAILABLE, or RESOURCE_EXHAUSTED of its threads) is repeated with growing
+    pauses within its deadline. Inputs of any number are sent in batches. When the server replaces a
+    model in the middle of a call, the call starts again, so that a result is always of one version.
 
     Args:
         target: ``host:port`` of the server's gRPC port.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vatt_tf import cli, paths
+from vatt_tf.serving.client.address import credentials
 from vatt_tf.serving.client.calls import Classification
 from vatt_tf.serving.client.client import DEFAULT_TARGET, Client
 from vatt_tf.wording import WIDTH, fixed, percent, shortened
@@ -35,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--model", default="classifier", help="classify: name of the model (default: classifier)")
     add("--top", type=cli.positive, default=5, help="classify: classes shown (default: 5)")
     add("--timeout", type=cli.above_zero, default=60.0, help="seconds per request (default: 60)")
+    cli.add_tls_flags(parser)
     add("--json", action="store_true", help="print one JSON object with all numbers")
     return parser
 
@@ -44,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
 
     def command() -> int:
-        with Client(args.server, timeout=args.timeout) as client:
+        tls = credentials(args.tls_ca, args.tls_cert, args.tls_key)
+        with Client(args.server, timeout=args.timeout, credentials=tls) as client:
             if args.task == "classify":
                 _classify(client, args)
             else:

@@ -14,7 +14,14 @@ import numpy as np
 
 from vatt_tf.serving.server.models.manager import LoadedModel
 from vatt_tf.serving.server.models.options import BatchingOptions
-from vatt_tf.serving.server.models.status import Code, ServingError, from_exception, invalid
+from vatt_tf.serving.server.models.status import (
+    LOOK_SECONDS,
+    Code,
+    ServingError,
+    check_client_waits,
+    from_exception,
+    invalid,
+)
 from vatt_tf.serving.server.requests.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -251,7 +258,6 @@ class BatchedModel:
         self._options = options
         self._metrics = metrics
         self._queues: dict[tuple[str, ...], _Queue] = {}
-        self._closed = threading.Event()
 
     def run(
         self,
@@ -267,18 +273,25 @@ class BatchedModel:
                 queue is full.
         """
         rows = self._count_rows(feeds)
-        if not rows and timeout is None:  # would hold its thread for as long as the model is served
-            invalid("Batching Run() of 0 rows waits for its deadline, and the call has none")
+        if not rows:
+            # TensorFlow Serving keeps the call, and its thread, to the deadline.
+            raise ServingError(
+                Code.DEADLINE_EXCEEDED, "Batching Run() of 0 rows never fills a batch"
+            )
         now = time.monotonic()
         deadline = np.inf if timeout is None else now + timeout
         task = _Task(feeds, rows, deadline, now)
-        if rows:
-            with self._threads.changed:
-                self._queue(signature, fetches).put(task)
-                self._threads.changed.notify()
-        # A batch of 0 rows never fills: TensorFlow Serving waits for the deadline, too.
-        waits_for = task.done if rows else self._closed
-        waits_for.wait(timeout)
+        with self._threads.changed:
+            self._queue(signature, fetches).put(task)
+            self._threads.changed.notify()
+        try:
+            while not task.done.wait(min(LOOK_SECONDS, deadline - time.monotonic())):
+                check_client_waits()
+                if time.monotonic() >= deadline:
+                    break
+        except ServingError:
+            task.deadline = 0.0  # is not run any more
+            raise
         if task.error is not None:
             raise task.error
         if task.results is None:
@@ -288,7 +301,6 @@ class BatchedModel:
 
     def close(self) -> None:
         """Frees the model; no run may be under way."""
-        self._closed.set()
         for queue in self._queues.values():
             self._threads.remove(queue)
         self._queues.clear()

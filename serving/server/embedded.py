@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import resource
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +28,8 @@ from vatt_tf.serving.server.rest.service import RestServer
 
 # Grace period of running requests when the server stops, in seconds.
 SHUTDOWN_GRACE = 10.0
+# Open files that are no connections: logs, libraries, models that are being loaded.
+_OTHER_FILES = 224
 
 logger = logging.getLogger(__name__)
 
@@ -59,27 +62,11 @@ class Server:
         self._rest: RestServer | None = None
         try:
             self.manager.apply_config(config)
-            handlers = Handlers(
-                self.manager,
-                self.metrics,
-                as_content=options.enable_serialization_as_tensor_content,
-            )
-            self._grpc = GrpcServer(
-                handlers,
-                f"{options.host}:{options.port}",
-                max_threads=options.grpc_max_threads,
-                health_service=options.enable_grpc_healthcheck_service,
-            )
+            handlers = Handlers(self.manager, self.metrics, options)
+            connections = _most_connections(options)
+            self._grpc = GrpcServer(handlers, options, connections)
             if options.rest_port is not None:
-                self._rest = RestServer(
-                    handlers,
-                    options.host,
-                    options.rest_port,
-                    num_threads=options.rest_api_num_threads,
-                    timeout=options.rest_api_timeout_in_ms / 1000,
-                    grace=SHUTDOWN_GRACE,
-                    metrics_path=options.metrics_path,
-                )
+                self._rest = RestServer(handlers, options, connections, grace=SHUTDOWN_GRACE)
         except BaseException:
             self.stop()
             raise
@@ -167,6 +154,20 @@ class Server:
                 )
 
 
+def _most_connections(options: ServerOptions) -> int:
+    """Connections of each port: the files of the process have to do for both and the models."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max((files - _OTHER_FILES) // 2, 8)
+    if most < options.max_connections:
+        logger.warning(
+            "max_connections=%d: %d on each port, as this process may open %d files (ulimit -n)",
+            options.max_connections,
+            most,
+            files,
+        )
+    return min(most, options.max_connections)
+
+
 def _session_config(options: ServerOptions) -> tf.compat.v1.ConfigProto:
     parallelism = options.tensorflow_session_parallelism
     return tf.compat.v1.ConfigProto(
@@ -196,7 +197,7 @@ def start_server(
         ServingError: If the config is wrong or a model does not load.
     """
     if options is None:
-        options = ServerOptions(port=0, rest_port=0, host="localhost")
+        options = ServerOptions(port=0, rest_port=0)
     options = dataclasses.replace(options, **changes)
     if isinstance(models, model_config.ModelServerConfig):
         config = models

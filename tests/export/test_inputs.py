@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io as io_lib
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tests.export import tiny
 from vatt_tf.encoders.base import PatchEncoder
@@ -60,6 +63,24 @@ def test_video(models, signature, sent, message):
     name = "frames" if signature == "serving_default" else "frames_bytes"
     with pytest.raises(UserError, match=message):
         models.video({name: sent}, signature=signature)
+
+
+def test_a_frame_of_many_scans_is_refused_before_it_is_decoded(models):
+    """The work of a progressive JPEG is that of its scans, which cost a sender few bytes."""
+    buffer = io_lib.BytesIO()
+    Image.new("RGB", (1500, 1000)).save(buffer, "JPEG", progressive=True, quality=1)
+    encoded = buffer.getvalue()
+    scans = encoded.count(b"\xff\xda")
+    good = models.video(
+        {"frames_bytes": np.full((1, CLIP.frames), encoded, object)}, signature="encoded"
+    )
+    assert 1 < scans < 50 and np.isfinite(good["features"]).all()
+    last = encoded[encoded.rindex(b"\xff\xda") : -2]
+    many = encoded[:-2] + last * 300 + encoded[-2:]
+    with pytest.raises(
+        UserError, match=rf"{4 * (scans + 300)} scans in 4 frames of \[1000 1500\] pixels"
+    ):
+        models.video({"frames_bytes": np.full((1, CLIP.frames), many, object)}, signature="encoded")
 
 
 @pytest.mark.parametrize(

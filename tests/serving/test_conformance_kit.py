@@ -17,9 +17,43 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from vatt_tf.serving.conformance import models as models_lib
 from vatt_tf.serving.conformance.cases.rest import METRICS
+from vatt_tf.serving.server.requests.metrics import Metrics
 
 KIT = pathlib.Path(__file__).resolve().parents[2] / "serving"
 MODELS = ("video", "audio", "text")
+# Flags of tensorflow_model_server 2.20 that a deployment may use.
+SERVER_FLAGS = {
+    "port",
+    "rest_api_port",
+    "rest_api_num_threads",
+    "rest_api_timeout_in_ms",
+    "enable_batching",
+    "allow_version_labels_for_unavailable_models",
+    "batching_parameters_file",
+    "enable_per_model_batching_parameters",
+    "model_config_file",
+    "model_config_file_poll_wait_seconds",
+    "model_name",
+    "model_base_path",
+    "num_load_threads",
+    "num_unload_threads",
+    "max_num_load_retries",
+    "load_retry_interval_micros",
+    "file_system_poll_wait_seconds",
+    "flush_filesystem_caches",
+    "tensorflow_session_parallelism",
+    "tensorflow_intra_op_parallelism",
+    "tensorflow_inter_op_parallelism",
+    "ssl_config_file",
+    "per_process_gpu_memory_fraction",
+    "saved_model_tags",
+    "grpc_channel_arguments",
+    "grpc_max_threads",
+    "enable_model_warmup",
+    "monitoring_config_file",
+    "enable_grpc_healthcheck_service",
+    "enable_serialization_as_tensor_content",
+}
 # Fields of the server's own messages, which the published stubs lack.
 _FIELD = descriptor_pb2.FieldDescriptorProto
 MESSAGES = {
@@ -113,6 +147,103 @@ def test_yaml(name):
     assert all(isinstance(document, dict) for document in read_yaml(name))
 
 
+def test_flags_are_those_of_the_server(container, compose):
+    """tensorflow_model_server ends with 255 at a flag that it does not know."""
+    (tls,) = read_yaml("kubernetes/tls/kustomization.yaml")
+    added = [change["value"] for change in yaml.safe_load(tls["patches"][0]["patch"])]
+    flags = [*container["args"], *(value for value in added if isinstance(value, str))]
+    for flag in flags:
+        name, _, value = flag.partition("=")
+        assert name.removeprefix("--") in SERVER_FLAGS and value, flag
+    assert "--grpc_max_threads=64" in flags
+    assert all(port.startswith("${ADDRESS:-127.0.0.1}:") for port in compose["serving"]["ports"])
+
+
+def rendered(*components):
+    """What kustomize makes of the files: all objects, changed as the components say."""
+    (kustomization,) = read_yaml("kustomization.yaml")
+    objects = [item for name in kustomization["resources"] for item in read_yaml(name)]
+    for component in components:
+        (found,) = read_yaml(f"kubernetes/{component}/kustomization.yaml")
+        assert found["kind"] == "Component"
+        for patch in found["patches"]:
+            content = yaml.safe_load(patch["patch"])
+            if "target" not in patch:
+                assert content.pop("$patch") == "delete"
+                gone = [item for item in objects if item["kind"] == content["kind"]]
+                assert [item["metadata"] for item in gone] == [content["metadata"]]
+                objects.remove(gone[0])
+                continue
+            (target,) = [item for item in objects if item["kind"] == patch["target"]["kind"]]
+            for change in content:
+                apply_change(target, **change)
+    return objects
+
+
+def apply_change(target, op, path, value):
+    """An operation of a JSON patch (RFC 6902)."""
+    *parents, last = [part.replace("~1", "/") for part in path.split("/")[1:]]
+    for part in parents:
+        target = target[int(part) if isinstance(target, list) else part]
+    if isinstance(target, list):
+        if op == "add":
+            assert last == "-"
+            target.append(value)
+        else:
+            target[int(last)] = value
+        return
+    assert (last in target) == (op == "replace"), path
+    target[last] = value
+
+
+@pytest.mark.parametrize("components", [(), ("gpu",), ("tls",), ("copied_models",), ("gpu", "tls")])
+def test_kubernetes_schema(components):
+    validate = pytest.importorskip("kubernetes_validate")
+    objects = rendered(*components)
+    for item in objects:
+        validate.validate(item, "1.31", strict=True)
+    by_kind = {item["kind"]: item["spec"] for item in objects}
+    pod = by_kind["Deployment"]["template"]
+    labels = pod["metadata"]["labels"]
+    assert by_kind["Service"]["selector"] == labels
+    for kind, field in (
+        ("Deployment", "selector"),
+        ("PodDisruptionBudget", "selector"),
+        ("NetworkPolicy", "podSelector"),
+    ):
+        assert by_kind[kind][field]["matchLabels"] == labels
+    assert by_kind["HorizontalPodAutoscaler"]["scaleTargetRef"]["name"] == "vatt-serving"
+    volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+    (container,) = pod["spec"]["containers"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
+    if "copied_models" in components:
+        (copying,) = pod["spec"]["initContainers"]
+        assert "emptyDir" in volumes["models"] and copying["volumeMounts"][0]["name"] == "models"
+    if "tls" in components:
+        assert "tcpSocket" in container["livenessProbe"] and "tls" in volumes
+
+
+@pytest.mark.check
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs Debian's package prometheus")
+def test_alerts_are_valid(tmp_path):
+    folder = KIT / "prometheus"
+    for what, name in (("rules", "alerts.yaml"), ("config", "prometheus.yaml")):
+        command = ["promtool", "check", what, folder / name]
+        ended = subprocess.run(command, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_alerts_read_metrics_that_exist():
+    (content,) = read_yaml("prometheus/alerts.yaml")
+    alerts = [rule for group in content["groups"] for rule in group["rules"]]
+    known = {metric.name for metric in vars(Metrics()).values()}
+    for alert in alerts:
+        names = re.findall(r":tensorflow:[\w:]+", alert["expr"])
+        assert {name.removesuffix("_bucket") for name in names} <= known, alert["alert"]
+    runbook = (KIT.parent / "docs" / "serving_production.md").read_text(encoding="utf-8")
+    assert all(f"`{alert['alert']}`" in runbook for alert in alerts)
+
+
 def test_one_server_everywhere(compose, container):
     """Compose and Kubernetes start the same server, with files that are there."""
     assert compose["serving"]["entrypoint"] == container["command"]
@@ -173,7 +304,7 @@ def test_ready_script_without_a_server():
 
 
 def test_prometheus_reads_the_metrics_page(compose, container):
-    (prometheus,) = read_yaml("prometheus.yaml")
+    (prometheus,) = read_yaml("prometheus/prometheus.yaml")
     (job,) = prometheus["scrape_configs"]
     assert job["metrics_path"] == models_lib.METRICS_PATH
     assert job["static_configs"] == [{"targets": ["serving:8501"]}]

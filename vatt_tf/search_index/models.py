@@ -25,13 +25,18 @@ class Source:
     Attributes:
         kind: ``"run_dir"``, ``"models"`` or ``"server"``.
         address: Folder (absolute), or ``host:port``.
+        tls: PEM files of authority, certificate and key for an encrypted server. An index does not
+            remember them.
     """
 
     kind: str
     address: str
+    tls: tuple[str | None, ...] = ()
 
     @classmethod
-    def from_flags(cls, flags: dict[str, str | None]) -> Source | None:
+    def from_flags(
+        cls, flags: dict[str, str | None], tls: tuple[str | None, ...] = ()
+    ) -> Source | None:
         """Returns the one of --run_dir, --models and --server that is given, or None.
 
         Raises:
@@ -43,9 +48,10 @@ class Source:
             raise UserError(f"{names} are given: one model is needed, give one of them")
         for kind, address in given.items():
             assert address is not None
-            return cls(
-                kind, address if kind == "server" else os.path.abspath(paths.expand(address))
-            )
+            if kind == "server":
+                return cls(kind, address, tls)
+            address = os.path.abspath(paths.expand(address))
+            return cls(kind, address)
         return None
 
 
@@ -102,7 +108,8 @@ class Model:
 
     def describe(self) -> dict[str, str]:
         """Description of the model that an index stores."""
-        return {**dataclasses.asdict(self.source), "hash": self.hash}
+        source = self.source
+        return {"kind": source.kind, "address": source.address, "hash": self.hash}
 
 
 def open_model(source: Source, batch_size: int = 8) -> Model:
@@ -155,9 +162,11 @@ def _from_exports(source: Source, batch_size: int) -> Model:
 
 
 def _from_server(source: Source, batch_size: int) -> Model:
+    from vatt_tf.serving.client.address import credentials
     from vatt_tf.serving.client.client import Client
 
-    client = Client(source.address, batch_size=batch_size)
+    tls = credentials(*source.tls) if source.tls else None
+    client = Client(source.address, batch_size=batch_size, credentials=tls)
     video = client.describe("video")
     return Model(
         source,

@@ -45,6 +45,9 @@ def search(
     run_dir: str | None = None,
     models: str | None = None,
     server: str | None = None,
+    tls_ca: str | None = None,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
     videos: str | os.PathLike | None = None,
     exact: bool = False,
 ) -> Found:
@@ -62,6 +65,9 @@ def search(
         run_dir: Location of the model if it has moved; or
         models: the same as exported models; or
         server: the same as ``host:port``.
+        tls_ca: PEM file of the server's authority, for an encrypted one.
+        tls_cert: PEM file of a certificate to show to the server.
+        tls_key: PEM file of its key.
         videos: Folder of the videos if it has moved.
         exact: Compare with every clip, however many there are.
 
@@ -79,7 +85,8 @@ def search(
     if text is not None and not paths.is_utf8(text):
         raise UserError(f"the words '{paths.shown(text)}' are not valid UTF-8; write them in UTF-8")
     ((modality, query),) = given.items()
-    source = Source.from_flags({"run_dir": run_dir, "models": models, "server": server})
+    tls = (tls_ca, tls_cert, tls_key)
+    source = Source.from_flags({"run_dir": run_dir, "models": models, "server": server}, tls)
     if words_only and (modality != "text" or source is not None):
         raise UserError("--words_only takes words and no model: leave the other flags out")
     opened = folder.open_index(index)
@@ -88,7 +95,7 @@ def search(
     clips = opened.clips()
     if not len(clips):
         raise UserError(f"{index}: holds no clip yet; let vatt_tf.embed finish some videos")
-    running = _Query(opened, clips, modality, paths.expand(query), videos)
+    running = _Query(opened, clips, modality, paths.expand(query), videos, tls)
     return running.run(source, top=top, per_video=per_video, words_only=words_only, exact=exact)
 
 
@@ -102,8 +109,10 @@ class _Query:
         modality: str,
         query: str | os.PathLike,
         videos: str | os.PathLike | None,
+        tls: tuple[str | None, ...],
     ):
         self.index, self.clips, self.modality, self.query = index, clips, modality, query
+        self.tls = tls
         self.root = os.fspath(
             pathlib.Path(paths.expand(videos)).absolute()
             if videos is not None
@@ -229,7 +238,9 @@ class _Query:
 
         remembered = self.index.manifest["model"]
         try:
-            model = open_model(source or Source(remembered["kind"], remembered["address"]))
+            model = open_model(
+                source or Source(remembered["kind"], remembered["address"], self.tls)
+            )
             found = {model.hash, model.hash_of(self.modality)} - {remembered["hash"]}
             if found:
                 raise UserError(

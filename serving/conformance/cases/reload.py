@@ -199,15 +199,6 @@ def unknown_platform(server: Server) -> None:
 
 
 @reload.case()
-def no_platform(server: Server) -> None:
-    """No platform: INVALID_ARGUMENT."""
-    with changing(server) as config:
-        _add(config, "zz", _model(config, "half").base_path).ClearField("model_platform")
-        message = "Illegal setting neither ModelServerConfig::model_type"
-        refused(_send(server, config), CODE.INVALID_ARGUMENT, parts=[message])
-
-
-@reload.case()
 def relative_path(server: Server) -> None:
     """A relative base path: INVALID_ARGUMENT."""
     with changing(server) as config:
@@ -236,3 +227,17 @@ def missing_path_waits(server: Server) -> None:
         if not server.wait_for(lambda: server.predict(request).code is CODE.OK):
             raise Disagreement("late does not answer although its folder is there now")
     shutil.rmtree(folder)
+
+
+@reload.case()
+def no_platform(server: Server) -> None:
+    """No platform, or both a platform and a type: INVALID_ARGUMENT."""
+    # The last case: TensorFlow Serving keeps what it has refused here, and then refuses every
+    # configuration until it is started again.
+    for changes in ({"model_platform": ""}, {"model_type": 1}):
+        config = started_with(server)
+        added = _add(config, "zz", _model(config, "half").base_path)
+        for field, value in changes.items():
+            setattr(added, field, value)
+        reply = _send(server, config)
+        refused(reply, CODE.INVALID_ARGUMENT, parts=["Illegal setting"])

@@ -87,11 +87,43 @@ def strings(server: Server) -> None:
 
 @rest.case("no batching")
 def scalar(server: Server) -> None:
-    """An input without a batch axis works in columns, not in rows."""
+    """An input without a batch axis works in columns; in rows the graph gets an axis more."""
     column = {"signature_name": "scalar", "inputs": {"x": 2.0}}
     _result(server.http("POST", f"{HALF}:predict", column), {"outputs": 4.0})
     row = {"signature_name": "scalar", "instances": [{"x": 2.0}]}
-    _error(server.http("POST", f"{HALF}:predict", row), 400)
+    # The sum over a scalar has no axis to sum over, and leaves the one that the rows make.
+    _result(server.http("POST", f"{HALF}:predict", row), {"predictions": [4.0]})
+
+
+@rest.case()
+def numbers(server: Server) -> None:
+    """A number is rounded to the input's type, beyond it to infinity; 1e400 is no number: 400."""
+    for text, value in (("16777217", 16777216.0), ("3.4028235e38", 3.4028234663852886e38)):
+        reply = server.http("POST", f"{HALF}:predict", f'{{"instances": [{text}]}}')
+        equal(reply.status, 200, f"HTTP status ({reply.text.strip()[:200]})")
+        equal(abs(reply.json["predictions"][0] * 2 / value - 1) < 1e-6, True, f"half of {text}")
+    equal(server.http("POST", f"{HALF}:predict", '{"instances": [1e39]}').status, 200, "1e39")
+    _error(server.http("POST", f"{HALF}:predict", '{"instances": [1e400]}'), 400)
+
+
+@rest.case()
+def paths(server: Server) -> None:
+    """A verb in other letters and a query string are no path: 400; of a status, no model: 404."""
+    body = {"instances": [1.0]}
+    for path in (":PREDICT", ":predict?a=1"):
+        _error(server.http("POST", f"{HALF}{path}", body), 400, "Malformed request: POST")
+    _error(server.http("GET", f"{HALF}?a=1"), 404)
+    digits = "9" * 5000
+    _error(server.http("GET", f"{HALF}/versions/{digits}"), 400)
+
+
+@rest.case()
+def bodies(server: Server) -> None:
+    """A body that is no gzip although a header says so is 400, and so is half a surrogate pair."""
+    body = '{"instances": ["\\ud800"]}'
+    _error(server.http("POST", "/v1/models/words:predict", body), 400)
+    headers = {"Content-Encoding": "gzip"}
+    _error(server.http("POST", f"{HALF}:predict", {"instances": [1.0]}, headers), 400)
 
 
 @rest.case()

@@ -163,8 +163,23 @@ def corrupt_graph(server: Server) -> None:
 
 @versions.case()
 def missing_variables(server: Server) -> None:
-    """A version without its variables: END with an error, the old version serves."""
-    _fails_to_load(server, lambda folder: shutil.rmtree(folder / "variables"))
+    """A version without variables and warm-up is AVAILABLE; Predict is FAILED_PRECONDITION."""
+    with new_version(server, lambda folder: shutil.rmtree(folder / "variables")) as number:
+        if not server.wait_for(lambda: server.states(MODEL).get(number) == "AVAILABLE"):
+            raise Disagreement(f"expected version {number} AVAILABLE: {server.states(MODEL)}")
+        request = predict_request(MODEL, version=number)
+        refused(server.predict(request), CODE.FAILED_PRECONDITION)
+
+
+@versions.case()
+def missing_variables_with_warmup(server: Server) -> None:
+    """A version without variables that is warmed up: END with an error, the old version serves."""
+
+    def change(folder: pathlib.Path) -> None:
+        shutil.rmtree(folder / "variables")
+        _warmup(folder, "x")
+
+    _fails_to_load(server, change)
 
 
 @versions.case()
@@ -212,7 +227,7 @@ def failing_warmup(server: Server) -> None:
     _fails_to_load(server, lambda folder: _warmup(folder, "no_such_input"), code)
 
 
-@versions.case()
+@versions.case("no batching")
 def too_many_warmup_records(server: Server) -> None:
     """More than 1000 records make the load fail with INVALID_ARGUMENT."""
     code = CODE.INVALID_ARGUMENT.value[0]

@@ -18,7 +18,7 @@ M = TypeVar("M", bound=Message)
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _PACKAGE = "tensorflow.serving"
-# The stubs that come with the serving API leave these two messages out. Field name -> (number,
+# The stubs that come with the serving API leave these messages out. Field name -> (number,
 # type); a type with a dot is a message.
 _SCHEMA: dict[str, dict[str, tuple[int, Any]]] = {
     "BatchingParameters": {
@@ -32,6 +32,12 @@ _SCHEMA: dict[str, dict[str, tuple[int, Any]]] = {
     },
     "PrometheusConfig": {"enable": (1, _FIELD.TYPE_BOOL), "path": (2, _FIELD.TYPE_STRING)},
     "MonitoringConfig": {"prometheus_config": (1, f".{_PACKAGE}.PrometheusConfig")},
+    "SSLConfig": {
+        "server_key": (1, _FIELD.TYPE_STRING),
+        "server_cert": (2, _FIELD.TYPE_STRING),
+        "custom_ca": (3, _FIELD.TYPE_STRING),
+        "client_verify": (4, _FIELD.TYPE_BOOL),
+    },
 }
 _REPEATED = {"allowed_batch_sizes"}
 
@@ -98,6 +104,15 @@ def read_metrics_path(path: str | os.PathLike) -> str | None:
     if not prometheus.enable:
         return None
     return prometheus.path or "/monitoring/prometheus/metrics"
+
+
+def read_ssl(path: str | os.PathLike) -> Any:
+    """Reads an --ssl_config_file: the message SSLConfig.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    return _read(path, _message("SSLConfig"), "--ssl_config_file")
 
 
 def _read(path: str | os.PathLike, message: M, flag: str) -> M:

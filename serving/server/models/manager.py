@@ -20,7 +20,17 @@ from typing import Any, Protocol
 from tensorflow_serving.apis import model_pb2
 
 from vatt_tf.serving.server.models import model_config
-from vatt_tf.serving.server.models.status import Code, ServingError, from_exception, invalid
+from vatt_tf.serving.server.models.status import (
+    LOOK_SECONDS,
+    Code,
+    ServingError,
+    check_client_waits,
+    from_exception,
+    invalid,
+)
+
+# Calls that may wait for their models at a time; further ones are answered at once.
+_MOST_WAITING = 16
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +115,7 @@ class ModelManager:
         self._labels: dict[str, dict[str, int]] = {}
         self._models: dict[str, dict[int, Version]] = {}
         self._changed = threading.Condition()  # Lock of all fields above and of the versions.
-        self._config_lock = threading.Lock()  # One config at a time.
+        self._waiting = threading.Semaphore(_MOST_WAITING)
         self._look_now = True
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._manage, name="model-manager", daemon=True)
@@ -157,6 +167,10 @@ class ModelManager:
             request = f"Specific({spec.name}, {number})"
         raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {request}")
 
+    def serves(self, name: str) -> bool:
+        """Whether a model of this name is configured, or was."""
+        return name in self._models
+
     def status(self, name: str) -> list[Version]:
         """All versions that were ever seen of a model, newest first; copies without the model."""
         with self._changed:
@@ -168,48 +182,75 @@ class ModelManager:
 
     # --- Configuration ---------------------------------------------------------------------------
 
-    def apply_config(self, config: model_config.ModelServerConfig) -> None:
+    def apply_config(
+        self, config: model_config.ModelServerConfig, timeout: float | None = None
+    ) -> None:
         """Replaces the whole configuration and waits until each model has an available version.
 
-        A base path that does not exist yet is waited for, however long; other configurations
-        then wait behind this one, as they do in a model server.
+        A base path that does not exist yet is waited for. A later configuration does not wait
+        behind this one: what it leaves out ends the wait.
+
+        Args:
+            config: The new configuration.
+            timeout: Seconds after which the wait ends; the configuration stays.
 
         Raises:
-            ServingError: If the config is refused (nothing has changed then) or a model cannot be
-                loaded.
+            ServingError: If the config is refused (nothing has changed then), a model cannot be
+                loaded, the time is over, or the client has given the call up.
         """
-        with self._config_lock:
-            if config.WhichOneof("config") is None:
-                return
-            model_config.validate(config)
-            with self._changed:
-                available = {
-                    name: frozenset(
-                        v.number for v in versions.values() if v.state == State.AVAILABLE
-                    )
-                    for name, versions in self._models.items()
-                }
-                self._labels = model_config.check_labels(
-                    config,
-                    available,
-                    self._labels,
-                    allow_unavailable=self._allow_labels_for_unavailable,
-                )
-                self._config = model_config.ModelServerConfig()
-                self._config.CopyFrom(config)
-                self._look_now = True
-                self._changed.notify_all()
-            self._wait_until_available([model.name for model in config.model_config_list.config])
+        if config.WhichOneof("config") is None:
+            return
+        model_config.validate(config)
+        with self._changed:
+            available = {
+                name: frozenset(v.number for v in versions.values() if v.state == State.AVAILABLE)
+                for name, versions in self._models.items()
+            }
+            self._labels = model_config.check_labels(
+                config,
+                available,
+                self._labels,
+                allow_unavailable=self._allow_labels_for_unavailable,
+            )
+            self._config = model_config.ModelServerConfig()
+            self._config.CopyFrom(config)
+            self._look_now = True
+            self._changed.notify_all()
+        names = [model.name for model in config.model_config_list.config]
+        if not self._waiting.acquire(blocking=False):
+            raise ServingError(
+                Code.RESOURCE_EXHAUSTED,
+                f"the configuration is applied; {_MOST_WAITING} calls wait for models already",
+            )
+        try:
+            self._wait_until_available(names, timeout)
+        finally:
+            self._waiting.release()
 
-    def _wait_until_available(self, names: list[str]) -> None:
+    def _wait_until_available(self, names: list[str], timeout: float | None) -> None:
         """Waits until each model has an available version, or none is left that could become so."""
+        end = time.monotonic() + (float("inf") if timeout is None else timeout)
         with self._changed:
             while True:
-                states = [self._progress(name) for name in names]
-                if None not in states or self._stopping.is_set():
+                states = {name: self._progress(name) for name in names}
+                missing = ", ".join(name for name, state in states.items() if state is None)
+                if not missing or self._stopping.is_set():
                     break
-                self._changed.wait()
-        failed = [line for state in states if state for line in state]
+                check_client_waits()
+                gone = set(names) - {model.name for model in self._config.model_config_list.config}
+                if gone:
+                    raise ServingError(
+                        Code.ABORTED,
+                        f"a later configuration has no model {', '.join(sorted(gone))} any more",
+                    )
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise ServingError(
+                        Code.DEADLINE_EXCEEDED,
+                        f"the configuration is applied; not available yet: {missing}",
+                    )
+                self._changed.wait(min(left, LOOK_SECONDS))
+        failed = [line for state in states.values() if state for line in state]
         if self._stopping.is_set():
             raise ServingError(Code.UNAVAILABLE, "the server is shutting down")
         if failed:

@@ -21,7 +21,9 @@ VersionPolicy = (
 )
 
 PLATFORM = "tensorflow"
-_VERSION = re.compile(r"[0-9]{1,18}", re.ASCII)
+_TYPES = {1: PLATFORM}
+_VERSION = re.compile(r"[+-]?[0-9]{1,25}", re.ASCII)
+_FILE = "file://"
 _URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 
@@ -53,7 +55,7 @@ def find_models(folder: str | os.PathLike) -> dict[str, str]:
     return {
         path.name: str(path)
         for path in sorted(root.iterdir())
-        if path.is_dir() and list_versions(str(path))
+        if path.is_dir() and any(os.path.isdir(p) for p in (list_versions(path) or {}).values())
     }
 
 
@@ -61,8 +63,8 @@ def validate(config: ModelServerConfig) -> None:
     """Checks a list of models.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, if a model is listed twice, has no or an unknown platform,
-            or a base path that is not absolute.
+        ServingError: INVALID_ARGUMENT, if a model is listed twice, has no platform, two or an
+            unknown one, or a base path that is not absolute.
     """
     seen = set()
     for model in config.model_config_list.config:
@@ -85,26 +87,33 @@ def validate(config: ModelServerConfig) -> None:
                 "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
                 "ModelServerConfig::model_platform."
             )
-        if model.model_platform and model.model_platform != PLATFORM:
-            invalid(f"Model {model.name} requests unsupported platform {model.model_platform}")
+        if model.model_platform and model.model_type:
+            invalid(
+                "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+                "ModelServerConfig::model_platform."
+            )
+        platform = model.model_platform or _TYPES.get(model.model_type, str(model.model_type))
+        if platform != PLATFORM:
+            invalid(f"Model {model.name} requests unsupported platform {platform}")
 
 
-def list_versions(base_path: str) -> dict[int, str] | None:
-    """Lists the version folders of a model.
+def list_versions(base_path: str | os.PathLike) -> dict[int, str] | None:
+    """Lists the versions of a model.
 
     Args:
-        base_path: Folder of the model. Only folders with a numeric name are versions, so that a
-            version can be written under another name and renamed when it is complete.
+        base_path: Folder of the model, also as ``file://`` URI. What has a whole number of 64 bits
+            as its name is a version, also a file, which then does not load; so that a version can
+            be written under another name and renamed when it is complete.
 
     Returns:
         Version number -> path; None if the base path does not exist or cannot be read.
     """
     versions: dict[int, str] = {}
     try:
-        with os.scandir(base_path) as entries:
-            for entry in entries:
-                if _VERSION.fullmatch(entry.name) and entry.is_dir():
-                    versions.setdefault(int(entry.name), entry.path)
+        for name in sorted(os.listdir(os.fspath(base_path).removeprefix(_FILE))):
+            if _VERSION.fullmatch(name) and -(2**63) <= int(name) < 2**63:
+                path = os.path.join(os.fspath(base_path).removeprefix(_FILE), name)
+                versions.setdefault(int(name), path)
     except OSError:
         return None
     return versions

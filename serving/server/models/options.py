@@ -33,13 +33,30 @@ class BatchingOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class TlsOptions:
+    """Key and certificates of a server, in PEM.
+
+    Attributes:
+        key: Its private key.
+        certificate: Its certificate, with those between it and the authority.
+        client_ca: Authority of the clients' certificates.
+        client_verify: Refuse clients without a certificate of that authority.
+    """
+
+    key: bytes
+    certificate: bytes
+    client_ca: bytes | None = None
+    client_verify: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class ServerOptions:
     """Options of a server; 0 as a port takes a free one.
 
     Attributes:
         port: Port of gRPC.
         rest_port: Port of REST and metrics; None: neither.
-        host: Address to listen on.
+        host: Address to listen on; the server asks nobody who he is.
         file_system_poll_wait_seconds: Seconds between two scans of the model folders; 0: scan at
             start and after a reload of the config only.
         max_num_load_retries: Attempts after the first, before a version is given up.
@@ -61,11 +78,20 @@ class ServerOptions:
         enable_grpc_healthcheck_service: Answer grpc.health.v1.
         enable_serialization_as_tensor_content: Predict replies carry ``tensor_content``.
         metrics_path: Path of the Prometheus metrics on the REST port; None: none.
+        tls: Key and certificate for both ports; None: not encrypted.
+        enable_config_reload: Answer HandleReloadConfigRequest.
+        max_request_bytes: Largest gRPC message.
+        max_rest_body_bytes: Largest REST body, as sent and after unpacking.
+        max_request_strings: Most strings in an input: a row of a few bytes costs a model kilobytes.
+        max_filled_bytes: Most bytes of values that an input may leave out.
+        max_call_seconds: Longest gRPC call, also of one without a deadline.
+        max_connections: Connections of each port; of REST, the one that waits longest makes room.
+        connection_idle_seconds: How long a connection may stay without a request.
     """
 
     port: int = 8500
     rest_port: int | None = None
-    host: str = "0.0.0.0"
+    host: str = "localhost"
     file_system_poll_wait_seconds: float = 1.0
     max_num_load_retries: int = 5
     load_retry_interval_micros: int = 60_000_000
@@ -83,3 +109,12 @@ class ServerOptions:
     enable_grpc_healthcheck_service: bool = True
     enable_serialization_as_tensor_content: bool = False
     metrics_path: str | None = None
+    tls: TlsOptions | None = None
+    enable_config_reload: bool = True
+    max_request_bytes: int = 128 * 2**20
+    max_rest_body_bytes: int = 32 * 2**20
+    max_request_strings: int = 4096
+    max_filled_bytes: int = 2**20
+    max_call_seconds: float = 600.0
+    max_connections: int = 2000
+    connection_idle_seconds: float = 60.0

@@ -25,6 +25,7 @@ native_log.limit_abseil()
 
 DEFAULT_SIGNATURE = "serving_default"
 _GRAPH_FILES = ("saved_model.pb", "saved_model.pbtxt")
+_VARIABLES = os.path.join("variables", "variables.index")
 _MISSING_OP = re.compile(r"Op type not registered '([^']+)'")
 
 
@@ -156,7 +157,16 @@ def _load(session: tf.compat.v1.Session, path: str, tags: Sequence[str]) -> Any:
         )
     with session.graph.as_default():
         with paths.readable_by_tensorflow(path) as readable:
-            return tf.compat.v1.saved_model.load(session, list(tags), readable)
+            try:
+                return tf.compat.v1.saved_model.load(session, list(tags), readable)
+            except ValueError as error:
+                # The graph is there. As in a model server every request fails at a variable, or the
+                # warm-up does, and with it the load.
+                found = _read_graph(path, tags)
+                there = os.path.exists(os.path.join(path, _VARIABLES))
+                if found is None or there or "not a valid checkpoint" not in str(error):
+                    raise
+                return found
 
 
 def _load_error(error: Exception) -> ServingError:
@@ -182,17 +192,21 @@ def _signatures_without_op(
     found = _MISSING_OP.match(message)
     if found is None:
         return None
+    meta_graph = _read_graph(path, tags)
+    if meta_graph is None or any(node.op == found[1] for node in meta_graph.graph_def.node):
+        return None
+    return _copy(meta_graph.signature_def)
+
+
+def _read_graph(path: str, tags: Sequence[str]) -> meta_graph_pb2.MetaGraphDef | None:
+    """The graph of these tags; None if it cannot be read or there is none."""
     try:
-        with open(os.path.join(path, "saved_model.pb"), "rb") as file:
+        with open(os.path.join(path, _GRAPH_FILES[0]), "rb") as file:
             saved_model = saved_model_pb2.SavedModel.FromString(file.read())
     except (OSError, DecodeError):
         return None
-    for meta_graph in saved_model.meta_graphs:
-        if set(meta_graph.meta_info_def.tags) == set(tags):
-            if any(node.op == found[1] for node in meta_graph.graph_def.node):
-                return None
-            return _copy(meta_graph.signature_def)
-    return None
+    graphs = saved_model.meta_graphs
+    return next((g for g in graphs if set(g.meta_info_def.tags) == set(tags)), None)
 
 
 def _copy(

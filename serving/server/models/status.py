@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextvars
+from collections.abc import Callable
 from typing import NoReturn
 
 import grpc
 
 # A longer message is cut, so that it fits into the trailing metadata of a reply.
-_MAX_MESSAGE_CHARS = 1024
+_MAX_MESSAGE_BYTES = 1024
 _TRUNCATED = "...TRUNCATED"
 
 Code = grpc.StatusCode
 
 # Numbers of the codes as they stand in protocol buffers (GetModelStatus) and in TensorFlow errors.
 _NUMBER_TO_CODE = {code.value[0]: code for code in Code}
+
+# Whether the client of the call in this thread still waits for it.
+CLIENT_WAITS: contextvars.ContextVar[Callable[[], bool]] = contextvars.ContextVar(
+    "client_waits", default=lambda: True
+)
+# How often a call that waits looks whether its client does, too.
+LOOK_SECONDS = 0.25
 
 HTTP_STATUS = {
     Code.OK: 200,
@@ -59,15 +68,21 @@ class ServingError(Exception):
 
     @property
     def wire_message(self) -> str:
-        """The message as it is sent over gRPC: at most 1024 characters."""
-        if len(self.message) <= _MAX_MESSAGE_CHARS:
-            return self.message
-        return self.message[:_MAX_MESSAGE_CHARS] + _TRUNCATED
+        """The message as it is sent over gRPC: at most 1024 bytes of UTF-8."""
+        encoded = self.message.encode("utf-8", "replace")
+        cut = encoded[:_MAX_MESSAGE_BYTES].decode("utf-8", "ignore")
+        return cut if len(encoded) <= _MAX_MESSAGE_BYTES else cut + _TRUNCATED
 
 
 def invalid(message: str) -> NoReturn:
     """Raises INVALID_ARGUMENT, by far the most frequent answer to a bad request."""
     raise ServingError(Code.INVALID_ARGUMENT, message)
+
+
+def check_client_waits() -> None:
+    """Raises CANCELLED where nobody waits for the call of this thread any more."""
+    if not CLIENT_WAITS.get()():
+        raise ServingError(Code.CANCELLED, "the client has given the call up")
 
 
 def from_exception(error: Exception) -> ServingError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,8 +21,9 @@ from tensorflow_serving.apis import (
 )
 
 from vatt_tf.serving.server.models.manager import ModelManager
+from vatt_tf.serving.server.models.options import ServerOptions
 from vatt_tf.serving.server.models.status import Code, ServingError, from_exception, invalid
-from vatt_tf.serving.server.requests import inference, predict
+from vatt_tf.serving.server.requests import inference, predict, tensors
 from vatt_tf.serving.server.requests.metrics import Metrics
 
 GRPC, REST = "GRPC", "REST"
@@ -41,18 +43,23 @@ class Handlers:
     """
 
     def __init__(
-        self, manager: ModelManager, metrics: Metrics, *, as_content: bool = False
+        self, manager: ModelManager, metrics: Metrics, options: ServerOptions | None = None
     ) -> None:
         """Creates the handlers of a server.
 
         Args:
             manager: Holds the models.
-            metrics: Metrics of every request.
-            as_content: Predict replies carry ``tensor_content``, not typed fields.
+            metrics: Metrics of the requests for models that are served.
+            options: Limits of a request, and the form of the replies.
         """
         self.manager = manager
         self.metrics = metrics
-        self._as_content = as_content
+        self._options = options or ServerOptions()
+        self._read = functools.partial(
+            tensors.to_array,
+            max_strings=self._options.max_request_strings,
+            max_filled_bytes=self._options.max_filled_bytes,
+        )
 
     def predict(
         self, request: predict_pb2.PredictRequest, timeout: float | None, entrypoint: str = GRPC
@@ -60,7 +67,8 @@ class Handlers:
         """PredictionService.Predict."""
         _require_spec(request)
         with self._use(request.model_spec, "Predict", entrypoint) as model:
-            return predict.predict(model, request, timeout, as_content=self._as_content)
+            as_content = self._options.enable_serialization_as_tensor_content
+            return predict.predict(model, request, timeout, as_content=as_content, read=self._read)
 
     def classify(
         self,
@@ -158,11 +166,18 @@ class Handlers:
     def reload_config(
         self, request: model_management_pb2.ReloadConfigRequest, timeout: float | None = None
     ) -> model_management_pb2.ReloadConfigResponse:
-        """ModelService.HandleReloadConfigRequest: returns when the new models are available."""
-        del timeout  # The reload continues after its client's deadline.
+        """ModelService.HandleReloadConfigRequest: returns when the new models are available.
+
+        They go on loading after the time of the client.
+        """
+        if not self._options.enable_config_reload:
+            raise ServingError(
+                Code.PERMISSION_DENIED,
+                "this server takes no configuration from clients (enable_config_reload=false)",
+            )
         if request.config.WhichOneof("config") != "model_config_list":
             invalid(_UNSUPPORTED_CONFIG)
-        self.manager.apply_config(request.config)
+        self.manager.apply_config(request.config, timeout)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()
         return response
@@ -178,7 +193,9 @@ class Handlers:
                 finished = time.perf_counter()
         except Exception as error:  # Counted with its code, whatever it is.
             failure = from_exception(error)
-            self.metrics.request_count.add(spec.name, failure.code.name)
+            # A name that is not served makes no label: clients could make any number of them.
+            if self.manager.serves(spec.name):
+                self.metrics.request_count.add(spec.name, failure.code.name)
             raise failure from error
         self.metrics.request_count.add(spec.name, "OK")
         self.metrics.runtime_latency.observe(
@@ -188,6 +205,17 @@ class Handlers:
 
     def _count_examples(self, spec: model_pb2.ModelSpec, request: Any) -> None:
         count = inference.count_examples(request.input)
+        most = self._options.max_request_strings
+        if count > most:
+            invalid(f"{count} examples, at most {most} are taken at once (max_request_strings)")
+        shared = request.input.example_list_with_context.context.ByteSize()
+        if count * shared > self._options.max_request_bytes:
+            invalid(
+                f"{count} examples with a context of {shared} bytes each, at most "
+                f"{self._options.max_request_bytes} bytes in all (max_request_bytes)"
+            )
+        if not self.manager.serves(spec.name):
+            return
         self.metrics.example_counts.observe(count, spec.name)
         self.metrics.example_count_total.add(spec.name, by=count)
 

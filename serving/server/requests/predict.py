@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
+from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
@@ -20,6 +21,7 @@ def predict(
     timeout: float | None,
     *,
     as_content: bool = False,
+    read: Callable[[tensor_pb2.TensorProto], np.ndarray] = tensors.to_array,
 ) -> predict_pb2.PredictResponse:
     """Handles a Predict request.
 
@@ -31,12 +33,15 @@ def predict(
         request: The request; the version of its model_spec is ignored here.
         timeout: Seconds left for the answer, or None.
         as_content: Write the values as ``tensor_content``.
+        read: Reads an input, within the limits of the server.
 
     Raises:
         ServingError: If the request does not fit the signature or the model fails.
     """
     name, signature = find_signature(model, request.model_spec.signature_name)
-    feeds = _feeds(signature, request)
+    if any(":" not in info.name for info in signature.outputs.values()):
+        raise ServingError(Code.OUT_OF_RANGE, f'Signature "{name}" gives an operation, no tensor')
+    feeds = _feeds(signature, request, read)
     aliases = _outputs(signature, request.output_filter)
     results = model.run(name, feeds, [signature.outputs[a].name for a in aliases], timeout)
     response = predict_pb2.PredictResponse()
@@ -63,7 +68,9 @@ def fill_model_spec(spec: model_pb2.ModelSpec, model: LoadedModel, signature: st
 
 
 def _feeds(
-    signature: meta_graph_pb2.SignatureDef, request: predict_pb2.PredictRequest
+    signature: meta_graph_pb2.SignatureDef,
+    request: predict_pb2.PredictRequest,
+    read: Callable[[tensor_pb2.TensorProto], np.ndarray],
 ) -> dict[str, np.ndarray]:
     """Tensor name -> value for all inputs of the signature."""
     sent, expected = set(request.inputs), set(signature.inputs)
@@ -88,7 +95,9 @@ def _feeds(
                 f"default input alias set: {','.join(sorted(signature.defaults))}"
             )
         try:
-            feeds[name] = tensors.to_array(proto)
+            feeds[name] = read(proto)
+        except tensors.TensorTooLargeError as error:
+            invalid(f"{alias}: {error}")
         except tensors.TensorParseError as error:
             raise ServingError(Code.INVALID_ARGUMENT, f"tensor parsing error: {alias}") from error
     return feeds

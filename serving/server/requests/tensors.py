@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-# Largest tensor in bytes, that of the largest message: a tensor without values is filled with
-# zeros, so that a request of a few bytes could allocate any memory.
+# Largest tensor in bytes, that of the largest message.
 _MAX_BYTES = 2**31 - 1
-_MAX_RANK = 254
+# That of NumPy; a model server takes 254.
+_MAX_RANK = 64
 
 # The repeated field that carries the values of a dtype.
 _FIELDS = {
@@ -46,6 +46,10 @@ class TensorParseError(ValueError):
     """Raised for a TensorProto whose shape, dtype and content contradict each other."""
 
 
+class TensorTooLargeError(TensorParseError):
+    """Raised for a TensorProto that would cost more than a request may."""
+
+
 @functools.cache
 def numpy_dtype(dtype: int) -> np.dtype:
     """NumPy dtype of a TensorFlow dtype number; strings are arrays of ``bytes`` objects."""
@@ -62,29 +66,45 @@ def tensorflow_dtype(dtype: np.dtype) -> int:
     return tf.dtypes.as_dtype("string" if dtype.kind in "OSU" else dtype).as_datatype_enum
 
 
-def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray:
+def to_array(
+    proto: tensor_pb2.TensorProto,
+    *,
+    max_strings: int = _MAX_BYTES,
+    max_filled_bytes: int = _MAX_BYTES,
+) -> np.ndarray:
     """Reads a TensorProto.
 
     Args:
         proto: Values either in ``tensor_content`` or in the typed field. A typed field may be
-            shorter than the tensor: its last value is repeated (no value: zeros).
+            shorter than the tensor: its last value is repeated (no value: zeros). An unknown rank
+            is that of a scalar.
+        max_strings: Most strings.
+        max_filled_bytes: Most bytes of values that are left out: a message of a few bytes could
+            else take any memory.
 
     Returns:
         Array of the proto's shape; read-only if it shares memory with the message.
 
     Raises:
         TensorParseError: If the proto cannot be read.
+        TensorTooLargeError: If it is beyond one of the limits.
     """
     field = _FIELDS.get(proto.dtype)
     if field is None:
         raise TensorParseError(f"dtype {proto.dtype} is not supported")
     dtype = numpy_dtype(proto.dtype)
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if proto.tensor_shape.unknown_rank or len(shape) > _MAX_RANK or min(shape, default=0) < 0:
+    if proto.tensor_shape.unknown_rank:
+        shape = ()
+    if len(shape) > _MAX_RANK or min(shape, default=0) < 0:
         raise TensorParseError(f"no tensor has the shape {shape}")
     count = math.prod(shape)
     if count * dtype.itemsize > _MAX_BYTES:
         raise TensorParseError(f"shape {shape} is too large")
+    if proto.dtype == types_pb2.DT_STRING and count > max_strings:
+        raise TensorTooLargeError(
+            f"{count} strings, at most {max_strings} are taken at once (max_request_strings)"
+        )
     content = proto.tensor_content
     if content:
         if proto.dtype == types_pb2.DT_STRING:
@@ -92,7 +112,14 @@ def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray:
         if len(content) != count * dtype.itemsize:
             raise TensorParseError(f"{len(content)} bytes of content for the shape {shape}")
         return np.frombuffer(content, dtype).reshape(shape)
-    return _spread(_typed_values(proto, field, dtype), count, dtype).reshape(shape)
+    values = _typed_values(proto, field, dtype)
+    filled = (count - len(values)) * dtype.itemsize
+    if filled > max_filled_bytes:
+        raise TensorTooLargeError(
+            f"{len(values)} values for the shape {list(shape)}: {filled} bytes would be filled in, "
+            f"at most {max_filled_bytes} are (max_filled_bytes)"
+        )
+    return _spread(values, count, dtype).reshape(shape)
 
 
 def _typed_values(proto: tensor_pb2.TensorProto, field: str, dtype: np.dtype) -> np.ndarray:

@@ -58,7 +58,8 @@ def _add(feature: tf.train.Feature, name: str, value: Any) -> None:
         kind, stored = "float_list", value
     elif isinstance(value, str) or rest_json.is_base64(value):
         kind = "bytes_list"
-        stored = value.encode() if isinstance(value, str) else rest_json.decode_base64(value)
+        text = isinstance(value, str)
+        stored = rest_json.encode_text(value) if text else rest_json.decode_base64(value)
     else:
         invalid(f"Feature: {name} has element with unexpected JSON type: {type(value).__name__}")
     set_kind = feature.WhichOneof("kind")
@@ -71,7 +72,7 @@ def classifications(response: classification_pb2.ClassificationResponse) -> dict
     """The JSON object of a Classify reply: per example a list of [label, score]."""
     return {
         "results": [
-            [[entry.label, round(entry.score, 9)] for entry in row.classes]
+            [[entry.label, rest_json.shortest(entry.score)] for entry in row.classes]
             for row in response.result.classifications
         ]
     }
@@ -79,4 +80,5 @@ def classifications(response: classification_pb2.ClassificationResponse) -> dict
 
 def regressions(response: regression_pb2.RegressionResponse) -> dict[str, Any]:
     """The JSON object of a Regress reply: one value per example."""
-    return {"results": [entry.value for entry in response.result.regressions]}
+    values = [entry.value for entry in response.result.regressions]
+    return {"results": rest_json.shortest(values)}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
 import threading
+import time
 import urllib.parse
-from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
@@ -23,21 +24,53 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from vatt_tf.serving.server.models.status import HTTP_STATUS, from_exception, invalid
+from vatt_tf.serving.server.models.options import ServerOptions
+from vatt_tf.serving.server.models.status import (
+    HTTP_STATUS,
+    Code,
+    ServingError,
+    from_exception,
+    invalid,
+)
+from vatt_tf.serving.server.models.tls import server_context
 from vatt_tf.serving.server.requests.handlers import REST, Handlers
 from vatt_tf.serving.server.rest import examples as rest_examples
 from vatt_tf.serving.server.rest import values as rest_json
+from vatt_tf.serving.server.rest.bodies import Bodies, unpack
+from vatt_tf.serving.server.rest.connections import Connections
 
 _MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
-_POST = re.compile(rf"{_MODEL}:(?P<method>classify|regress|predict)", re.IGNORECASE)
-_GET = re.compile(rf"{_MODEL}(?P<metadata>/metadata)?", re.IGNORECASE)
+_POST = re.compile(rf"{_MODEL}:(?P<method>classify|regress|predict)")
+_GET = re.compile(rf"{_MODEL}(?P<metadata>/metadata)?")
 _API = re.compile(r"/v1/.*", re.IGNORECASE)
 _NOT_FOUND_PAGE = "<html><head><title>404 Not Found</title></head><body>Not Found</body></html>\n"
 
-_MAX_BODY_BYTES = 2**31 - 1
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# Bodies above this size become tensors one after another: as JSON they take many times their size.
+_LARGE_BODY = 2**20
+# A body that is refused is read and dropped for so long, in seconds, that its client gets to know.
+_LINGER_SECONDS = 5.0
+_HANDSHAKE_SECONDS = 5.0
+_DIGITS = 20  # more than a version number has
 
-logger = logging.getLogger(__name__)
+
+class _Log(logging.LoggerAdapter):
+    """The HTTP library's messages: a line each, one a second at most."""
+
+    _next = 0.0
+
+    def process(self, message: Any, details: Any) -> tuple[Any, Any]:
+        error = details.pop("exc_info", None)
+        words = " ".join(str(error).split())[:200].replace("%", "%%")
+        return f"{message}: {words}" if isinstance(error, Exception) else message, details
+
+    def log(self, level: int, msg: object, *args: Any, **details: Any) -> None:
+        if level >= logging.WARNING and time.monotonic() >= self._next:
+            self._next = time.monotonic() + 1.0
+            super().log(level, msg, *args, **details)
+
+
+_log: Any = _Log(logging.getLogger(__name__), {})
 
 
 class RestServer:
@@ -48,47 +81,39 @@ class RestServer:
     """
 
     def __init__(
-        self,
-        handlers: Handlers,
-        host: str,
-        port: int,
-        *,
-        num_threads: int,
-        timeout: float,
-        grace: float,
-        metrics_path: str | None,
+        self, handlers: Handlers, options: ServerOptions, max_connections: int, *, grace: float
     ) -> None:
         """Starts to listen.
 
         Args:
             handlers: Answer the calls.
-            host: Address.
-            port: Port; 0 takes a free one.
-            num_threads: Calls answered at a time.
-            timeout: Seconds that a call may take.
+            options: Address, limits, encryption.
+            max_connections: Connections at a time.
             grace: Seconds that calls under way are given when the server stops.
-            metrics_path: Path of the metrics; None: none.
 
         Raises:
             OSError: If the port is in use.
         """
         self._grace = grace
-        self._api = _RestApi(handlers, timeout)
-        self._metrics_path = metrics_path
+        self._timeout = options.rest_api_timeout_in_ms / 1000
+        self._api = _RestApi(handlers, options.max_rest_body_bytes)
+        self._bodies = Bodies(options.max_rest_body_bytes)
+        self._metrics_path = options.metrics_path
         self._render_metrics = handlers.metrics.render
-        self._pool = futures.ThreadPoolExecutor(num_threads, "rest")
+        self._pool = futures.ThreadPoolExecutor(options.rest_api_num_threads, "rest")
         self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(lambda _, context: _log.error("%s", context["message"]))
         self._thread = threading.Thread(target=self._loop.run_forever, name="rest", daemon=True)
         self._thread.start()
         try:
-            self._runner, self.port = self._call(self._listen(host, port))
+            self.port = self._call(self._listen(options, max_connections))
         except OSError:
             self._end()
             raise
 
     def stop(self) -> None:
         """Refuses new calls, waits for running ones, then ends."""
-        self._call(self._runner.cleanup())
+        self._call(self._stop())
         self._end()
 
     def _end(self) -> None:
@@ -100,76 +125,136 @@ class RestServer:
     def _call(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
-    async def _listen(self, host: str, port: int) -> tuple[web.AppRunner, int]:
-        application = web.Application(client_max_size=_MAX_BODY_BYTES)
-        application.router.add_route("*", "/{path:.*}", self._answer)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=self._grace)
-        await runner.setup()
-        await web.TCPSite(runner, host, port).start()
-        return runner, runner.addresses[0][1]
+    async def _listen(self, options: ServerOptions, max_connections: int) -> int:
+        self._http = web.Server(
+            self._answer,
+            access_log=None,
+            logger=_log,
+            auto_decompress=False,  # it would unpack any amount, in the thread of all requests
+            lingering_time=_LINGER_SECONDS,
+        )
+        self._connections = Connections(
+            self._http, max_connections, options.connection_idle_seconds
+        )
+        tls = None if options.tls is None else server_context(options.tls)
+        self._listener = await self._loop.create_server(
+            self._connections,
+            options.host,
+            options.rest_port,
+            ssl=tls,
+            ssl_handshake_timeout=None if tls is None else _HANDSHAKE_SECONDS,
+        )
+        self._watch = self._loop.create_task(self._connections.watch())
+        return self._listener.sockets[0].getsockname()[1]
 
-    async def _answer(self, request: web.Request) -> web.Response:
-        path = request.raw_path.partition("?")[0]
+    async def _stop(self) -> None:
+        self._listener.close()
+        self._watch.cancel()
+        self._http.pre_shutdown()
+        await self._http.shutdown(self._grace)
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        try:
+            return await self._reply(request)
+        except TimeoutError:
+            failure = ServingError(Code.DEADLINE_EXCEEDED, "the body of the request is late")
+        except ServingError as error:
+            failure = error
+        finally:
+            self._connections.wait(request.transport)
+        return _json_response(HTTP_STATUS[failure.code], _error_text(failure))
+
+    async def _reply(self, request: web.BaseRequest) -> web.Response:
+        path = request.raw_path
         if path == self._metrics_path and request.method == "GET":
             return web.Response(
                 body=self._render_metrics().encode(), headers={"Content-Type": _METRICS_TYPE}
             )
-        if not _API.fullmatch(path):
+        is_metrics = path.partition("?")[0] == self._metrics_path
+        if not _API.fullmatch(path) and not is_metrics:
             return web.Response(status=404, text=_NOT_FOUND_PAGE, content_type="text/html")
-        body = await request.read()
-        # In a thread: parsing a large body and running the model would block the event loop.
-        status, text = await asyncio.get_running_loop().run_in_executor(
-            self._pool, self._api.answer, request.method, path, body
-        )
-        return web.Response(status=status, text=text, content_type="application/json")
+        match = _find(request.method, path)  # first: a body for nothing is not read
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        encoding = request.headers.get("Content-Encoding", "")
+        end = self._loop.time() + self._timeout
+        async with asyncio.timeout_at(end) as reading, self._bodies.of(request) as body:
+            reading.reschedule(None)
+            self._connections.work(request.transport)
+            # In a thread: parsing a large body and running the model would block the event loop.
+            status, text = await self._loop.run_in_executor(
+                self._pool, self._api.answer, match, body, encoding, end - self._loop.time()
+            )
+        return _json_response(status, text)
+
+
+def _json_response(status: int, text: str) -> web.Response:
+    # Without a charset, as TensorFlow Serving.
+    headers = {"Content-Type": "application/json"}
+    return web.Response(status=status, body=text.encode(), headers=headers)
+
+
+def _error_text(failure: ServingError) -> str:
+    return json.dumps({"error": failure.message}) + "\n"
+
+
+def _find(method: str, path: str) -> re.Match[str]:
+    """Match of a path, of which the query string is a part, as in TensorFlow Serving."""
+    pattern = {"GET": _GET, "POST": _POST}.get(method)
+    match = None if pattern is None else pattern.fullmatch(path)
+    if match is None:
+        invalid(f"Malformed request: {method} {path}")
+    return match
 
 
 class _RestApi:
-    """Method, path and body -> HTTP status and JSON text."""
+    """Path and body -> HTTP status and JSON text."""
 
-    def __init__(self, handlers: Handlers, timeout: float) -> None:
+    def __init__(self, handlers: Handlers, max_body_bytes: int) -> None:
         self._handlers = handlers
-        self._timeout = timeout
+        self._max_body_bytes = max_body_bytes
+        self._large = threading.Lock()
 
-    def answer(self, method: str, path: str, body: bytes) -> tuple[int, str]:
+    def answer(
+        self, match: re.Match[str], body: bytes, encoding: str, timeout: float
+    ) -> tuple[int, str]:
         """Handles a call; never raises."""
         try:
-            return 200, json.dumps(self._dispatch(method, path, body)) + "\n"
+            return 200, json.dumps(self._dispatch(match, body, encoding, timeout)) + "\n"
+        except UnicodeError as error:
+            failure = ServingError(Code.INVALID_ARGUMENT, f"JSON Parse error: {error}")
         except Exception as error:  # No exception of a request may end the server.
             failure = from_exception(error)
-            return HTTP_STATUS[failure.code], json.dumps({"error": failure.message}) + "\n"
+        return HTTP_STATUS[failure.code], _error_text(failure)
 
-    def _dispatch(self, method: str, path: str, body: bytes) -> dict[str, Any]:
-        match = {"GET": _GET, "POST": _POST}.get(method, _GET).fullmatch(path)
-        if match is None or method not in ("GET", "POST"):
-            invalid(f"Malformed request: {method} {path}")
+    def _dispatch(
+        self, match: re.Match[str], body: bytes, encoding: str, timeout: float
+    ) -> dict[str, Any]:
         spec = _model_spec(match)
-        if method == "GET":
+        method = match.groupdict().get("method")
+        if method is None:
             return self._metadata(spec) if match["metadata"] else self._status(spec)
-        answers: dict[str, Callable[[model_pb2.ModelSpec, dict], dict]] = {
-            "predict": self._predict,
-            "classify": self._classify,
-            "regress": self._regress,
-        }
-        return answers[match["method"].lower()](spec, rest_json.parse(body))
-
-    def _predict(self, spec: model_pb2.ModelSpec, document: dict[str, Any]) -> dict[str, Any]:
-        request = predict_pb2.PredictRequest(model_spec=spec)
-        rows = rest_json.fill_predict_request(
-            request, document, lambda name: self._handlers.input_infos(spec, name)
-        )
-        response = self._handlers.predict(request, self._timeout, REST)
-        return rest_json.predictions(response, rows)
-
-    def _classify(self, spec: model_pb2.ModelSpec, document: dict[str, Any]) -> dict[str, Any]:
-        request = classification_pb2.ClassificationRequest(model_spec=spec)
-        rest_examples.fill_request(request, document)
-        return rest_examples.classifications(self._handlers.classify(request, self._timeout, REST))
-
-    def _regress(self, spec: model_pb2.ModelSpec, document: dict[str, Any]) -> dict[str, Any]:
+        body = unpack(body, encoding, self._max_body_bytes)
+        handlers = self._handlers
+        if method == "predict":
+            request = predict_pb2.PredictRequest(model_spec=spec)
+            with self._reading(body):
+                rows = rest_json.fill_predict_request(
+                    request, rest_json.parse(body), lambda name: handlers.input_infos(spec, name)
+                )
+            return rest_json.predictions(handlers.predict(request, timeout, REST), rows)
+        if method == "classify":
+            request = classification_pb2.ClassificationRequest(model_spec=spec)
+            with self._reading(body):
+                rest_examples.fill_request(request, rest_json.parse(body))
+            return rest_examples.classifications(handlers.classify(request, timeout, REST))
         request = regression_pb2.RegressionRequest(model_spec=spec)
-        rest_examples.fill_request(request, document)
-        return rest_examples.regressions(self._handlers.regress(request, self._timeout, REST))
+        with self._reading(body):
+            rest_examples.fill_request(request, rest_json.parse(body))
+        return rest_examples.regressions(handlers.regress(request, timeout, REST))
+
+    def _reading(self, body: bytes) -> contextlib.AbstractContextManager[Any]:
+        return self._large if len(body) > _LARGE_BODY else contextlib.nullcontext()
 
     def _status(self, spec: model_pb2.ModelSpec) -> dict[str, Any]:
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
@@ -204,8 +289,8 @@ class _RestApi:
 def _model_spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=urllib.parse.unquote(match["name"]))
     if match["version"]:
-        if int(match["version"]) >= 2**63:
-            invalid(f"Failed to convert version: {match['version']} to numeric.")
+        if len(match["version"]) > _DIGITS or int(match["version"]) >= 2**63:
+            invalid(f"Failed to convert version: {match['version'][:64]} to numeric.")
         spec.version.value = int(match["version"])
     elif match["label"]:
         spec.version_label = urllib.parse.unquote(match["label"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -39,6 +40,12 @@ _TYPE_NAMES = {
 }
 # Longest value that an error message quotes.
 _MAX_QUOTED_CHARS = 200
+# Deepest nesting: that of a NumPy array.
+_MAX_DEPTH = 64
+# An exponent of a number that may be beyond a double.
+_LARGE_EXPONENT = re.compile(rb"[eE]\+?\d{3}")
+# An escape sequence; group 1 is half of a pair without the other half.
+_ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F])|.)", re.DOTALL)
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -49,15 +56,26 @@ def parse(body: bytes) -> dict[str, Any]:
     """
     if not body:
         invalid("JSON Parse error: The document is empty")
+    if b"\\u" in body and any(escape[1] for escape in _ESCAPE.finditer(body)):
+        invalid("JSON Parse error: The surrogate pair in string is invalid.")
+    # Bytes that are no UTF-8 go through, as they do in TensorFlow Serving.
+    text = body.decode("utf-8", "surrogateescape")
     try:
-        document = json.loads(body)
+        document = json.loads(text, parse_float=_finite if _LARGE_EXPONENT.search(body) else None)
     except json.JSONDecodeError as error:
         invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}")
-    except (UnicodeDecodeError, RecursionError, ValueError) as error:
+    except (RecursionError, ValueError) as error:
         invalid(f"JSON Parse error: {error}")
     if not isinstance(document, dict):
         invalid(f"JSON Value: {_quote(document)} Is not object")
     return document
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if np.isinf(number):
+        raise ValueError("Number too big to be stored in double.")
+    return number
 
 
 def signature_name(document: Mapping[str, Any]) -> str:
@@ -103,7 +121,6 @@ def fill_predict_request(
             invalid(f"JSON Value: {_quote(document)} Excepting 'instances' to be an list/array")
         if not values:
             invalid(f"JSON Value: {_quote(document)} No values in 'instances' array")
-        _require_batch_axis(infos)
         arrays = _from_rows(values, infos)
     elif columns:
         arrays = _from_columns(document["inputs"], infos)
@@ -169,17 +186,6 @@ def _from_rows(rows: list[Any], infos: TensorInfos) -> dict[str, np.ndarray]:
     }
 
 
-def _require_batch_axis(infos: TensorInfos) -> None:
-    """Rows become a batch axis: an input without one cannot be given in rows."""
-    for alias, info in infos.items():
-        shape = info.tensor_shape
-        if info.HasField("tensor_shape") and not shape.unknown_rank and not shape.dim:
-            invalid(
-                f"Input {alias} has no batch axis: it cannot be given in 'instances', only in "
-                "'inputs'"
-            )
-
-
 def _join(values: list[Any], dtype: int, key: str) -> np.ndarray:
     """One tensor of the values of all rows, which must have the same shape."""
     array = _fast_array(values, dtype)
@@ -199,6 +205,8 @@ def _join(values: list[Any], dtype: int, key: str) -> np.ndarray:
                 f"Failed to process element: {index}{key} of 'instances' list. Error: {error}",
             ) from error
         arrays.append(array)
+    if arrays[0].ndim == _MAX_DEPTH:
+        invalid(f"JSON Value: lists nested {_MAX_DEPTH + 1} deep, at most {_MAX_DEPTH} are taken")
     return np.stack(arrays)
 
 
@@ -223,6 +231,8 @@ def to_array(value: Any, dtype: int) -> np.ndarray:
         if not inner:
             break
         inner = inner[0]
+    if len(shape) > _MAX_DEPTH:
+        invalid(f"JSON Value: lists nested {len(shape)} deep, at most {_MAX_DEPTH} are taken")
     flat: list[Any] = []
     _flatten(value, 0, shape, dtype, flat)
     if dtype == types_pb2.DT_STRING:
@@ -230,7 +240,8 @@ def to_array(value: Any, dtype: int) -> np.ndarray:
         result[:] = flat
         return result.reshape(shape)
     kept = np.int64 if dtype in _INT_RANGES and dtype != types_pb2.DT_UINT64 else None
-    return np.array(flat, kept).astype(tensors.numpy_dtype(dtype)).reshape(shape)
+    with np.errstate(over="ignore"):
+        return np.array(flat, kept).astype(tensors.numpy_dtype(dtype)).reshape(shape)
 
 
 def _fast_array(value: Any, dtype: int) -> np.ndarray | None:
@@ -251,13 +262,8 @@ def _fast_array(value: Any, dtype: int) -> np.ndarray | None:
         if int(array.min()) < low or int(array.max()) > high:
             return None
         return array.astype(tensors.numpy_dtype(dtype))
-    target = tensors.numpy_dtype(dtype)
-    limits = np.finfo(target)
-    largest = 2 ** (limits.nmant + 1) - 1 if array.dtype.kind in "iu" else float(limits.max)
-    finite = array[np.isfinite(array)]
-    if finite.size and float(np.abs(finite.astype(np.float64)).max()) > largest:
-        return None
-    return array.astype(target)
+    with np.errstate(over="ignore"):  # beyond float32 is infinity, as in TensorFlow Serving
+        return array.astype(tensors.numpy_dtype(dtype))
 
 
 def _has_only_numbers(value: Any) -> bool:
@@ -294,12 +300,15 @@ def _scalar(value: Any, dtype: int) -> Any:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if dtype == types_pb2.DT_STRING:
         if isinstance(value, str):
-            return value.encode("utf-8", "surrogatepass")
+            return encode_text(value)
         if isinstance(value, dict):
             return decode_base64(value)
     elif dtype in _FLOATS:
         if number:
-            return _lossless(value, dtype)
+            try:
+                return float(value)
+            except OverflowError:
+                invalid("JSON Parse error: Number too big to be stored in double.")
     elif dtype == types_pb2.DT_BOOL:
         if isinstance(value, bool):
             return value
@@ -318,15 +327,9 @@ def _scalar(value: Any, dtype: int) -> Any:
     )
 
 
-def _lossless(value: int | float, dtype: int) -> int | float:
-    limits = np.finfo(tensors.numpy_dtype(dtype))
-    largest = 2 ** (limits.nmant + 1) - 1 if isinstance(value, int) else float(limits.max)
-    if np.isfinite(float(value) if abs(value) < 2**1000 else 1.0) and abs(value) > largest:
-        invalid(
-            f"Cannot convert JSON value: {_quote(value)} to {_FLOATS[dtype]} without loss of "
-            "precision."
-        )
-    return value
+def encode_text(text: str) -> bytes:
+    """Bytes of a JSON string, also of one that is no UTF-8."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def is_base64(value: Any) -> bool:
@@ -342,7 +345,8 @@ def decode_base64(value: dict[str, Any]) -> bytes:
     """
     if not is_base64(value):
         invalid(f"JSON Value: {_quote(value)} not formatted correctly for base64 data")
-    text = value["b64"]
+    # White space and padding by dots pass in TensorFlow Serving.
+    text = "".join(value["b64"].split()).rstrip("=.")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
@@ -387,8 +391,12 @@ def _to_json(alias: str, array: np.ndarray) -> Any:
         return array.tolist()
     if array.dtype.kind not in "fV":
         invalid(f"Failed to write JSON value for tensor type: {array.dtype}")
-    # By way of text: 0.2, not 0.20000000298023224.
-    return array.astype(np.float32).astype("U").astype(np.float64).tolist()
+    return shortest(array)
+
+
+def shortest(values: np.ndarray) -> Any:
+    """Numbers whose text is the shortest that gives these float32: 0.2, not 0.20000000298023224."""
+    return np.asarray(values, np.float32).astype("U").astype(np.float64).tolist()
 
 
 def _map(function: Callable[[bytes], Any], value: Any) -> Any:

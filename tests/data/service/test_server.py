@@ -133,7 +133,8 @@ def test_command_serves_until_it_is_stopped(folder, monkeypatch):
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "vatt_tf.data.service", f"--port={port}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True) as process:
         line = process.stdout.readline()
         assert line.startswith(f"data services: localhost:{port} ")
         addresses = [f"localhost:{port}"]
@@ -146,6 +147,7 @@ def test_command_serves_until_it_is_stopped(folder, monkeypatch):
         with pytest.raises(ServiceLostError, match=addresses[0]):
             for _ in range(100):  # a few are on the way
                 next(batches)
+        assert f"the ports {port} to {port + 1} listen on all interfaces" in process.stderr.read()
     assert process.returncode == 0
 
 
@@ -159,6 +161,14 @@ def test_a_port_on_which_another_service_listens_is_refused(capsys, monkeypatch)
         port = other.getsockname()[1]
         assert service.main([f"--port={port - 1}"]) == 2  # the second of its two ports
     assert f"the port {port} cannot be used (Address already in use)" in capsys.readouterr().err
+
+
+def test_another_host_needs_allow_remote(capsys, monkeypatch):
+    with pytest.raises(SystemExit) as stop:
+        service.main(["--host=10.0.0.7"])
+    assert stop.value.code == 2 and "then add --allow_remote" in capsys.readouterr().err
+    monkeypatch.setattr(service, "_serve", lambda flags: 0)
+    assert service.main(["--host=10.0.0.7", "--allow_remote"]) == 0
 
 
 def test_flags(capsys):

@@ -181,9 +181,18 @@ def test_a_too_large_message_is_halved(client, server):
     server.failures = [(grpc.StatusCode.RESOURCE_EXHAUSTED, too_large)]
     close(client.embed_video(clips), unit(video_features(clips)))
     assert [rows for _, _, rows in server.seen] == [1, 1, 1, 1]
-    server.failures = [(grpc.StatusCode.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")]
-    with pytest.raises(RequestError, match="Threadpool"):
-        client.embed_video(clips)
+
+
+def test_a_server_without_a_free_thread_is_asked_again(server, monkeypatch):
+    monkeypatch.setattr(client_lib, "FIRST_PAUSE", 0.001)
+    busy = (grpc.StatusCode.RESOURCE_EXHAUSTED, "Server Threadpool Exhausted")
+    with Client(f"localhost:{server.port}", retries=2) as client:
+        client.describe("text")
+        server.failures = [busy] * 8
+        assert client.embed_text("a").shape == (4,) and not server.failures
+        server.failures = [busy] * 9
+        with pytest.raises(RequestError, match="Threadpool"):
+            client.embed_text("a")
 
 
 def test_large_replies_arrive(client, server):

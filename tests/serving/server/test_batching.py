@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from concurrent import futures
@@ -11,7 +12,7 @@ import pytest
 
 from vatt_tf.serving.server.batching import BatchedModel, BatchThreads
 from vatt_tf.serving.server.models.options import BatchingOptions
-from vatt_tf.serving.server.models.status import Code, ServingError
+from vatt_tf.serving.server.models.status import CLIENT_WAITS, Code, ServingError
 from vatt_tf.serving.server.requests.metrics import Metrics
 
 PATIENCE = 20.0
@@ -161,10 +162,24 @@ def test_what_cannot_be_batched(batched):
     assert error_of(batched.run, "sig", uneven, ["y:0"], 1.0)[0] == Code.INVALID_ARGUMENT
 
 
-def test_no_rows_wait_for_the_deadline(batched):
-    assert error_of(run, batched, timeout=0.05)[0] == Code.DEADLINE_EXCEEDED
-    code, message = error_of(run, batched, timeout=None)
-    assert code == Code.INVALID_ARGUMENT and message.endswith("and the call has none")
+@pytest.mark.parametrize("timeout", [PATIENCE, None])
+def test_no_rows_never_fill_a_batch(batched, timeout):
+    """The status of a wait to the deadline, without the wait."""
+    assert error_of(run, batched, timeout=timeout)[0] == Code.DEADLINE_EXCEEDED
+
+
+def test_a_task_that_its_client_gives_up_is_not_run(batched, doubler):
+    doubler.gate.clear()
+    with futures.ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(run, batched, 0.0)
+        wait_for(lambda: doubler.batches)
+        gone = contextvars.copy_context()
+        gone.run(CLIENT_WAITS.set, lambda: False)
+        assert error_of(gone.run, run, batched, 1.0, timeout=None)[0] == Code.CANCELLED
+        doubler.gate.set()
+        busy.result(PATIENCE)
+    run(batched, 2.0)
+    assert [batch.tolist() for batch in doubler.batches] == [[0], [2]]
 
 
 def test_task_whose_time_is_over_is_not_run(batched, doubler):

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
 import urllib.request
 
 import grpc
@@ -20,6 +16,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from tests.serving.server.double import PATIENCE, post, put, request, stub, wait_for
 from vatt_tf.errors import UserError
 from vatt_tf.serving import __main__ as command
 from vatt_tf.serving.server.embedded import start_server
@@ -27,64 +24,6 @@ from vatt_tf.serving.server.models import config_files
 from vatt_tf.serving.server.models.status import Code, ServingError
 from vatt_tf.serving.server.requests import tensors
 from vatt_tf.serving.server.requests.metrics import Counter, Histogram
-
-PATIENCE = 60.0
-
-
-class Double(tf.Module):
-    def __init__(self, factor):
-        super().__init__()
-        self.factor = tf.Variable(float(factor))
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
-    def double(self, x):
-        return {"y": x * self.factor}
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("saved")
-    for factor in (2, 3):
-        module = Double(factor)
-        signatures = {"serving_default": module.double}
-        tf.saved_model.save(module, str(folder / str(factor)), signatures)
-    return folder
-
-
-@pytest.fixture
-def models(tmp_path, saved):
-    put(saved, tmp_path, 1, factor=2)
-    return tmp_path
-
-
-def put(saved, models, version, factor):
-    temporary = models / "double" / f"tmp_{version}"
-    shutil.copytree(saved / str(factor), temporary)
-    temporary.rename(models / "double" / str(version))
-
-
-def request(*values, version=None):
-    result = predict_pb2.PredictRequest()
-    result.model_spec.name = "double"
-    if version:
-        result.model_spec.version.value = version
-    tensors.fill_proto(result.inputs["x"], np.float32(values))
-    return result
-
-
-def stub(server):
-    channel = grpc.insecure_channel(f"localhost:{server.port}")
-    return prediction_service_pb2_grpc.PredictionServiceStub(channel)
-
-
-def post(server, path, document):
-    body = json.dumps(document).encode()
-    try:
-        url = f"http://localhost:{server.rest_port}{path}"
-        with urllib.request.urlopen(url, body, timeout=PATIENCE) as reply:
-            return reply.status, json.load(reply)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
 
 
 def test_requests_do_not_notice_a_change_of_versions(models, saved):
@@ -117,13 +56,6 @@ def newest(server):
     return max(versions)
 
 
-def wait_for(condition):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "what was waited for did not happen"
-        time.sleep(0.01)
-
-
 def test_all_entry_points_agree(exported_models):
     """The same text through the SavedModel, gRPC and REST."""
     value = np.array([b"a red circle moves left", b""], object)
@@ -147,7 +79,7 @@ def test_all_entry_points_agree(exported_models):
 def test_overload_is_refused(models):
     with start_server(models, grpc_max_threads=1) as server:
         predict = stub(server).Predict
-        held = server._grpc._slots
+        held = server._grpc._slots  # a call that runs has it
         assert held.acquire(timeout=PATIENCE)
         with pytest.raises(grpc.RpcError) as caught:
             predict(request(1.0), timeout=PATIENCE)
@@ -165,8 +97,8 @@ def test_start_that_cannot_work(tmp_path, models):
         start_server(tmp_path / "empty")
     with start_server(models) as server, pytest.raises(UserError, match="take another port"):
         start_server(models, port=server.port)
-    shutil.rmtree(models / "double" / "1" / "variables")
-    with pytest.raises(ServingError, match="1 servable.*NOT_FOUND: Could not find the variables"):
+    (models / "double" / "1" / "saved_model.pb").unlink()
+    with pytest.raises(ServingError, match="1 servable.*NOT_FOUND: Could not find SavedModel"):
         start_server(models, max_num_load_retries=0)
 
 
@@ -176,7 +108,7 @@ def test_command_serves_and_ends_with_sigterm(models, tmp_path):
     monitoring.write_text("prometheus_config { enable: true }")
     process = subprocess.Popen(
         [sys.executable, "-m", "vatt_tf.serving", f"--models={models}", "--port=0", "--rest_port=0"]
-        + ["--host=localhost", f"--monitoring_config_file={monitoring}"],
+        + [f"--monitoring_config_file={monitoring}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -220,10 +152,11 @@ def test_wrong_flags(flags, part, capsys):
     assert error.startswith("error: ") and part in error
 
 
-def test_relative_base_path_exits_as_a_model_server(capsys, monkeypatch):
-    monkeypatch.setattr(signal, "signal", lambda *args: None)
+def test_relative_base_path_exits_as_a_model_server(capsys):
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     assert command.main(["--model_base_path=relative"]) == 255
     assert "Failed to start server. Error: INVALID_ARGUMENT" in capsys.readouterr().err
+    assert {number: signal.getsignal(number) for number in before} == before
 
 
 def test_batching_file(tmp_path):

@@ -100,7 +100,7 @@ def check_services(addresses: Sequence[str]) -> None:
                 raise ServiceLostError(
                     f"no data service at {address}: {found}. Start it on that host with "
                     f"`python -m vatt_tf.data.service --port={port or 5050} "
-                    f"--host={host or address}`, or leave the address out"
+                    f"--host={host or address} --allow_remote`, or leave the address out"
                 ) from error
 
 

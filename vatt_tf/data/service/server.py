@@ -2,8 +2,9 @@
 
 Starts data services on this host, one process each: ``--workers=4`` makes four services at the
 ports 5050 to 5053, which send batches through the ports 5054 to 5057. Trainers get the addresses
-of all services of all hosts. Anyone who reaches the ports can read this host's files: open them to
-the trainers only. See docs/input.md.
+of all services of all hosts. The ports listen on all interfaces of the host, whatever --host says,
+and whoever reaches them can read and write the host's files as this user: let a firewall open them
+to the trainers alone. See docs/scaling.md.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 # A job that no trainer asks for any more is forgotten after this time.
 _FORGET_MILLISECONDS = 60_000
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,8 +42,14 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--host",
         default="localhost",
-        help="name or IP address of this host for the trainers (default: localhost, which only "
-        "trainers on this host can reach)",
+        help="name or IP address by which the trainers find this host (default: localhost); the "
+        "ports listen on all interfaces in any case",
+    )
+    flags.add_argument(
+        "--allow_remote",
+        action="store_true",
+        help="trainers on other hosts may use the services: needed for another --host, once a "
+        "firewall opens the ports to the trainers alone",
     )
     return flags
 
@@ -107,6 +115,12 @@ def main(argv: list[str] | None = None) -> int:
     flags = parser().parse_args(argv)
     if flags.port + 2 * flags.workers > 65_536:
         parser().error(f"--port={flags.port}: there are no {2 * flags.workers} ports from there on")
+    if flags.host not in LOOPBACK and not flags.allow_remote:
+        parser().error(
+            f"--host={flags.host}: whoever reaches the ports can read and write this host's files; "
+            "let a firewall open them to the trainers alone (docs/scaling.md), then add "
+            "--allow_remote"
+        )
     return cli.run(lambda: _serve(flags))
 
 
@@ -145,6 +159,13 @@ def _serve(flags: argparse.Namespace) -> int:
                 raise UserError(f"the data service at port {port} did not start: {problem}")
         addresses = ",".join(f"{flags.host}:{port}" for port in ports)
         print(f"data services: {addresses} (stop with Ctrl-C)", flush=True)
+        last = flags.port + 2 * flags.workers - 1
+        print(
+            f"warning: the ports {flags.port} to {last} listen on all interfaces, and whoever "
+            "reaches them can read and write this host's files: see docs/scaling.md",
+            file=sys.stderr,
+            flush=True,
+        )
         connection.wait([process.sentinel for process in processes])
         ended = [port for port, p in zip(ports, processes, strict=True) if not p.is_alive()]
         print(f"error: the data service at port {ended[0]} has ended: stopping", file=sys.stderr)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import threading
 import time
+from concurrent import futures
 
 import pytest
 from google.protobuf import text_format
@@ -12,7 +14,7 @@ from tensorflow_serving.apis import model_pb2
 
 from vatt_tf.serving.server.models import model_config
 from vatt_tf.serving.server.models.manager import ModelManager, State
-from vatt_tf.serving.server.models.status import Code, ServingError
+from vatt_tf.serving.server.models.status import CLIENT_WAITS, Code, ServingError
 
 PATIENCE = 20.0
 
@@ -110,18 +112,30 @@ def error_of(function, *args):
     [
         ("", [3]),
         ("model_version_policy { latest { num_versions: 2 } }", [3, 2]),
-        ("model_version_policy { all {} }", [3, 2, 1]),
+        ("model_version_policy { all {} }", [3, 2, 1, -4]),
         ("model_version_policy { specific { versions: 1 versions: 3 } }", [3, 1]),
     ],
 )
 def test_policies(tmp_path, loader, policy, expected):
-    add(tmp_path, "1", "0002", "3", "tmp_9", "x", "-4")
-    (tmp_path / "8").write_text("a file is no version")
+    add(tmp_path, "1", "0002", "3", "tmp_9", "x", "-4", "9223372036854775808")
     with managing(loader, config_of(tmp_path, policy)) as manager:
         wait_for(lambda: len(states(manager)) == len(expected))
         wait_for(lambda: set(states(manager).values()) == {State.AVAILABLE})
         assert [version.number for version in manager.status("m")] == expected
         assert used(manager, spec()) == max(expected)
+
+
+def test_numbers_of_versions(tmp_path):
+    """Any whole number of 64 bits, as in TensorFlow Serving; a file is a version that is broken."""
+    base = tmp_path / "m"
+    add(base, "+4", "1764547200000000000", "-9223372036854775808", "5 ", "1e3")
+    (base / "8").write_text("")
+    found = model_config.list_versions(base)
+    assert sorted(found) == [-(2**63), 4, 8, 1764547200000000000]
+    assert model_config.list_versions(f"file://{base}") == found
+    (tmp_path / "no_model").mkdir()
+    (tmp_path / "no_model" / "7").write_text("")
+    assert model_config.find_models(tmp_path) == {"m": str(base)}
 
 
 def test_new_version_is_loaded_before_the_old_one_goes(tmp_path, loader):
@@ -271,23 +285,28 @@ def test_failing_model_fails_the_config(tmp_path, loader):
     assert "NOT_FOUND: no graph" in message
 
 
-def test_missing_base_path_is_waited_for_and_holds_the_lock(tmp_path, loader):
-    with managing(loader) as manager:
-        done = []
-        threads = [
-            threading.Thread(
-                target=lambda c=c: (manager.apply_config(c), done.append(1)), daemon=True
-            )
-            for c in (config_of(tmp_path / "late"), config_of(tmp_path / "late"))
-        ]
-        for thread in threads:
-            thread.start()
-        time.sleep(0.1)
-        assert not done
-        add(tmp_path / "late", 1)
-        for thread in threads:
-            thread.join(PATIENCE)
-        assert len(done) == 2
+def test_missing_base_path_is_waited_for(tmp_path, loader):
+    """To the end of the call's time; what a later configuration leaves out ends the wait."""
+    add(tmp_path / "a", 1)
+    with managing(loader, config_of(tmp_path / "a", name="a")) as manager:
+        late = config_of(tmp_path / "late")
+        code, message = error_of(manager.apply_config, late, 0.05)
+        assert code == Code.DEADLINE_EXCEEDED and message.endswith("not available yet: m")
+        with futures.ThreadPoolExecutor(3) as pool:
+            waiting = [pool.submit(manager.apply_config, late) for _ in range(2)]
+            time.sleep(0.1)
+            assert not any(one.done() for one in waiting)
+            add(tmp_path / "late", 1)
+            assert [one.result(PATIENCE) for one in waiting] == [None, None]
+            never = pool.submit(manager.apply_config, config_of(tmp_path / "never", name="n"))
+            wait_for(lambda: manager._config.model_config_list.config[0].name == "n")
+            manager.apply_config(config_of(tmp_path / "a", name="a"))
+            assert never.exception(PATIENCE).code == Code.ABORTED
+            given_up = contextvars.copy_context()
+            given_up.run(CLIENT_WAITS.set, lambda: False)
+            never = config_of(tmp_path / "never", name="n")
+            code, _ = error_of(given_up.run, manager.apply_config, never)
+            assert code == Code.CANCELLED
 
 
 @pytest.mark.parametrize(
@@ -299,6 +318,11 @@ def test_missing_base_path_is_waited_for_and_holds_the_lock(tmp_path, loader):
         ),
         ('config { name: "a" base_path: "/x" model_platform: "pytorch" }', "platform pytorch"),
         ('config { name: "a" base_path: "/x" }', "Illegal setting neither"),
+        (
+            'config { name: "a" base_path: "/x" model_platform: "tensorflow" model_type: 1 }',
+            "Illegal setting both",
+        ),
+        ('config { name: "a" base_path: "/x" model_type: 2 }', "unsupported platform 2"),
         ('config { name: "a" base_path: "x" model_platform: "tensorflow" }', "got base_path()=x"),
         ('config { name: "a" model_platform: "tensorflow" }', "got base_path()="),
     ],

@@ -51,6 +51,8 @@ def refused(function, *args, **kwargs):
         ([True, False], BOOL, np.array([True, False])),
         ([], FLOAT, np.zeros(0, np.float32)),
         ([float("nan"), float("inf")], FLOAT, np.float32([np.nan, np.inf])),
+        ([2**24 + 1, 1e39, -3.4028235e38], FLOAT, np.float32([2**24, np.inf, -3.4028235e38])),
+        ([2**24 + 1, 10**30], FLOAT, np.float32([2**24, 1e30])),
     ],
 )
 def test_numbers(value, dtype, expected):
@@ -77,8 +79,7 @@ def test_strings():
         ([[1], [2, 3]], FLOAT, "unexpected size: 2 at level: 1 expected size: 1"),
         ([[1], 2], FLOAT, "found at incorrect level: 2"),
         ([1, [2]], FLOAT, "unexpected level: 1 expected < 1"),
-        ([2**24], FLOAT, "to float without loss of precision"),
-        ([1e39], FLOAT, "to float without loss of precision"),
+        ([10**400], FLOAT, "too big"),
         ([{"b64": "%%"}], STRING, "Unable to base64 decode"),
         ([{"a": 1}], STRING, "not formatted correctly for base64 data"),
         ([{"a": 1}], FLOAT, "Type: Object"),
@@ -124,9 +125,30 @@ def test_requests_that_do_not_fit(document, part):
     assert part in refused(inputs, document, x=FLOAT, s=STRING)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000, b'{"a": 1} x'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"a": 1} x',
+        b'{"a": 1e400}',
+        b'{"a": "\\ud800"}',
+        b'{"a": "\\udc00\\ud800"}',
+        '{"a": 1}'.encode("utf-16"),
+    ],
+)
 def test_broken_json(body):
     assert refused(rest_json.parse, body)
+
+
+def test_strings_of_json():
+    body = b'{"pair": "\\ud83d\\ude00", "escaped": "\\\\ud800", "bytes": "\xff"}'
+    document = rest_json.parse(body)
+    found = {name: rest_json.encode_text(text) for name, text in document.items()}
+    assert found == {"pair": "😀".encode(), "escaped": b"\\ud800", "bytes": b"\xff"}
 
 
 def reply(**outputs):
