@@ -32,7 +32,7 @@ class HeadConfig:
             linear, 512). mmv_fac also takes ``vt_dim``, its name for it in earlier versions.
         masked_statistics: Whether BatchNorm takes the statistics of a batch from the clips and
             captions that are there; False: from all rows, padding too, as the released code does,
-            which stays the default: the two differ by less than trainings of other seeds
+            which stays the default: trainings show neither of the two ahead
             (docs/measurements/designs.md).
     """
 
