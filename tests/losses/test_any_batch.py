@@ -226,7 +226,7 @@ def test_retrieval(batch, classes, captions):
 )
 def test_zero_shot(batch, classes, named, vectors):
     """Prompts for some of the classes; clips of several, of one and of none."""
-    values, masks, _ = batch
+    values, masks, garbage = batch
     classes = classes[: len(values["video"])]
     clips = clips_of(values, masks, classes, ["a"] * len(classes))
     vectors = unit(vectors[:, : values["video"].shape[-1]]).astype("float32")
@@ -256,6 +256,9 @@ def test_zero_shot(batch, classes, named, vectors):
     block = measured()
     queries, items, own = clips.spaces["vat"]["video"][chosen], vectors[order], classes[chosen]
     own = own[:, order]
+    unread = ~clips.masks["video"]
+    clips.spaces["vat"]["video"][unread] = unit(garbage["video"])[unread]
+    assert measured() == block
     if not block["multi_label"]:
         assert (own.sum(axis=1) == 1).all()
         found = block["top1"], block["top5"]

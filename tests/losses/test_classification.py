@@ -49,3 +49,5 @@ def test_balance_weights(labels):
         named = row > 0
         expected = (row[named] / counts[named]).sum() / row.sum() if row.any() else 1 / counts.max()
         assert weight == pytest.approx(expected, rel=1e-6)
+    # A batch in which no clip has a label.
+    np.testing.assert_array_equal(losses.balance_weights(0 * labels, 0 * counts), np.ones(6))

@@ -7,9 +7,11 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import strategies as st
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
+from tests.losses.test_any_batch import any_of, batches
 from vatt_tf.errors import UserError
 from vatt_tf.losses import statistical
 from vatt_tf.losses.objective import ObjectiveConfig
@@ -57,9 +59,9 @@ def log_density(x, mean, variance):
 
 
 def numpy_standardise(activations, masks):
-    rows = present(activations, masks)
-    mean = np.mean([x.mean(axis=0) for x in rows.values()], axis=0)
-    variance = np.mean([((x - mean) ** 2).mean(axis=0) for x in rows.values()], axis=0)
+    rows = [x for x in present(activations, masks).values() if len(x)]
+    mean = np.mean([x.mean(axis=0) for x in rows], axis=0)
+    variance = np.mean([((x - mean) ** 2).mean(axis=0) for x in rows], axis=0)
     return {
         m: np.where(masks[m][..., None] > 0, (x - mean) / np.sqrt(variance + 1e-5), 0)
         for m, x in activations.items()
@@ -70,15 +72,15 @@ def numpy_moments(activations, masks):
     rows = present(activations, masks).values()
     loss = 0.0
     for a, b in itertools.combinations([x for x in rows if len(x) > 1], 2):
-        for u in range(WIDTH):
-            loss += (a[:, u].mean() - b[:, u].mean()) ** 2 / WIDTH
-            loss += (a[:, u].var() - b[:, u].var()) ** 2 / WIDTH
+        for u in range(a.shape[1]):
+            loss += (a[:, u].mean() - b[:, u].mean()) ** 2 / a.shape[1]
+            loss += (a[:, u].var() - b[:, u].var()) ** 2 / a.shape[1]
     return loss
 
 
 def numpy_likelihood(activations, masks, means, variances, weights):
     losses = []
-    for rows in present(activations, masks).values():
+    for rows in (x for x in present(activations, masks).values() if len(x)):
         values = [
             logsumexp(
                 [np.log(w) + log_density(x, m, v)
@@ -87,7 +89,7 @@ def numpy_likelihood(activations, masks, means, variances, weights):
             for x in rows
         ]  # fmt: skip
         losses.append(-np.mean(values))
-    return np.mean(losses)
+    return np.mean(losses) if len(losses) > 1 else 0.0
 
 
 def numpy_em(activations, masks, means, variances, weights, steps, least):
@@ -350,3 +352,24 @@ def test_towers_of_different_widths():
     config.check_widths({**widths, "text": 768})
     with pytest.raises(UserError, match=r"widths differ \(video 768, audio 768, text 512\)"):
         config.check_widths(widths)
+
+
+@any_of(4, case=batches(), kind=st.sampled_from(statistical.STATISTICS))
+def test_any_batch(case, kind):
+    activations, masks, garbage = case
+    if any(mask.any() for mask in masks.values()):
+        values = numpy_standardise(activations, masks)
+        if kind == "moments":
+            found = float(statistical.statistical_loss(activations, masks, kind))
+            expected = numpy_moments(values, masks)
+        else:
+            means, variances, weights = mixture()
+            width = values["video"].shape[1]
+            given = (values, masks, means[:, :width], variances[:, :width], weights)
+            found = float(statistical.mixture_likelihood(*given))
+            expected = numpy_likelihood(*given)
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-3)
+    found, again = (
+        float(statistical.statistical_loss(x, masks, kind, 2)) for x in (activations, garbage)
+    )
+    assert found == again and np.isfinite(found)

@@ -31,7 +31,9 @@ class HeadConfig:
         vat_dim: Width of the space of all three (mmv_fac, 256 by default; shared, mmv_shared and
             linear, 512). mmv_fac also takes ``vt_dim``, its name for it in earlier versions.
         masked_statistics: Whether BatchNorm takes the statistics of a batch from the clips and
-            captions that are there; False: from all rows, padding too, as the released code does.
+            captions that are there; False: from all rows, padding too, as the released code does,
+            which stays the default: trainings show neither of the two ahead
+            (docs/measurements/designs.md).
     """
 
     kind: str = "fac"

@@ -35,13 +35,13 @@ def balance_weights(labels: Any, class_counts: Any) -> Any:
     """Weight of each clip that makes rare classes count more (VATT, A.3), ``[b]``.
 
     ``sum over c of y_c / n_c, divided by sum over c of y_c``; a clip without any label gets 1 over
-    the largest count, the least weight that a clip can have.
+    the largest count, the least weight that a clip can have (1 where no clip has a label).
 
     Args:
         labels: float32 ``[b, C]``.
         class_counts: float32 ``[C]``, the sum of the labels over the whole batch.
     """
-    counts = ops.maximum(ops.cast(class_counts, "float32"), 1e-6)
-    total = ops.sum(labels, axis=-1)
-    weight = ops.sum(labels / counts, axis=-1) / ops.maximum(total, 1e-6)
-    return ops.where(total > 0, weight, 1.0 / ops.max(counts))
+    counts = ops.cast(class_counts, "float32")
+    total, most = ops.sum(labels, axis=-1), ops.max(counts)
+    weight = ops.sum(labels / ops.maximum(counts, 1e-6), axis=-1) / ops.maximum(total, 1e-6)
+    return ops.where(total > 0, weight, 1.0 / ops.where(most > 0, most, 1.0))

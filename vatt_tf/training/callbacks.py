@@ -95,12 +95,12 @@ class Watch:
         if first:
             self.say(f"{self._run_dir}: continues after step {first} of {self._task.config.steps}")
         self._damage.start()
-        self._bar = ProgressBar(first, self._task.config.steps, self._batch_size, self._visible)
         # On every worker: an evaluation is a collective operation, all have to take part.
         self.evaluated = last_evaluation(self._run_dir, first)
         self._log = MetricsLog(self._run_dir, first) if self._chief else None
         if note := self._best.restore(first, self.evaluated):
             self.say(f"note: {note}")
+        self._bar = ProgressBar(first, self._task.config.steps, self._batch_size, self._visible)
 
     def step(self, step: int, metrics: dict[str, float], batch: Any) -> None:
         """Advances the progress bar and notes corrupt records after each step."""

@@ -52,7 +52,7 @@ def test_patience_ends_the_run_and_keeps_it_ended(tmp_path):
     best = keeper(tmp_path, patience=2)
     best.update(10, 0.5)
     best.update(20, 0.4)
-    with pytest.raises(EarlyStop, match="after step 30: no evaluation was better .* step 10"):
+    with pytest.raises(EarlyStop, match="after step 30: no .* better .* step 10 .50.0 %"):
         best.update(30, 0.45)
     with pytest.raises(EarlyStop):
         keeper(tmp_path, patience=2).restore(30)
@@ -79,6 +79,7 @@ def test_the_best_score_belongs_to_what_it_was_measured_on(tmp_path, change, wor
     best = keeper(tmp_path, patience=1, **{**EASY, **change})
     note = best.restore(30)
     assert bool(note) == bool(words) and re.search(words, note)
+    assert ("100.0 % after step 30" in note) == bool(words)
     if words:  # the next evaluation is the best of the new record, and no run stops before it
         assert best.update(40, 0.6) and stored(tmp_path)["score"] == 0.6
         assert keeper(tmp_path, **{**EASY, **change}).restore(40) == ""

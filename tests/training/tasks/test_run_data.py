@@ -23,6 +23,7 @@ from vatt_tf.data.shards.provenance import (
 from vatt_tf.data.text.tokenizer import WordTokenizer
 from vatt_tf.errors import UserError
 from vatt_tf.training.saving import run_folder
+from vatt_tf.training.saving.best import BestWeights
 from vatt_tf.training.tasks import run_data
 from vatt_tf.training.tasks.run_data import StartedRun
 
@@ -104,13 +105,16 @@ def test_other_data_are_refused_before_anything_is_written(run, shards, capsys):
     assert digests(run) == before
 
 
-def test_other_data_on_request(run, shards, capsys):
+def test_other_data_on_request(run, shards, capsys, monkeypatch):
+    monkeypatch.setattr(BestWeights, "restore", lambda *_: "a new record begins")
     other = with_identity(shards, run / "other", identity([("x.mp4", 1)], root="/videos/b"))
     words = (run / "run/tokenizer/words.txt").read_bytes()
     bindings = ["STEPS=2", f"TRAIN_DATA='{other}/train'"]
     flags = ["--continue_on_new_data"]
     assert command(run / "run.gin", run / "run", *bindings, flags=flags) == 0
-    assert "goes on with other data" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "goes on with other data" in error
+    assert "note: a new record begins" in error.splitlines()  # in front of the progress bar
     content = json.loads((run / "run" / FILE).read_text())
     assert content["train"][0]["identity"]["root"] == "/videos/b"
     assert content["earlier"][0][0]["identity"]["root"] == "/videos/a"

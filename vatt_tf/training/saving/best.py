@@ -9,6 +9,7 @@ from typing import Any
 
 from vatt_tf.models.io import DESCRIPTION, read_description
 from vatt_tf.output_folder import replace_folder, restore_folder
+from vatt_tf.wording import percent
 
 FOLDER = "best"
 
@@ -75,8 +76,8 @@ class BestWeights:
             # A later evaluation will be repeated, with the same result.
             if known["step"] <= step and (other := self._other_than(known)):
                 return (
-                    f"the best score of before, {known['score']:.4f} after step {known['step']}, "
-                    f"belongs to {other}: a new record of the best begins"
+                    f"the best score of before, {percent(known['score'])} after step "
+                    f"{known['step']}, belongs to {other}: a new record of the best begins"
                 )
             if known["step"] <= step:
                 self.step, self.score = known["step"], known["score"]
@@ -120,5 +121,5 @@ class BestWeights:
         if self._patience and self.step and step - self.step >= self._patience * self._every:
             raise EarlyStop(
                 f"stopped after step {step}: no evaluation was better than that after step "
-                f"{self.step} ({self.score:.4f})"
+                f"{self.step} ({percent(self.score)})"
             )
