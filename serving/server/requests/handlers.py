@@ -25,6 +25,7 @@ from vatt_tf.serving.server.models.options import ServerOptions
 from vatt_tf.serving.server.models.status import Code, ServingError, from_exception, invalid
 from vatt_tf.serving.server.requests import inference, predict, tensors
 from vatt_tf.serving.server.requests.metrics import Metrics
+from vatt_tf.wording import count_of
 
 GRPC, REST = "GRPC", "REST"
 
@@ -207,11 +208,14 @@ class Handlers:
         count = inference.count_examples(request.input)
         most = self._options.max_request_strings
         if count > most:
-            invalid(f"{count} examples, at most {most} are taken at once (max_request_strings)")
+            invalid(
+                f"{count_of(count, 'example')}, at most {most} are taken at once "
+                "(max_request_strings)"
+            )
         shared = request.input.example_list_with_context.context.ByteSize()
         if count * shared > self._options.max_request_bytes:
             invalid(
-                f"{count} examples with a context of {shared} bytes each, at most "
+                f"{count_of(count, 'example')} with a context of {shared} bytes each, at most "
                 f"{self._options.max_request_bytes} bytes in all (max_request_bytes)"
             )
         if not self.manager.serves(spec.name):

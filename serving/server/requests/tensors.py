@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
+from vatt_tf.wording import count_of
+
 # Largest tensor in bytes, that of the largest message.
 _MAX_BYTES = 2**31 - 1
 # That of NumPy; a model server takes 254.
@@ -116,8 +118,8 @@ def to_array(
     filled = (count - len(values)) * dtype.itemsize
     if filled > max_filled_bytes:
         raise TensorTooLargeError(
-            f"{len(values)} values for the shape {list(shape)}: {filled} bytes would be filled in, "
-            f"at most {max_filled_bytes} are (max_filled_bytes)"
+            f"{count_of(len(values), 'value')} for the shape {list(shape)}: {filled} bytes would be "
+            f"filled in, at most {max_filled_bytes} are (max_filled_bytes)"
         )
     return _spread(values, count, dtype).reshape(shape)
 

@@ -99,7 +99,7 @@ def test_a_context_is_not_copied_into_any_number_of_examples(server):
     for _ in range(1000):
         examples.examples.add()
     code, details = error_of(stub(server).Classify, asked, timeout=PATIENCE)
-    assert code == Code.INVALID_ARGUMENT and "1000 examples with a context of" in details
+    assert code == Code.INVALID_ARGUMENT and "1,000 examples with a context of" in details
 
 
 def test_a_small_body_that_unpacks_to_a_large_one(server):
