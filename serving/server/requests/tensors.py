@@ -118,8 +118,8 @@ def to_array(
     filled = (count - len(values)) * dtype.itemsize
     if filled > max_filled_bytes:
         raise TensorTooLargeError(
-            f"{count_of(len(values), 'value')} for the shape {list(shape)}: {filled} bytes would be "
-            f"filled in, at most {max_filled_bytes} are (max_filled_bytes)"
+            f"{count_of(len(values), 'value')} for the shape {list(shape)}: {filled} bytes would "
+            f"be filled in, at most {max_filled_bytes} are (max_filled_bytes)"
         )
     return _spread(values, count, dtype).reshape(shape)
 
